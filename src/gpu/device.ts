@@ -1,0 +1,166 @@
+// The WebGPU device: asked for with what the adapter offers, its memory counted, its errors and its loss made known.
+import { LlmError } from "../errors";
+import { type GpuMemoryCategory, TrackedBuffer } from "./buffer";
+
+export interface GpuFeatures {
+  /** f16 arithmetic in shaders (`shader-f16`). f16 storage never needs it. */
+  readonly f16: boolean;
+  /** Smallest and largest subgroup size of the adapter, or null where there are no subgroups. */
+  readonly subgroups: { readonly min: number; readonly max: number } | null;
+  readonly timestamps: boolean;
+}
+
+export interface GpuOptions {
+  /** Where to look for WebGPU; `navigator.gpu` unless given (Node passes Dawn's). */
+  readonly gpu?: GPU;
+  /** Leave features unused that the adapter has: for tests, and for drivers whose results are wrong. */
+  readonly without?: readonly ("f16" | "subgroups")[];
+  /** Ask for WebGPU's default limits instead of the adapter's, to hold code against the smallest device. */
+  readonly defaultLimits?: boolean;
+}
+
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+] as const;
+
+// While Chromium's GPU process starts, the first calls answer null.
+const ADAPTER_ATTEMPTS = 6;
+const ADAPTER_RETRY_MS = 150;
+
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly features: GpuFeatures;
+  readonly adapterName: string;
+  /** Resolves when the device is lost; never when it was destroyed by `dispose`. */
+  readonly lost: Promise<GPUDeviceLostInfo>;
+  #errorListeners = new Set<(error: GPUError) => void>();
+  #live = new Set<TrackedBuffer>();
+  #disposed = false;
+
+  private constructor(device: GPUDevice, features: GpuFeatures, adapterName: string) {
+    this.device = device;
+    this.features = features;
+    this.adapterName = adapterName;
+    device.addEventListener("uncapturederror", (event) => {
+      for (const listener of this.#errorListeners) listener(event.error);
+    });
+    this.lost = new Promise((resolve) => {
+      void device.lost.then((info) => {
+        if (!this.#disposed) resolve(info);
+      });
+    });
+  }
+
+  /** @throws LlmError "no-webgpu" | "no-adapter" */
+  static async request(options: GpuOptions = {}): Promise<Gpu> {
+    const gpu = options.gpu ?? globalThis.navigator?.gpu;
+    if (!gpu) {
+      throw new LlmError(
+        "no-webgpu",
+        "This browser has no WebGPU. Use Chrome or Edge 113 or later, Safari 26 or Firefox 141 (on a secure page: https or localhost).",
+      );
+    }
+    const adapter = await requestAdapter(gpu);
+    if (!adapter) {
+      throw new LlmError(
+        "no-adapter",
+        "WebGPU is there but found no graphics adapter. Turn on hardware acceleration in the browser's settings, or update the graphics driver.",
+      );
+    }
+    const without = new Set(options.without ?? []);
+    const f16 = adapter.features.has("shader-f16") && !without.has("f16");
+    const subgroups = adapter.features.has("subgroups") && !without.has("subgroups");
+    const timestamps = adapter.features.has("timestamp-query");
+    const requiredFeatures: GPUFeatureName[] = [];
+    if (f16) requiredFeatures.push("shader-f16");
+    if (subgroups) requiredFeatures.push("subgroups");
+    if (timestamps) requiredFeatures.push("timestamp-query");
+    const requiredLimits: Record<string, number> = {};
+    if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
+    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: "crescendo" });
+    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
+    return new Gpu(
+      device,
+      { f16, subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null, timestamps },
+      [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
+    );
+  }
+
+  get limits(): GPUSupportedLimits {
+    return this.device.limits;
+  }
+
+  /** Counts towards `memory()` until destroyed. Zero-initialised, as WebGPU has it. */
+  createBuffer(label: string, bytes: number, category: GpuMemoryCategory, usage: GPUBufferUsageFlags): TrackedBuffer {
+    if (bytes > this.device.limits.maxBufferSize) {
+      throw new LlmError(
+        "out-of-memory",
+        `${label} needs a buffer of ${bytes.toLocaleString("en")} bytes; this device allows ${this.device.limits.maxBufferSize.toLocaleString("en")}.`,
+      );
+    }
+    // Multiples of 16, so that shaders may view any buffer as vec4.
+    const raw = this.device.createBuffer({ label, size: Math.max(16, Math.ceil(bytes / 16) * 16), usage });
+    const buffer = new TrackedBuffer(raw, label, category, () => this.#live.delete(buffer));
+    this.#live.add(buffer);
+    return buffer;
+  }
+
+  /** Live bytes by category, and how many buffers hold them. */
+  memory(): { readonly weights: number; readonly kv: number; readonly scratch: number; readonly total: number; readonly bufferCount: number } {
+    const sums = { weights: 0, kv: 0, scratch: 0 };
+    for (const buffer of this.#live) sums[buffer.category] += buffer.bytes;
+    return { ...sums, total: sums.weights + sums.kv + sums.scratch, bufferCount: this.#live.size };
+  }
+
+  /**
+   * Runs `build` and waits for the device's verdict on what it allocated.
+   *
+   * @throws LlmError "out-of-memory" | "gpu-error"; what `build` made must then be freed by the caller's own clean-up.
+   */
+  async checked<T>(what: string, build: () => T | Promise<T>): Promise<T> {
+    this.device.pushErrorScope("validation");
+    this.device.pushErrorScope("out-of-memory");
+    let result: T;
+    let pending: Promise<[GPUError | null, GPUError | null]>;
+    try {
+      result = await build();
+    } finally {
+      pending = Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+    }
+    const [outOfMemory, validation] = await pending;
+    if (outOfMemory) {
+      throw new LlmError(
+        "out-of-memory",
+        `The graphics device has no memory left for ${what}: ${outOfMemory.message} Close other tabs, use a smaller model or a shorter context.`,
+      );
+    }
+    if (validation) throw new LlmError("gpu-error", `The device refused ${what}: ${validation.message}`);
+    return result;
+  }
+
+  /** Calls `listener` for errors that no scope caught. Returns the function that ends it. */
+  onError(listener: (error: GPUError) => void): () => void {
+    this.#errorListeners.add(listener);
+    return () => this.#errorListeners.delete(listener);
+  }
+
+  /** Frees every buffer made here, and the device. */
+  dispose(): void {
+    this.#disposed = true;
+    for (const buffer of [...this.#live]) buffer.destroy();
+    this.device.destroy();
+  }
+}
+
+async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
+  for (let attempt = 0; attempt < ADAPTER_ATTEMPTS; attempt++) {
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (adapter) return adapter;
+    await new Promise((resolve) => setTimeout(resolve, ADAPTER_RETRY_MS));
+  }
+  return null;
+}

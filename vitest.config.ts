@@ -1,0 +1,43 @@
+// Three ways to run tests: `unit` in Node, `gpu` in Chromium (the suite that counts), `dawn` the same files in Node for quick development.
+import { playwright } from "@vitest/browser-playwright";
+import { defineConfig } from "vitest/config";
+import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
+
+const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "tests/support/**/*.test.ts"];
+// SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
+const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
+      {
+        test: {
+          name: "gpu",
+          include: GPU_TESTS,
+          ...GPU_TIMEOUTS,
+          fileParallelism: false,
+          setupFiles: ["tests/support/gpu-setup.ts"],
+          browser: {
+            enabled: true,
+            headless: true,
+            screenshotFailures: false,
+            provider: playwright({ launchOptions: chromiumLaunchOptions(adapterKind()) }),
+            instances: [{ browser: "chromium" }],
+          },
+        },
+      },
+      {
+        test: {
+          name: "dawn",
+          include: GPU_TESTS,
+          ...GPU_TIMEOUTS,
+          fileParallelism: false,
+          environment: "node",
+          pool: "forks",
+          setupFiles: ["tests/support/dawn-setup.ts", "tests/support/gpu-setup.ts"],
+        },
+      },
+    ],
+  },
+});

@@ -2,6 +2,7 @@
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
+import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "tests/support/**/*.test.ts"];
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
@@ -12,6 +13,7 @@ export default defineConfig({
     projects: [
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
       {
+        plugins: [testFileServer(import.meta.dirname)],
         test: {
           name: "gpu",
           include: GPU_TESTS,

@@ -4,6 +4,7 @@ import { defineKernel } from "../../src/gpu/kernel";
 import { expectClose, expectNmse, expectSame } from "./expect-close";
 import { halfBits, halfValue, packHalves, unpackHalves } from "./half";
 import { kernelTest, unwritten } from "./kernel-test";
+import { hasTestFile, openTestFile, readTestFile, readTestJson } from "./test-files";
 import { getTestGpu } from "./test-gpu";
 
 /** y = 2x, or wrong in a chosen way. */
@@ -97,4 +98,14 @@ test("halves round to the nearest, ties to even, and survive the way back", () =
   expectSame([1, 2049, 2051, 65504, 65520, 2 ** -24, 2 ** -26, -0].map(halfBits), [0x3c00, 0x6800, 0x6802, 0x7bff, 0x7c00, 1, 0, 0x8000]);
   for (let bits = 0; bits < 0x7c00; bits++) if (halfBits(halfValue(bits)) !== bits) expect.fail(`half 0x${bits.toString(16)}`);
   expectSame(unpackHalves(packHalves([1, -2, 0.5])), [1, -2, 0.5, 0]);
+});
+
+test("a test file is read whole and by range, and one that is not there is missed", async () => {
+  expect(await readTestJson<{ name: string }>("package.json")).toMatchObject({ name: "crescendo-llm" });
+  const licence = await openTestFile("LICENSE");
+  const whole = await readTestFile("LICENSE");
+  expect(whole.length).toBe(licence.size);
+  expect(await licence.read({ start: 200, end: 210 })).toEqual(whole.slice(200, 210));
+  expect(await hasTestFile("tests/no-such-file")).toBe(false);
+  await expect(openTestFile("tests/no-such-file")).rejects.toThrow("no-such-file");
 });

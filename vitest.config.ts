@@ -2,6 +2,7 @@
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
+import { ErrorReport } from "./tests/support/error-report.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "tests/support/**/*.test.ts"];
@@ -10,6 +11,7 @@ const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
 export default defineConfig({
   test: {
+    reporters: ["default", new ErrorReport()],
     projects: [
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
       {

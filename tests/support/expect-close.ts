@@ -1,20 +1,13 @@
 // Comparisons of numbers that also record the worst error seen, for the report at the end of the run.
 import { expect, TestRunner } from "vitest";
-
-/** What a GPU test tells the reporter. Carried by the test's meta, which reaches Node from the browser. */
-export interface ErrorRecord {
-  /** What was compared: a kernel's stem and variant class, or `golden/<case> <kind>`. */
-  readonly subject: string;
-  readonly worst: number;
-}
+import type { Measurement } from "./baseline";
 
 declare module "vitest" {
+  /** What a GPU test tells the reporter; it reaches Node from the browser. */
   interface TaskMeta {
-    adapter?: string;
-    userAgent?: string;
     /** The kernel variant under test, under which errors are recorded. */
     subject?: string;
-    errors?: ErrorRecord[];
+    errors?: Measurement[];
   }
 }
 
@@ -97,7 +90,7 @@ export function expectGolden(name: string, actual: ArrayLike<number>, expected: 
     const error = difference(actual[i] ?? Number.NaN, expected[i] ?? Number.NaN);
     if (error > worst.error) worst = { index: i, error };
   }
-  recordError(worst.error, `golden/${name}`);
+  recordError(worst.error, { subject: `golden/${name}`, limit: max });
   if (worst.error <= max) return;
   const { index, error } = worst;
   expect.fail(
@@ -112,11 +105,12 @@ function difference(a: number, b: number): number {
   return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
 }
 
-function recordError(worst: number, name?: string): void {
+function recordError(worst: number, golden?: { readonly subject: string; readonly limit: number }): void {
   const test = TestRunner.getCurrentTest();
-  const subject = name ?? test?.meta.subject;
+  const subject = golden?.subject ?? test?.meta.subject;
   if (!test || !subject) return;
-  test.meta.errors = [...(test.meta.errors ?? []), { subject, worst }];
+  // The meta travels as JSON, which has no infinity.
+  test.meta.errors = [...(test.meta.errors ?? []), { worst: Math.min(worst, Number.MAX_VALUE), subject, ...golden }];
 }
 
 function expectSameLength(actual: ArrayLike<number>, expected: ArrayLike<number>): void {

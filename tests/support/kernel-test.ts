@@ -46,8 +46,6 @@ export function kernelTest<Binding extends string, Options, Shape, const G exten
     const name = `${definition.name} ${describePoint(point)}`;
     test(name, async (context) => {
       const { gpu, cache } = kernels();
-      context.task.meta.adapter = gpu.adapterName;
-      context.task.meta.userAgent = navigator.userAgent;
       const run: RunKernel<Binding, Options, Shape> = (options, shape, tensors, outputs) => {
         enterVariant(context, gpu, definition, options);
         return runKernel(gpu, cache, definition, options, shape, tensors, outputs);

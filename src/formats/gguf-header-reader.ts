@@ -1,0 +1,169 @@
+// Reads a GGUF header from front to back. It says nowhere how long it is, so that it is read through growing ranges: few requests,
+// and never the whole file. No length in it is believed before it fits the file and its limit.
+import type { ByteSource } from "../bytes/byte-source";
+import { LlmError, type LlmErrorCode } from "../errors";
+
+const FIRST_RANGE_BYTES = 256 * 1024; // each further range is twice as long: Qwen2.5's 5.9 MB take five
+const MAX_HEADER_BYTES = 64 * 1024 * 1024; // the header grows with the vocabulary: 152,000 tokens and their merges are 5.9 MB
+
+/** The bytes read so far end before `end`: more must be read, and the entry parsed again. Never leaves this file. */
+class WindowEnd extends Error {
+  readonly end: number;
+
+  constructor(end: number) {
+    super("the window ends here");
+    this.end = end;
+  }
+}
+
+export class HeaderReader {
+  readonly #source: ByteSource;
+  readonly #signal: AbortSignal | undefined;
+  readonly #limit: number;
+  readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // a token may begin with U+FEFF
+  #window = new DataView(new ArrayBuffer(0));
+  #windowStart = 0;
+  #position = 0;
+  #rangeBytes = FIRST_RANGE_BYTES;
+  #what = "header";
+
+  constructor(source: ByteSource, signal?: AbortSignal) {
+    this.#source = source;
+    this.#signal = signal;
+    this.#limit = Math.min(source.size, MAX_HEADER_BYTES);
+  }
+
+  /** Position in the file of the next byte. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /**
+   * What `parse` makes of the next bytes. It may run several times, from the same position, each time with more bytes at hand: all it may
+   * change is this reader's position. `what` names the entry in errors.
+   *
+   * @throws LlmError "bad-file" | "bytes-truncated", and what the source throws.
+   */
+  async entry<T>(what: string, parse: (reader: HeaderReader) => T): Promise<T> {
+    this.#what = what;
+    const start = this.#position;
+    for (;;) {
+      try {
+        return parse(this);
+      } catch (error) {
+        if (!(error instanceof WindowEnd)) throw error;
+        this.#position = start;
+        await this.#extend(error.end);
+      }
+    }
+  }
+
+  /** Makes sure that the header can hold `byteCount` bytes more; called before anything is allocated for them. */
+  require(byteCount: number): void {
+    const end = this.#position + byteCount;
+    if (end > MAX_HEADER_BYTES) throw this.error("bad-file", `goes on to byte ${end}, expected headers of at most ${MAX_HEADER_BYTES}`);
+    if (end > this.#source.size) {
+      throw this.error("bytes-truncated", `goes on to byte ${end}, but the file has ${this.#source.size}. Download it again.`);
+    }
+    if (end > this.#windowStart + this.#window.byteLength) throw new WindowEnd(end);
+  }
+
+  /** The entry that is being read and its file, for messages. */
+  get where(): string {
+    return `${this.#what} in ${this.#source.name}`;
+  }
+
+  error(code: LlmErrorCode, message: string, options?: { readonly cause?: unknown }): LlmError {
+    return new LlmError(code, `${this.where}: ${message}`, options);
+  }
+
+  uint8(): number {
+    return this.#window.getUint8(this.#take(1));
+  }
+
+  int8(): number {
+    return this.#window.getInt8(this.#take(1));
+  }
+
+  uint16(): number {
+    return this.#window.getUint16(this.#take(2), true);
+  }
+
+  int16(): number {
+    return this.#window.getInt16(this.#take(2), true);
+  }
+
+  uint32(): number {
+    return this.#window.getUint32(this.#take(4), true);
+  }
+
+  int32(): number {
+    return this.#window.getInt32(this.#take(4), true);
+  }
+
+  uint64(): number | bigint {
+    return numberIfExact(this.#window.getBigUint64(this.#take(8), true));
+  }
+
+  int64(): number | bigint {
+    return numberIfExact(this.#window.getBigInt64(this.#take(8), true));
+  }
+
+  float32(): number {
+    return this.#window.getFloat32(this.#take(4), true);
+  }
+
+  float64(): number {
+    return this.#window.getFloat64(this.#take(8), true);
+  }
+
+  boolean(): boolean {
+    const value = this.uint8();
+    if (value > 1) throw this.error("bad-file", `boolean ${value}, expected 0 or 1`);
+    return value === 1;
+  }
+
+  /** An unsigned 64-bit count, length or offset of at most `limit`; `noun` names it in errors. */
+  count(noun: string, limit: number): number {
+    const value = this.uint64();
+    if (value > limit) throw this.error("bad-file", `${noun} ${value}, expected at most ${limit}`);
+    return Number(value);
+  }
+
+  string(maxBytes: number): string {
+    const byteLength = this.count("string length", maxBytes);
+    const bytes = new Uint8Array(this.#window.buffer, this.#take(byteLength), byteLength);
+    try {
+      return this.#text.decode(bytes);
+    } catch (cause) {
+      throw this.error("bad-file", `the string before byte ${this.#position} is not UTF-8`, { cause });
+    }
+  }
+
+  /** The offset in the window of the next `byteCount` bytes, which are thereby read. */
+  #take(byteCount: number): number {
+    this.require(byteCount);
+    const offset = this.#position - this.#windowStart;
+    this.#position += byteCount;
+    return offset;
+  }
+
+  /** Reads on to `end` at least; what lies before the current position is let go. */
+  async #extend(end: number): Promise<void> {
+    const windowEnd = this.#windowStart + this.#window.byteLength;
+    const range = { start: windowEnd, end: Math.min(Math.max(end, windowEnd + this.#rangeBytes), this.#limit) };
+    const next = await this.#source.read(range, this.#signal);
+    const kept = new Uint8Array(this.#window.buffer, this.#position - this.#windowStart);
+    const bytes = new Uint8Array(kept.length + next.length);
+    bytes.set(kept);
+    bytes.set(next, kept.length);
+    this.#window = new DataView(bytes.buffer);
+    this.#windowStart = this.#position;
+    this.#rangeBytes *= 2;
+  }
+}
+
+function numberIfExact(value: bigint): number | bigint {
+  const number = Number(value);
+  return Number.isSafeInteger(number) ? number : value;
+}

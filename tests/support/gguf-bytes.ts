@@ -49,104 +49,78 @@ export const GGUF_VALUE_TYPES = {
 /** The file's bytes; the tensors' data counts up from 0, a byte at a time. */
 export function ggufBytes(spec: GgufSpec): Uint8Array<ArrayBuffer> {
   const { magic = "GGUF", version = 3, metadata = [], tensors = [], alignment = 32, dataBytes = 0 } = spec;
-  const out = new Writer();
-  out.bytes(new TextEncoder().encode(magic));
-  out.u32(version);
-  out.u64(spec.statedTensorCount ?? BigInt(tensors.length));
-  out.u64(spec.statedMetadataCount ?? BigInt(metadata.length));
-  for (const [key, value] of metadata) {
-    out.string(key);
-    out.u32(value.type === "none" ? value.number : GGUF_VALUE_TYPES[value.type]);
-    writeValue(out, value);
-  }
-  for (const { name, dimensions, type, offset } of tensors) {
-    out.string(name);
-    out.u32(dimensions.length);
-    for (const size of dimensions) out.u64(BigInt(size));
-    out.u32(type);
-    out.u64(BigInt(offset));
-  }
-  if (dataBytes > 0) {
-    while (out.length % alignment !== 0) out.u8(0);
-    for (let index = 0; index < dataBytes; index++) out.u8(index & 255);
-  }
-  return out.whole();
+  const header = join([
+    new TextEncoder().encode(magic),
+    u32(version),
+    u64(spec.statedTensorCount ?? BigInt(tensors.length)),
+    u64(spec.statedMetadataCount ?? BigInt(metadata.length)),
+    ...metadata.flatMap(([key, value]) => [stringBytes(key), u32(typeNumber(value)), valueBytes(value)]),
+    ...tensors.flatMap(({ name, dimensions, type, offset }) => [
+      stringBytes(name),
+      u32(dimensions.length),
+      ...dimensions.map((size) => u64(BigInt(size))),
+      u32(type),
+      u64(BigInt(offset)),
+    ]),
+  ]);
+  if (dataBytes === 0) return header;
+  const padding = new Uint8Array((alignment - (header.length % alignment)) % alignment);
+  return join([header, padding, Uint8Array.from({ length: dataBytes }, (_, index) => index)]);
 }
 
-function writeValue(out: Writer, value: GgufValue): void {
+function typeNumber(value: GgufValue): number {
+  return value.type === "none" ? value.number : GGUF_VALUE_TYPES[value.type];
+}
+
+function valueBytes(value: GgufValue): Uint8Array {
   switch (value.type) {
+    case "none":
+      return new Uint8Array();
     case "string":
-      return out.string(value.value, value.statedLength);
+      return stringBytes(value.value, value.statedLength);
     case "array":
-      out.u32(value.of);
-      out.u64(value.statedLength ?? BigInt(value.items.length));
-      for (const item of value.items) writeValue(out, item);
-      return;
+      return join([u32(value.of), u64(value.statedLength ?? BigInt(value.items.length)), ...value.items.map(valueBytes)]);
     case "u64":
     case "i64":
-      return out.u64(BigInt.asUintN(64, value.value));
-    case "none":
-      return;
+      return u64(BigInt.asUintN(64, value.value));
+    case "bool":
+      return Uint8Array.of(value.value);
     default:
-      return out.number(value.type, value.value);
+      return new Uint8Array(NUMBER_ARRAYS[value.type].of(value.value).buffer);
   }
 }
 
-class Writer {
-  readonly #bytes: number[] = [];
+/** Typed arrays are little-endian on every machine that runs this, as the format is. */
+const NUMBER_ARRAYS = {
+  u8: Uint8Array,
+  i8: Int8Array,
+  u16: Uint16Array,
+  i16: Int16Array,
+  u32: Uint32Array,
+  i32: Int32Array,
+  f32: Float32Array,
+  f64: Float64Array,
+};
 
-  get length(): number {
-    return this.#bytes.length;
-  }
+function u32(value: number): Uint8Array {
+  return new Uint8Array(Uint32Array.of(value).buffer);
+}
 
-  whole(): Uint8Array<ArrayBuffer> {
-    return Uint8Array.from(this.#bytes);
-  }
+function u64(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(value).buffer);
+}
 
-  bytes(bytes: Uint8Array): void {
-    for (const byte of bytes) this.#bytes.push(byte);
-  }
+function stringBytes(value: string | Uint8Array, statedLength?: bigint): Uint8Array {
+  const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
+  return join([u64(statedLength ?? BigInt(bytes.length)), bytes]);
+}
 
-  u8(value: number): void {
-    this.#bytes.push(value & 255);
+function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
   }
-
-  u32(value: number): void {
-    this.number("u32", value);
-  }
-
-  u64(value: bigint): void {
-    this.#write(8, (view) => view.setBigUint64(0, value, true));
-  }
-
-  string(value: string | Uint8Array, statedLength?: bigint): void {
-    const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value;
-    this.u64(statedLength ?? BigInt(bytes.length));
-    this.bytes(bytes);
-  }
-
-  number(type: "u8" | "i8" | "u16" | "i16" | "u32" | "i32" | "f32" | "f64" | "bool", value: number): void {
-    switch (type) {
-      case "u8":
-      case "i8":
-      case "bool":
-        return this.u8(value);
-      case "u16":
-      case "i16":
-        return this.#write(2, (view) => view.setUint16(0, value, true));
-      case "u32":
-      case "i32":
-        return this.#write(4, (view) => view.setUint32(0, value, true));
-      case "f32":
-        return this.#write(4, (view) => view.setFloat32(0, value, true));
-      case "f64":
-        return this.#write(8, (view) => view.setFloat64(0, value, true));
-    }
-  }
-
-  #write(byteCount: number, set: (view: DataView) => void): void {
-    const bytes = new Uint8Array(byteCount);
-    set(new DataView(bytes.buffer));
-    this.bytes(bytes);
-  }
+  return whole;
 }

@@ -9,9 +9,13 @@ const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "t
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
+// Where `npm test` reads the counts from.
+const results = process.env.CRESCENDO_RESULTS;
+
 export default defineConfig({
   test: {
-    reporters: ["default", new ErrorReport()],
+    reporters: ["default", new ErrorReport(), ...(results ? [["json", { outputFile: results }] as const] : [])],
+    allowOnly: !process.env.CI,
     projects: [
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
       {

@@ -1,0 +1,21 @@
+// Tests of the built page and the built module, in Chromium. `npm run test:e2e` builds both first.
+import { defineConfig, type ReporterDescription } from "@playwright/test";
+import { chromiumLaunchOptions } from "./tests/support/chromium";
+
+const PORT = 4173;
+const results = process.env.CRESCENDO_RESULTS;
+const reporter: ReporterDescription[] = [["list"]];
+if (results) reporter.push(["json", { outputFile: results }]);
+
+export default defineConfig({
+  testDir: "tests/e2e",
+  testMatch: "**/*.test.ts",
+  // One page at a time: on SwiftShader each of them takes all cores.
+  workers: 1,
+  timeout: 120_000,
+  forbidOnly: Boolean(process.env.CI),
+  reporter,
+  use: { baseURL: `http://127.0.0.1:${PORT}`, launchOptions: chromiumLaunchOptions(), trace: "retain-on-failure" },
+  projects: [{ name: "chromium", use: { browserName: "chromium" } }],
+  webServer: { command: "node tools/run.mjs tests/e2e/server.ts", port: PORT, env: { PORT: String(PORT) } },
+});

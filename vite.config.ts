@@ -1,0 +1,60 @@
+// `vite` serves the demo. `vite build --mode library | cli | demo` builds dist/crescendo.js, dist/cli.js and dist-demo/.
+import { readFileSync } from "node:fs";
+import { defineConfig, type Plugin, type UserConfig } from "vite";
+
+/** Shaders travel without comments and blank lines. Only in builds: while developing, the compiler's line numbers are the file's. */
+function compactWgsl(): Plugin {
+  const suffix = ".wgsl?raw";
+  return {
+    name: "compact-wgsl",
+    apply: "build",
+    enforce: "pre",
+    load(id) {
+      if (!id.endsWith(suffix)) return null;
+      const lines = readFileSync(id.slice(0, -"?raw".length), "utf8").split("\n");
+      const code = lines.map((line) => line.replace(/\/\/.*/, "").trim()).filter((line) => line !== "");
+      return `export default ${JSON.stringify(code.join("\n"))};`;
+    },
+  };
+}
+
+const SHARED: UserConfig = {
+  plugins: [compactWgsl()],
+  worker: { format: "es", plugins: () => [compactWgsl()] },
+};
+
+/** One ES module with everything inside, for a page without a bundler. */
+const LIBRARY: UserConfig = {
+  ...SHARED,
+  publicDir: false,
+  build: {
+    target: "es2022",
+    emptyOutDir: false,
+    lib: { entry: "src/index.ts", formats: ["es"], fileName: () => "crescendo.js" },
+    rolldownOptions: { output: { minify: true, codeSplitting: false } },
+  },
+};
+
+const CLI: UserConfig = {
+  ...SHARED,
+  publicDir: false,
+  // `webgpu` is Dawn's native module: an optional peer, never bundled.
+  ssr: { noExternal: true, external: ["webgpu"] },
+  build: {
+    target: "node20",
+    emptyOutDir: false,
+    ssr: "src/cli/main.ts",
+    rolldownOptions: { output: { entryFileNames: "cli.js", codeSplitting: false } },
+  },
+};
+
+/** Its addresses are relative: it may be hosted under any path. */
+const DEMO: UserConfig = {
+  ...SHARED,
+  root: "demo",
+  base: "./",
+  publicDir: "../public",
+  build: { target: "es2022", outDir: "../dist-demo", emptyOutDir: true },
+};
+
+export default defineConfig(({ mode }) => (mode === "library" ? LIBRARY : mode === "cli" ? CLI : DEMO));

@@ -1,0 +1,256 @@
+// Plans how a checkpoint's tensors become our weights: which rows of which tensors make up each matrix, and in which format it is kept.
+import { present } from "../assert";
+import { LlmError } from "../errors";
+import { requireTensor, TENSOR_BLOCKS, type TensorDirectory, type TensorInfo, type TensorType } from "../formats/tensor-directory";
+import { FAMILIES } from "./families";
+import type { Family, QkvNames } from "./families/family";
+import type { ModelConfig } from "./model-config";
+import { clipRuns, type RowRun, rowsFromAdjacentPairs, rowsFromHeadGroups, rowsInOrder, sourceRows } from "./row-runs";
+import type { WeightFormat } from "./weight-format";
+
+export type MatrixRole = "qkv" | "attentionOutput" | "gateUp" | "up" | "down" | "embedding" | "head";
+
+export type VectorRole =
+  | "attentionNormWeight"
+  | "attentionNormBias"
+  | "mlpNormWeight"
+  | "mlpNormBias"
+  | "qkvBias"
+  | "finalNormWeight"
+  | "finalNormBias";
+
+export interface PlanPart {
+  readonly tensor: TensorInfo;
+  readonly runs: readonly RowRun[];
+}
+
+/** Rows of `qkv`: all query heads, all key heads, all value heads. Rows of `gateUp`: 2i is gate i, 2i + 1 is up i. */
+export interface MatrixPlan {
+  readonly role: MatrixRole;
+  readonly rows: number;
+  readonly columns: number;
+  readonly format: WeightFormat;
+  readonly parts: readonly PlanPart[];
+}
+
+/** f32 on the GPU, whatever it is in the file. `qkvBias` has the order of qkv's rows. */
+export interface VectorPlan {
+  readonly role: VectorRole;
+  readonly length: number;
+  readonly parts: readonly PlanPart[];
+}
+
+/** What belongs together: a layer's weights, or those outside the layers. */
+export interface WeightPlan {
+  readonly matrices: readonly MatrixPlan[];
+  readonly vectors: readonly VectorPlan[];
+}
+
+export interface PlanOptions {
+  /**
+   * What matrices stored as f32, f16 or bf16 become; unless given f32 stays, f16 and bf16 become f16. With "q4" the embedding and
+   * the head become q8: they suffer most from 4 bits, and llama.cpp's 4-bit files keep them at 6 or 8 as well.
+   */
+  readonly quantise?: "q8" | "q4" | "f16";
+}
+
+/**
+ * The weights of one layer.
+ *
+ * @throws LlmError "bad-weights" when a tensor is missing or has another shape than the config says; "unsupported" for its type
+ */
+export function planLayer(config: ModelConfig, directory: TensorDirectory, layer: number, options: PlanOptions = {}): WeightPlan {
+  const { hiddenSize, intermediateSize, headCount, headDim } = config;
+  const names = familyOf(config).layerNames(directory.format, layer, config);
+  const planner = new Planner(directory, options);
+  const qkv = qkvParts(names.qkv, config);
+  const gate =
+    names.gate === undefined ? [] : [{ stem: names.gate, rows: intermediateSize, runs: rowsInOrder(intermediateSize, { toStep: 2 }) }];
+  const up = { stem: names.up, rows: intermediateSize, runs: rowsInOrder(intermediateSize, gate.length ? { to: 1, toStep: 2 } : {}) };
+  const vectors = planner.norm("attentionNorm", names.attentionNorm, config);
+  if (names.mlpNorm !== undefined) vectors.push(...planner.norm("mlpNorm", names.mlpNorm, config));
+  if (config.qkvBias) vectors.push(planner.vector("qkvBias", "bias", qkv));
+  const matrices = [
+    planner.matrix("qkv", hiddenSize, qkv),
+    planner.matrix("attentionOutput", headCount * headDim, [wholeTensor(names.attentionOutput, hiddenSize)]),
+    planner.matrix(gate.length ? "gateUp" : "up", hiddenSize, [...gate, up]),
+    planner.matrix("down", intermediateSize, [wholeTensor(names.down, hiddenSize)]),
+  ];
+  return { matrices, vectors };
+}
+
+/** The embedding, the final norm and, unless it is tied to the embedding, the head. Throws as `planLayer` does. */
+export function planGlobals(config: ModelConfig, directory: TensorDirectory, options: PlanOptions = {}): WeightPlan {
+  const { hiddenSize, vocabSize } = config;
+  const names = familyOf(config).globalNames(directory.format);
+  const planner = new Planner(directory, options.quantise === "q4" ? { quantise: "q8" } : options);
+  const matrices = [planner.matrix("embedding", hiddenSize, [wholeTensor(names.embedding, vocabSize)])];
+  if (!config.tiedEmbedding) matrices.push(planner.matrix("head", hiddenSize, [wholeTensor(names.head, vocabSize)]));
+  return { matrices, vectors: planner.norm("finalNorm", names.finalNorm, config) };
+}
+
+/**
+ * Refuses a checkpoint with tensors that no plan uses: a bias or a norm that we know nothing of would change what the model computes.
+ *
+ * @throws LlmError "unsupported"; what `planLayer` throws
+ */
+export function checkNothingLeftOver(config: ModelConfig, directory: TensorDirectory): void {
+  const plans = [planGlobals(config, directory)];
+  for (let layer = 0; layer < config.layerCount; layer++) plans.push(planLayer(config, directory, layer));
+  const used = new Set(
+    plans.flatMap(({ matrices, vectors }) => [...matrices, ...vectors]).flatMap((plan) => plan.parts.map((part) => part.tensor.name)),
+  );
+  // A tied head may be stored all the same, and old Llama checkpoints hold what their config says about rotary embedding.
+  used.add(`${familyOf(config).globalNames(directory.format).head}.weight`).add(ROPE_DIVISORS);
+  for (const name of [...directory.tensors.keys(), ...directory.unsupported.keys()]) {
+    if (used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
+    throw new LlmError(
+      "unsupported",
+      `"${name}" in ${directory.name}: no part of a ${config.family} model of ${config.layerCount} layers as we know it. ` +
+        "Is the file a variant of the architecture, or its config another model's?",
+    );
+  }
+}
+
+/** Rows of a matrix, from row `rowOffset` on, as a plan of their own. */
+export interface MatrixPiece {
+  readonly rowOffset: number;
+  readonly plan: MatrixPlan;
+}
+
+// Heads and pairs of gate and up do not straddle pieces, so that no row of the file is read twice.
+const PIECE_ROWS = 256;
+
+/** `plan` in pieces of at most about `maxFileBytes` to read (and at least 256 rows): one piece, the plan itself, where that is enough. */
+export function splitRows(plan: MatrixPlan, maxFileBytes: number): readonly MatrixPiece[] {
+  const fileBytes = planFileBytes(plan);
+  if (fileBytes <= maxFileBytes) return [{ rowOffset: 0, plan }];
+  const rowsThatFit = (maxFileBytes * plan.rows) / fileBytes;
+  const pieceRows = Math.max(1, Math.floor(rowsThatFit / PIECE_ROWS)) * PIECE_ROWS;
+  const pieces: MatrixPiece[] = [];
+  for (let start = 0; start < plan.rows; start += pieceRows) {
+    const end = Math.min(start + pieceRows, plan.rows);
+    const parts = plan.parts.flatMap((part) => narrowedPart(part, start, end));
+    pieces.push({ rowOffset: start, plan: { ...plan, rows: end - start, parts } });
+  }
+  return pieces;
+}
+
+/** Bytes of the files that the plan reads. */
+export function planFileBytes({ parts }: Pick<MatrixPlan | VectorPlan, "parts">): number {
+  return parts.reduce((sum, { tensor }) => sum + tensor.range.end - tensor.range.start, 0);
+}
+
+/** The tensor of a GGUF that divides the rotary frequencies: `configFromGguf` puts it into the config. */
+export const ROPE_DIVISORS = "rope_freqs.weight";
+
+/** A tensor of `rows` rows that the checkpoint calls `<stem>.weight` or `<stem>.bias`, and where its rows go. */
+interface NamedPart {
+  readonly stem: string;
+  readonly rows: number;
+  readonly runs: readonly RowRun[];
+}
+
+function wholeTensor(stem: string, rows: number): NamedPart {
+  return { stem, rows, runs: rowsInOrder(rows) };
+}
+
+function qkvParts(names: QkvNames, { headCount, kvHeadCount, headDim }: ModelConfig): NamedPart[] {
+  const queryRows = headCount * headDim;
+  const kvRows = kvHeadCount * headDim;
+  if ("fused" in names) {
+    const rows = queryRows + 2 * kvRows;
+    const runs = names.rows === "in-order" ? rowsInOrder(rows) : rowsFromHeadGroups({ headCount, kvHeadCount, headDim });
+    return [{ stem: names.fused, rows, runs }];
+  }
+  const rotated = (heads: number, to: number): readonly RowRun[] =>
+    names.rotaryPairs === "adjacent" ? rowsFromAdjacentPairs(heads, headDim, to) : rowsInOrder(heads * headDim, { to });
+  return [
+    { stem: names.query, rows: queryRows, runs: rotated(headCount, 0) },
+    { stem: names.key, rows: kvRows, runs: rotated(kvHeadCount, queryRows) },
+    { stem: names.value, rows: kvRows, runs: rowsInOrder(kvRows, { to: queryRows + kvRows }) },
+  ];
+}
+
+/** The part's share in rows `start` to `end` of its matrix; nothing if it has none. */
+function narrowedPart({ tensor, runs }: PlanPart, start: number, end: number): PlanPart[] {
+  const clipped = clipRuns(runs, start, end);
+  if (clipped.length === 0) return [];
+  const source = sourceRows(clipped);
+  return [{ tensor: tensorRows(tensor, source), runs: clipped.map((run) => ({ ...run, from: run.from - source.start })) }];
+}
+
+function tensorRows(tensor: TensorInfo, { start, end }: { readonly start: number; readonly end: number }): TensorInfo {
+  const columns = tensor.shape.at(-1) ?? 1;
+  const block = TENSOR_BLOCKS[tensor.type];
+  const rowBytes = (columns / block.elements) * block.bytes;
+  const first = tensor.range.start;
+  return { ...tensor, shape: [end - start, columns], range: { start: first + start * rowBytes, end: first + end * rowBytes } };
+}
+
+class Planner {
+  readonly #directory: TensorDirectory;
+  readonly #options: PlanOptions;
+
+  constructor(directory: TensorDirectory, options: PlanOptions) {
+    this.#directory = directory;
+    this.#options = options;
+  }
+
+  matrix(role: MatrixRole, columns: number, parts: readonly NamedPart[]): MatrixPlan {
+    const found = parts.map(({ stem, rows, runs }) => ({
+      tensor: requireTensor(this.#directory, `${stem}.weight`, [rows, columns]),
+      runs,
+    }));
+    const formats = found.map(({ tensor }) => formatFor(tensor.type, this.#options));
+    return { role, rows: rowCount(parts), columns, format: widest(formats), parts: found };
+  }
+
+  vector(role: VectorRole, kind: "weight" | "bias", parts: readonly NamedPart[]): VectorPlan {
+    const found = parts.map(({ stem, rows, runs }) => ({ tensor: requireTensor(this.#directory, `${stem}.${kind}`, [rows]), runs }));
+    return { role, length: rowCount(parts), parts: found };
+  }
+
+  norm(role: "attentionNorm" | "mlpNorm" | "finalNorm", stem: string, { norm, hiddenSize }: ModelConfig): VectorPlan[] {
+    const parts = [wholeTensor(stem, hiddenSize)];
+    const weight = this.vector(`${role}Weight`, "weight", parts);
+    return norm === "layer" ? [weight, this.vector(`${role}Bias`, "bias", parts)] : [weight];
+  }
+}
+
+const KEPT_AS: Readonly<Record<TensorType, WeightFormat>> = {
+  F32: "f32",
+  F16: "f16",
+  BF16: "f16",
+  Q8_0: "q8",
+  Q4_0: "q4",
+  Q4_1: "q4m",
+  Q5_0: "q8",
+  Q5_1: "q8",
+  Q4_K: "q4m",
+  Q5_K: "q8",
+  Q6_K: "q8",
+};
+
+function formatFor(type: TensorType, { quantise }: PlanOptions): WeightFormat {
+  const isQuantised = TENSOR_BLOCKS[type].elements > 1;
+  return quantise === undefined || isQuantised ? KEPT_AS[type] : quantise;
+}
+
+const NARROWEST_FIRST: readonly WeightFormat[] = ["q4", "q4m", "q8", "f16", "f32"];
+
+/** A matrix has one format: that of its most precise part, which holds the others as well as their own would, or nearly. */
+function widest(formats: readonly WeightFormat[]): WeightFormat {
+  return present(
+    NARROWEST_FIRST.findLast((format) => formats.includes(format)),
+    "a part of the matrix",
+  );
+}
+
+function rowCount(parts: readonly NamedPart[]): number {
+  return parts.reduce((sum, part) => sum + part.rows, 0);
+}
+
+function familyOf({ family }: ModelConfig): Family {
+  return present(FAMILIES.get(family), `the family "${family}"`);
+}

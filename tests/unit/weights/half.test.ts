@@ -1,0 +1,69 @@
+import { describe, expect, test } from "vitest";
+import { bfloatValue, halfBits, halfValue, halfValues, halvesOfBfloats, isHalfNonFinite } from "../../../src/weights/half";
+import * as reference from "../../support/half";
+import { seededRandom } from "../../support/random";
+
+const words = new Uint32Array(1);
+const floats = new Float32Array(words.buffer);
+
+function floatOf(bits: number): number {
+  words[0] = bits;
+  return floats[0] ?? 0;
+}
+
+function floatBitsOf(value: number): number {
+  floats[0] = value;
+  return words[0] ?? 0;
+}
+
+describe("halfBits", () => {
+  test("gives every finite half and both infinities back from their value", () => {
+    const wrong = allHalves().filter((bits) => !Number.isNaN(reference.halfValue(bits)) && halfBits(reference.halfValue(bits)) !== bits);
+    expect(wrong).toEqual([]);
+  });
+
+  test("takes the even neighbour of a value half-way between two halves, and the nearer one a single float off it", () => {
+    const wrong = allHalves().filter((bits) => {
+      if (bits >= 0x7bff) return false;
+      const middle = (reference.halfValue(bits) + reference.halfValue(bits + 1)) / 2;
+      const below = floatOf(floatBitsOf(middle) - 1);
+      const above = floatOf(floatBitsOf(middle) + 1);
+      return halfBits(middle) !== bits + (bits % 2) || halfBits(below) !== bits || halfBits(-above) !== (0x8000 | (bits + 1));
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test("agrees with slow exact arithmetic on floats of every size", () => {
+    const random = seededRandom("halves");
+    const values = Array.from({ length: 300_000 }, () => floatOf(random.integer(2 ** 32)));
+    expect(values.filter((value) => !Number.isNaN(value) && halfBits(value) !== reference.halfBits(value))).toEqual([]);
+  });
+
+  test("makes infinity of what would round past 65504, and NaN of NaN", () => {
+    expect(halfBits(65519.99609375)).toBe(0x7bff);
+    expect(halfBits(65520)).toBe(0x7c00);
+    expect(halfBits(-3e38)).toBe(0xfc00);
+    expect(halfBits(Number.NaN) & 0x7fff).toBe(0x7e00);
+  });
+});
+
+test("a half's value is what its bits say, alone and in the table", () => {
+  const wrong = allHalves().filter((bits) => {
+    const value = reference.halfValue(bits);
+    return !Object.is(halfValue(bits), value) || !Object.is(halfValues()[bits], value);
+  });
+  expect(wrong).toEqual([]);
+});
+
+test("every bfloat16 becomes the half nearest to it", () => {
+  const wrong = allHalves().filter((bits) => {
+    const value = floatOf(bits * 0x10000);
+    if (Number.isNaN(value)) return !isHalfNonFinite(halvesOfBfloats()[bits] ?? 0);
+    return !Object.is(bfloatValue(bits), value) || halvesOfBfloats()[bits] !== reference.halfBits(value);
+  });
+  expect(wrong).toEqual([]);
+});
+
+function allHalves(): number[] {
+  return Array.from({ length: 0x10000 }, (_, bits) => bits);
+}

@@ -1,0 +1,253 @@
+// Writes the vocabulary that a GGUF's metadata hold as the tokenizer.json and tokenizer_config.json that its makers had.
+import { LlmError } from "../errors";
+import { GPT2_WORDS, isolate, type Step } from "./tokenizer-json";
+
+export type GgufMetadata = ReadonlyMap<string, unknown>;
+
+/** A vocabulary that we cannot read as it was made: the error that follows says the same. */
+export interface TokenizerEvent {
+  readonly type: "tokenizer-unsupported";
+  readonly key: string;
+  readonly found: string;
+  readonly expected: readonly string[];
+}
+
+/** The files of a Hugging Face repository that make a tokenizer, parsed. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  readonly tokenizer: unknown;
+  /** tokenizer_config.json */
+  readonly config?: unknown;
+  /** generation_config.json */
+  readonly generationConfig?: unknown;
+  /** chat_template.jinja, which stands over the template in `config`. */
+  readonly chatTemplate?: string | undefined;
+}
+
+// The values of tokenizer.ggml.token_type; 6 are SentencePiece's single bytes.
+const NORMAL = 1;
+const UNKNOWN = 2;
+const CONTROL = 3;
+const USER_DEFINED = 4;
+const UNUSED = 5;
+
+// Splits into words by the names that llama.cpp gives them. The case of ASCII letters only is open in the contractions.
+const CONTRACTIONS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]";
+const MODERN_WORDS = (digits: string) =>
+  `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+
+interface PreTokenizer {
+  readonly words: readonly string[];
+  readonly normalizer?: Step;
+  /** Words that are tokens stay whole, even if no merges lead to them. */
+  readonly ignoreMerges?: true;
+  readonly addsBos?: true;
+}
+
+const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
+  ["default", { words: ["[\\p{P}$+<=>^~|]+", GPT2_WORDS, "\\p{N}+", "[0-9][0-9][0-9]"] }],
+  ["gpt-2", { words: [GPT2_WORDS] }],
+  ["smollm", { words: ["\\p{N}", GPT2_WORDS] }],
+  ["qwen2", { words: [MODERN_WORDS("\\p{N}")], normalizer: { type: "NFC" } }], // which llama.cpp leaves out
+  ["llama-bpe", { words: [MODERN_WORDS("\\p{N}{1,3}")], ignoreMerges: true, addsBos: true }],
+  ["falcon", { words: ["[\\p{P}$+<=>^~|`]+", GPT2_WORDS, "[0-9][0-9][0-9]"] }],
+]);
+
+/**
+ * @throws LlmError "bad-tokenizer" where the metadata hold no vocabulary or a broken one, "unsupported" (after an event) where they
+ * name a tokenizer or pre-tokenizer that is not known here.
+ */
+export function readGgufVocabulary(metadata: GgufMetadata, onEvent?: (event: TokenizerEvent) => void): TokenizerFiles {
+  const kind = required(metadata, "tokenizer.ggml.model", "string");
+  const refuse = (key: string, found: string, expected: readonly string[]) => {
+    onEvent?.({ type: "tokenizer-unsupported", key, found, expected });
+    const reason = "Read otherwise, text would get other ids than the model was trained on.";
+    return new LlmError("unsupported", `GGUF: ${key} is "${found}", expected one of ${expected.join(", ")}. ${reason}`);
+  };
+  if (kind === "llama") return sentencePieceFiles(metadata, readPieces(metadata));
+  if (kind !== "gpt2") throw refuse("tokenizer.ggml.model", kind, ["gpt2", "llama"]);
+  const name = required(metadata, "tokenizer.ggml.pre", "string");
+  const preTokenizer = PRE_TOKENIZERS.get(name);
+  if (!preTokenizer) throw refuse("tokenizer.ggml.pre", name, [...PRE_TOKENIZERS.keys()]);
+  return bytePairFiles(metadata, readPieces(metadata), preTokenizer);
+}
+
+/** The tokens and what they are, by id. */
+interface Pieces {
+  readonly tokens: readonly string[];
+  readonly types: ArrayLike<number>;
+  /** Token → id, without the unused ones. */
+  readonly vocab: Readonly<Record<string, number>>;
+}
+
+function readPieces(metadata: GgufMetadata): Pieces {
+  const tokens = stringArray(metadata, "tokenizer.ggml.tokens");
+  const types = numberArray(metadata, "tokenizer.ggml.token_type", tokens.length);
+  const ids = new Map<string, number>();
+  tokens.forEach((token, id) => {
+    if (types[id] === UNUSED) return;
+    const earlier = ids.get(token);
+    if (earlier !== undefined) throw broken(`tokens ${earlier} and ${id} are both ${JSON.stringify(token)}, expected each token once`);
+    ids.set(token, id);
+  });
+  return { tokens, types, vocab: Object.fromEntries(ids) };
+}
+
+function bytePairFiles(metadata: GgufMetadata, pieces: Pieces, preTokenizer: PreTokenizer): TokenizerFiles {
+  const { words, normalizer = null, ignoreMerges = false, addsBos = false } = preTokenizer;
+  const merges = stringArray(metadata, "tokenizer.ggml.merges");
+  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false };
+  return files(metadata, pieces, addsBos, {
+    normalizer,
+    pre_tokenizer: { type: "Sequence", pretokenizers: [...words.map(isolate), byteLevel] },
+    decoder: byteLevel,
+    model: { type: "BPE", vocab: pieces.vocab, merges, ignore_merges: ignoreMerges },
+  });
+}
+
+/** SentencePiece's byte-pair kind: its scores say which pair merges first, as merges in that order do. */
+function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces): TokenizerFiles {
+  if (optional(metadata, "tokenizer.ggml.remove_extra_whitespaces", "boolean")) {
+    throw new LlmError("unsupported", "GGUF: tokenizer.ggml.remove_extra_whitespaces is true, expected false or none.");
+  }
+  const scores = numberArray(metadata, "tokenizer.ggml.scores", pieces.tokens.length);
+  const addsSpace = optional(metadata, "tokenizer.ggml.add_space_prefix", "boolean") ?? true;
+  const markSpaces = { type: "Replace", pattern: { String: " " }, content: "▁" };
+  const unknown = pieces.tokens.find((_, id) => pieces.types[id] === UNKNOWN) ?? null;
+  return files(metadata, pieces, true, {
+    normalizer: { type: "Sequence", normalizers: [...(addsSpace ? [{ type: "Prepend", prepend: "▁" }] : []), markSpaces] },
+    pre_tokenizer: null,
+    decoder: {
+      type: "Sequence",
+      decoders: [
+        { type: "Replace", pattern: { String: "▁" }, content: " " },
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+        ...(addsSpace ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []),
+      ],
+    },
+    model: {
+      type: "BPE",
+      vocab: pieces.vocab,
+      merges: mergesFromScores(pieces, scores),
+      unk_token: unknown,
+      fuse_unk: true,
+      byte_fallback: true,
+    },
+  });
+}
+
+/** Every way to make a piece of two others, the highest score first, of one piece the one with the longest left part first. */
+function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<number>): [string, string][] {
+  const pieces = new Set(tokens.filter((_, id) => types[id] === NORMAL));
+  const merges: { readonly score: number; readonly pair: [string, string] }[] = [];
+  tokens.forEach((token, id) => {
+    if (types[id] !== NORMAL) return;
+    for (let length = token.length - 1; length > 0; length--) {
+      const left = token.slice(0, length); // half a surrogate pair is no piece
+      if (!pieces.has(left)) continue;
+      const right = token.slice(length);
+      if (pieces.has(right)) merges.push({ score: scores[id] ?? 0, pair: [left, right] });
+    }
+  });
+  merges.sort((a, b) => b.score - a.score); // stable: the splits of a piece keep their order
+  return merges.map(({ pair }) => pair);
+}
+
+/** What both kinds have in common: added tokens, the frame of a text, the special tokens by name, the template, the stop tokens. */
+function files(
+  metadata: GgufMetadata,
+  pieces: Pieces,
+  addsBosByDefault: boolean,
+  parts: Readonly<Record<string, unknown>>,
+): TokenizerFiles {
+  const { tokens, types } = pieces;
+  const special = (name: string) => specialToken(metadata, tokens, name);
+  const bos = special("bos");
+  const eos = special("eos");
+  const addsBos = optional(metadata, "tokenizer.ggml.add_bos_token", "boolean") ?? addsBosByDefault;
+  const addsEos = optional(metadata, "tokenizer.ggml.add_eos_token", "boolean") ?? false;
+  const frame = (token: SpecialToken | null) => (token ? [{ SpecialToken: { id: token.content } }] : []);
+  return {
+    tokenizer: {
+      ...parts,
+      added_tokens: tokens.flatMap((content, id) => {
+        const isSpecial = types[id] === CONTROL || types[id] === UNKNOWN;
+        return isSpecial || types[id] === USER_DEFINED ? [{ id, content, special: isSpecial, normalized: false }] : [];
+      }),
+      post_processor: {
+        type: "TemplateProcessing",
+        single: [...(addsBos ? frame(bos) : []), { Sequence: { id: "A" } }, ...(addsEos ? frame(eos) : [])],
+        special_tokens: Object.fromEntries([bos, eos].flatMap((token) => (token ? [[token.content, { ids: [token.id] }]] : []))),
+      },
+    },
+    config: {
+      bos_token: bos?.content,
+      eos_token: eos?.content,
+      unk_token: special("unknown")?.content,
+      pad_token: special("padding")?.content,
+      chat_template: optional(metadata, "tokenizer.chat_template", "string"),
+    },
+    generationConfig: { eos_token_id: [eos, special("eot"), special("eom")].flatMap((token) => (token ? [token.id] : [])) },
+  };
+}
+
+interface SpecialToken {
+  readonly id: number;
+  readonly content: string;
+}
+
+/** The token that `tokenizer.ggml.<name>_token_id` points to, or null where there is no such key. */
+function specialToken(metadata: GgufMetadata, tokens: readonly string[], name: string): SpecialToken | null {
+  const key = `tokenizer.ggml.${name}_token_id`;
+  const id = optional(metadata, key, "number");
+  if (id === undefined) return null;
+  const content = tokens[id];
+  if (content === undefined) throw broken(`${key} is ${id}, but there are ${tokens.length} tokens`);
+  return { id, content };
+}
+
+interface Scalars {
+  string: string;
+  number: number;
+  boolean: boolean;
+}
+
+function optional<T extends keyof Scalars>(metadata: GgufMetadata, key: string, type: T): Scalars[T] | undefined {
+  const value = metadata.get(key);
+  if (value === undefined || typeof value === type) return value as Scalars[T] | undefined;
+  throw broken(`${key} is a ${typeof value}, expected a ${type}`);
+}
+
+function required<T extends keyof Scalars>(metadata: GgufMetadata, key: string, type: T): Scalars[T] {
+  const value = optional(metadata, key, type);
+  if (value === undefined) throw broken(`${key} is missing, so the file holds no tokenizer; give the model's tokenizer.json`);
+  return value;
+}
+
+function stringArray(metadata: GgufMetadata, key: string): readonly string[] {
+  const value = metadata.get(key);
+  if (!Array.isArray(value) || value.length === 0)
+    throw broken(`${key} is ${value === undefined ? "missing" : "no array"}, expected strings`);
+  const other = value.findIndex((item) => typeof item !== "string");
+  if (other >= 0) throw broken(`${key}[${other}] is a ${typeof value[other]}, expected a string`);
+  return value;
+}
+
+/** An array of numbers, one a token; plain or typed. */
+function numberArray(metadata: GgufMetadata, key: string, length: number): ArrayLike<number> {
+  const value = metadata.get(key);
+  const isNumbers = (Array.isArray(value) || isTypedArray(value)) && Array.prototype.every.call(value, (item) => typeof item === "number");
+  if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "no array of numbers"}, expected one for each token`);
+  const numbers = value as ArrayLike<number>;
+  if (numbers.length !== length) throw broken(`${key} has ${numbers.length} values, expected ${length}, one for each token`);
+  return numbers;
+}
+
+function isTypedArray(value: unknown): boolean {
+  return ArrayBuffer.isView(value) && !(value instanceof DataView);
+}
+
+function broken(what: string): LlmError {
+  return new LlmError("bad-tokenizer", `GGUF: ${what}.`);
+}

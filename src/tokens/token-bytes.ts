@@ -1,0 +1,93 @@
+// The bytes of text that one token stands for, read off its spelling as the vocabulary's decoder says. Knows no stream of tokens.
+import { flattenSteps, prependScheme, type Step, unsupported } from "./tokenizer-json";
+
+/** How a vocabulary spells text: GPT-2's alphabet of 256 printable characters, or SentencePiece's plain text with ▁ for a space. */
+export type Decoding =
+  | { readonly kind: "byte-level" }
+  | {
+      readonly kind: "sentencepiece";
+      /** Tokens spelt `<0x0A>` are single bytes. */
+      readonly byteFallback: boolean;
+      /** The encoder puts a space in front of every text, so that the first one is no part of it. */
+      readonly dropsFirstSpace: boolean;
+    };
+
+const SPACE_MARK = "▁";
+const NO_BYTES = new Uint8Array();
+const utf8 = new TextEncoder();
+
+/** The spelling that a tokenizer.json's `decoder` undoes. @throws LlmError "unsupported" for any other decoder. */
+export function readDecoder(decoder: Step | null): Decoding {
+  const steps = decoder ? flattenSteps(decoder, "decoders") : [];
+  const has = (type: string) => steps.some((step) => step.type === type);
+  if (steps.length === 1 && has("ByteLevel")) return { kind: "byte-level" };
+  const metaspace = steps.find((step) => step.type === "Metaspace");
+  const marksSpaces = metaspace !== undefined || has("Replace");
+  if (!marksSpaces || !steps.every(isSentencePieceStep)) {
+    const expected = "ByteLevel, Metaspace, or SentencePiece's Replace, ByteFallback, Fuse, Strip";
+    throw unsupported(`the decoder is ${JSON.stringify(decoder)}, expected ${expected}`);
+  }
+  const dropsFirstSpace = has("Strip") || (metaspace !== undefined && prependScheme(metaspace) !== "never");
+  return { kind: "sentencepiece", byteFallback: has("ByteFallback"), dropsFirstSpace };
+}
+
+function isSentencePieceStep({ type, pattern, content, start, stop, replacement }: Step, index: number, steps: readonly Step[]): boolean {
+  switch (type) {
+    case "ByteFallback":
+    case "Fuse":
+      return true;
+    case "Metaspace":
+      return (replacement ?? SPACE_MARK) === SPACE_MARK;
+    case "Replace":
+      return (pattern as { String?: unknown } | undefined)?.String === SPACE_MARK && content === " ";
+    case "Strip": // of the whole text, which is one piece after Fuse; else it would strip every token
+      return content === " " && start === 1 && stop === 0 && steps.slice(0, index).some((earlier) => earlier.type === "Fuse");
+    default:
+      return false;
+  }
+}
+
+export interface TokenSpelling {
+  readonly decoding: Decoding;
+  /** The token's spelling, or undefined for an id that is none. */
+  readonly tokenOf: (id: number) => string | undefined;
+  /** Tokens outside the alphabet: they are spelt as they read. */
+  readonly addedIds: ReadonlySet<number>;
+}
+
+/** The text bytes of token `id`: maybe part of a character, and none for an id that is no token (a model may have spare rows). */
+export function tokenBytes(id: number, { decoding, tokenOf, addedIds }: TokenSpelling): Uint8Array {
+  const token = tokenOf(id);
+  if (token === undefined) return NO_BYTES;
+  const isAdded = addedIds.has(id);
+  if (decoding.kind === "byte-level") return (isAdded ? null : fromByteAlphabet(token)) ?? utf8.encode(token);
+  const byte = decoding.byteFallback && !isAdded ? fallbackByte(token) : null;
+  return byte === null ? utf8.encode(token.replaceAll(SPACE_MARK, " ")) : Uint8Array.of(byte);
+}
+
+/** The byte that a token spells as `<0x0A>`, or null. */
+function fallbackByte(token: string): number | null {
+  return /^<0x[0-9A-Fa-f]{2}>$/.test(token) ? Number.parseInt(token.slice(3, 5), 16) : null;
+}
+
+/** The bytes that the characters stand for, or null where one of them is no letter of GPT-2's alphabet. */
+function fromByteAlphabet(token: string): Uint8Array | null {
+  const bytes = new Uint8Array(token.length);
+  for (let at = 0; at < token.length; at++) {
+    const byte = BYTE_OF_CHARACTER[token.charCodeAt(at)] ?? -1;
+    if (byte < 0) return null;
+    bytes[at] = byte;
+  }
+  return bytes;
+}
+
+/** Code unit → byte, -1 for none. Printable Latin-1 stands for itself; the other 68 bytes have the code points from 256 on. */
+const BYTE_OF_CHARACTER = (() => {
+  const table = new Int16Array(256 + 68).fill(-1);
+  let moved = 256;
+  for (let byte = 0; byte < 256; byte++) {
+    const isPrintable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    table[isPrintable ? byte : moved++] = byte;
+  }
+  return table;
+})();

@@ -1,0 +1,97 @@
+// What tokenizer_config.json and generation_config.json add to a tokenizer.json: which tokens begin, end and mean what.
+import { LlmError } from "../errors";
+import type { TokenizerFiles } from "./gguf-vocabulary";
+import type { AddedToken } from "./tokenizer-json";
+
+export interface TokenizerConfig {
+  readonly specialIds: ReadonlySet<number>;
+  readonly bosId: number | null;
+  readonly stopIds: ReadonlySet<number>;
+  readonly chatTemplate: string | null;
+  /** What a chat template may call by name: `bos_token`, `eos_token`, … */
+  readonly tokenNames: Readonly<Record<string, string>>;
+}
+
+const NAMES = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+
+// Models end a turn with tokens that their configuration often leaves out (Qwen2.5's GGUF names one of its two). Of these names, those
+// that the vocabulary has as control tokens end an answer.
+const ENDS = [
+  "</s>",
+  "<eos>",
+  "<|endoftext|>",
+  "<|end_of_text|>",
+  "<|im_end|>",
+  "<|eot_id|>",
+  "<|eom_id|>",
+  "<|end|>",
+  "<end_of_turn>",
+  "<|end_of_turn|>",
+];
+
+/** @throws LlmError "bad-tokenizer" where a file is no object or a value has the wrong type. */
+export function readTokenizerConfig(files: TokenizerFiles, addedTokens: readonly AddedToken[]): TokenizerConfig {
+  const config = asRecord(files.config ?? {}, "tokenizer_config.json");
+  const idOf = new Map(addedTokens.map(({ content, id }) => [content, id]));
+  const tokenNames: Record<string, string> = {};
+  for (const name of NAMES) {
+    const content = tokenContent(config[name], name);
+    if (content !== null) tokenNames[name] = content;
+  }
+  const specialIds = new Set(addedTokens.filter(({ special }) => special).map(({ id }) => id));
+  for (const content of Object.values(tokenNames)) addIfKnown(specialIds, idOf.get(content));
+  const stopIds = new Set(generationEnds(files.generationConfig));
+  addIfKnown(stopIds, idOf.get(tokenNames.eos_token ?? ""));
+  for (const end of ENDS) {
+    const id = idOf.get(end);
+    if (id !== undefined && specialIds.has(id)) stopIds.add(id);
+  }
+  return {
+    specialIds,
+    bosId: idOf.get(tokenNames.bos_token ?? "") ?? null,
+    stopIds,
+    chatTemplate: files.chatTemplate ?? defaultTemplate(config.chat_template),
+    tokenNames,
+  };
+}
+
+function addIfKnown(ids: Set<number>, id: number | undefined): void {
+  if (id !== undefined) ids.add(id);
+}
+
+/** A special token is its text, or an object that holds it. */
+function tokenContent(token: unknown, name: string): string | null {
+  if (token === undefined || token === null) return null;
+  if (typeof token === "string") return token;
+  const { content } = asRecord(token, `tokenizer_config.json: ${name}`);
+  if (typeof content === "string") return content;
+  throw broken(`tokenizer_config.json: ${name} is ${JSON.stringify(token)}, expected a token's text`);
+}
+
+function generationEnds(json: unknown): number[] {
+  const { eos_token_id: ends } = asRecord(json ?? {}, "generation_config.json");
+  const ids: unknown[] = ends === undefined || ends === null ? [] : Array.isArray(ends) ? ends : [ends];
+  return ids.map((id) => {
+    if (typeof id === "number" && Number.isInteger(id) && id >= 0) return id;
+    throw broken(`generation_config.json: eos_token_id is ${JSON.stringify(ends)}, expected token ids`);
+  });
+}
+
+/** A template, or the one named "default" of several. */
+function defaultTemplate(json: unknown): string | null {
+  if (json === undefined || json === null) return null;
+  if (typeof json === "string") return json;
+  const named = Array.isArray(json) ? json.map((item) => asRecord(item, "tokenizer_config.json: chat_template")) : [];
+  const template = named.find(({ name }) => name === "default")?.template;
+  if (typeof template === "string") return template;
+  throw broken('tokenizer_config.json: chat_template is neither a template nor a list with one named "default"');
+}
+
+function asRecord(json: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Readonly<Record<string, unknown>>;
+  throw broken(`${where} is ${JSON.stringify(json)}, expected an object`);
+}
+
+function broken(what: string): LlmError {
+  return new LlmError("bad-tokenizer", `${what}.`);
+}

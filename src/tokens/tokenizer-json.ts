@@ -1,0 +1,218 @@
+// Checks a tokenizer.json and says it in words that @huggingface/tokenizers reads as Hugging Face's own (Rust) library does. What
+// it cannot read alike is refused, so that no text silently gets other ids than the model was trained on.
+import { LlmError } from "../errors";
+import { GUARD } from "./special-token-guard";
+
+/** One stage of a tokenizer.json: a normalizer, pre-tokenizer, post-processor or decoder, maybe a sequence of them. */
+export interface Step {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+export interface AddedToken {
+  readonly id: number;
+  readonly content: string;
+  /** A control token, which has no place in the text that people read. */
+  readonly special: boolean;
+}
+
+/** A checked tokenizer.json. */
+export interface TokenizerJson {
+  /** What @huggingface/tokenizers is made from. It has no decoder and no post-processor: ours stream, and are ids. */
+  readonly library: Readonly<Record<string, unknown>>;
+  readonly addedTokens: readonly AddedToken[];
+  /** Ids that stand around a text: mostly nothing, or one in front. */
+  readonly frame: { readonly before: readonly number[]; readonly after: readonly number[] };
+  readonly decoder: Step | null;
+  /** The highest id + 1. */
+  readonly vocabSize: number;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+const MAX_VOCAB_SIZE = 4_194_304; // 16 times the largest in use (Gemma's 262,144): past it an id is a broken file, not a token
+
+/** How GPT-2 splits text into words. */
+export const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const PUNCTUATION = "[\\p{P}$+<=>^`|~]"; // Unicode's, and all of ASCII's
+
+// Those that the library does as the Rust one does. Its Lowercase, Strip, Precompiled and BertNormalizer differ in some characters.
+const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace"];
+
+/**
+ * @throws LlmError "bad-tokenizer" where the file is broken, "unsupported" where it is none of the byte-pair tokenizers that decoder
+ * models use.
+ */
+export function readTokenizerJson(json: unknown): TokenizerJson {
+  const root = asRecord(json, "the file");
+  const { model, vocabSize } = readModel(asRecord(root.model, '"model"'));
+  const addedTokens = asArray(root.added_tokens ?? [], '"added_tokens"').map(readAddedToken);
+  const preTokenizer = optionalStep(root.pre_tokenizer, '"pre_tokenizer"');
+  const normalizer = optionalStep(root.normalizer, '"normalizer"');
+  const other = normalizer && flattenSteps(normalizer, "normalizers").find((step) => !NORMALIZERS.includes(step.type));
+  if (other) throw unsupported(`normalizer "${other.type}", expected one of ${NORMALIZERS.join(", ")}`);
+  const dropGuards: Step = { type: "Replace", pattern: { String: GUARD }, content: "" };
+  const words = preTokenizer ? flattenSteps(preTokenizer, "pretokenizers").flatMap(wordSteps) : [];
+  return {
+    library: {
+      model,
+      added_tokens: root.added_tokens ?? [],
+      normalizer,
+      pre_tokenizer: { type: "Sequence", pretokenizers: [dropGuards, ...words] },
+      post_processor: null,
+      decoder: null,
+    },
+    addedTokens,
+    frame: readFrame(optionalStep(root.post_processor, '"post_processor"')),
+    decoder: optionalStep(root.decoder, '"decoder"'),
+    vocabSize: addedTokens.reduce((size, { id }) => Math.max(size, id + 1), vocabSize),
+  };
+}
+
+/** The step, or the steps of a sequence and of the sequences within. */
+export function flattenSteps(step: Step, listName: string): Step[] {
+  if (step.type !== "Sequence") return [step];
+  return asArray(step[listName], `"${listName}"`).flatMap((inner) => flattenSteps(asStep(inner, `"${listName}"`), listName));
+}
+
+function readModel(model: Json): { model: Json; vocabSize: number } {
+  const type = model.type ?? (model.merges === undefined ? "unknown" : "BPE"); // files before 2021 leave it out
+  if (type !== "BPE") throw unsupported(`model "${String(type)}", expected "BPE"`);
+  for (const field of ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]) {
+    if (model[field]) throw unsupported(`model.${field} ${JSON.stringify(model[field])}, expected none`);
+  }
+  const vocab = asRecord(model.vocab, '"model.vocab"');
+  let vocabSize = 0;
+  for (const token in vocab) vocabSize = Math.max(vocabSize, asId(vocab[token], `the id of ${JSON.stringify(token)}`) + 1);
+  if (vocabSize === 0) throw broken('"model.vocab" is empty, expected tokens');
+  const unknown = model.unk_token || null; // GPT-2's file says "" for none
+  if (unknown !== null && !Object.hasOwn(vocab, String(unknown))) throw broken(`model.unk_token "${unknown}" is not in the vocabulary`);
+  asArray(model.merges, '"model.merges"').forEach(checkMerge);
+  return { model: { ...model, type, unk_token: unknown }, vocabSize };
+}
+
+function checkMerge(merge: unknown, index: number): void {
+  const isPair = Array.isArray(merge) ? merge.length === 2 && merge.every((part) => typeof part === "string") : isSpacedPair(merge);
+  if (!isPair) throw broken(`model.merges[${index}] is ${JSON.stringify(merge)}, expected two tokens`);
+}
+
+function isSpacedPair(merge: unknown): boolean {
+  if (typeof merge !== "string") return false;
+  const space = merge.indexOf(" ");
+  return space > 0 && space < merge.length - 1 && !merge.includes(" ", space + 1);
+}
+
+function readAddedToken(json: unknown, index: number): AddedToken {
+  const where = `added_tokens[${index}]`;
+  const { id, content, special, single_word: singleWord } = asRecord(json, where);
+  if (typeof content !== "string" || content === "") throw broken(`${where}.content is ${JSON.stringify(content)}, expected a token`);
+  if (singleWord === true) throw unsupported(`added token "${content}" with single_word, which stands only between spaces`);
+  return { id: asId(id, `${where}.id`), content, special: special === true };
+}
+
+/** The ids that a template puts around one text. */
+function readFrame(postProcessor: Step | null): TokenizerJson["frame"] {
+  const before: number[] = [];
+  const after: number[] = [];
+  for (const step of postProcessor ? flattenSteps(postProcessor, "processors") : []) {
+    if (step.type === "ByteLevel") continue; // moves offsets, which we do not use
+    if (step.type !== "TemplateProcessing") throw unsupported(`post_processor "${step.type}", expected ByteLevel or TemplateProcessing`);
+    let side = before;
+    for (const item of asArray(step.single, "post_processor.single")) {
+      const { SpecialToken: token, Sequence: sequence } = asRecord(item, "post_processor.single[…]");
+      if (sequence !== undefined) side = after;
+      else side.push(...templateIds(asRecord(token, "post_processor.single[…].SpecialToken").id, step));
+    }
+  }
+  return { before, after };
+}
+
+function templateIds(name: unknown, template: Step): number[] {
+  const tokens = asRecord(template.special_tokens, "post_processor.special_tokens");
+  const where = `post_processor.special_tokens["${name}"]`;
+  return asArray(asRecord(tokens[String(name)], where).ids, `${where}.ids`).map((id) => asId(id, `${where}.ids`));
+}
+
+/** A pre-tokenizer in words that both libraries read alike. */
+function wordSteps(step: Step): Step[] {
+  switch (step.type) {
+    case "Split":
+      return [splitStep(step)];
+    case "Digits": // the library knows ASCII's digits only; the Rust one takes every number of Unicode
+      return [isolate(step.individual_digits === true ? "\\p{N}" : "\\p{N}+")];
+    case "Punctuation":
+      if ((step.behavior ?? "Isolated") === "Isolated") return [isolate(PUNCTUATION)];
+      if (step.behavior === "Contiguous") return [isolate(`${PUNCTUATION}+`)];
+      throw unsupported(`pre_tokenizer Punctuation with behavior "${step.behavior}", expected "Isolated" or "Contiguous"`);
+    case "ByteLevel": // the library's own pattern takes U+FEFF for a space, and U+0085 for none
+      if (step.add_prefix_space === true) throw unsupported("pre_tokenizer ByteLevel with add_prefix_space, expected none");
+      return [...(step.use_regex === false ? [] : [isolate(GPT2_WORDS)]), { ...step, use_regex: false }];
+    case "Metaspace":
+      return metaspaceSteps(step);
+    default:
+      throw unsupported(`pre_tokenizer "${step.type}", expected one of ByteLevel, Digits, Metaspace, Punctuation, Split`);
+  }
+}
+
+/** A pre-tokenizer that makes a word of each match, and of each run between matches. */
+export function isolate(regex: string): Step {
+  return { type: "Split", pattern: { Regex: regex }, behavior: "Isolated", invert: false };
+}
+
+/** The library takes every behaviour but "Removed" for "Isolated", and an inverted split for a removal. */
+function splitStep(step: Step): Step {
+  if (step.behavior === "Removed") return step;
+  if (step.behavior === "Isolated") return { ...step, invert: false }; // what does not match is a word of its own either way
+  throw unsupported(`pre_tokenizer Split with behavior "${step.behavior}", expected "Isolated" or "Removed"`);
+}
+
+/** The library leaves out the split in front of each ▁, and the flag that older files have instead of prepend_scheme. */
+function metaspaceSteps(step: Step): Step[] {
+  if ((step.replacement ?? "▁") !== "▁") throw unsupported(`pre_tokenizer Metaspace with replacement "${step.replacement}", expected "▁"`);
+  const marked: Step = { type: "Metaspace", replacement: "▁", prepend_scheme: prependScheme(step) };
+  return step.split === false ? [marked] : [marked, isolate("▁[^▁]*")];
+}
+
+/** When a Metaspace step writes a space in front of a text. */
+export function prependScheme(metaspace: Step): unknown {
+  return metaspace.prepend_scheme ?? (metaspace.add_prefix_space === false ? "never" : "always");
+}
+
+function optionalStep(json: unknown, where: string): Step | null {
+  return json === undefined || json === null ? null : asStep(json, where);
+}
+
+function asStep(json: unknown, where: string): Step {
+  const { type, ...fields } = asRecord(json, where);
+  if (typeof type !== "string") throw broken(`${where} has the type ${JSON.stringify(type)}, expected a name`);
+  return { ...fields, type };
+}
+
+function asRecord(json: unknown, where: string): Json {
+  if (typeof json !== "object" || json === null || Array.isArray(json)) throw broken(`${where} is ${kindOf(json)}, expected an object`);
+  return json as Json;
+}
+
+function asArray(json: unknown, where: string): readonly unknown[] {
+  if (!Array.isArray(json)) throw broken(`${where} is ${kindOf(json)}, expected an array`);
+  return json;
+}
+
+function asId(json: unknown, where: string): number {
+  if (typeof json === "number" && Number.isInteger(json) && json >= 0 && json < MAX_VOCAB_SIZE) return json;
+  throw broken(`${where} is ${JSON.stringify(json)}, expected an integer from 0 to ${MAX_VOCAB_SIZE - 1}`);
+}
+
+function kindOf(json: unknown): string {
+  if (json === undefined) return "missing";
+  return json === null ? "null" : Array.isArray(json) ? "an array" : `a ${typeof json}`;
+}
+
+function broken(what: string): LlmError {
+  return new LlmError("bad-tokenizer", `tokenizer.json: ${what}.`);
+}
+
+/** An error for a tokenizer that is in order but not one of those that we read as it was made. */
+export function unsupported(what: string): LlmError {
+  return new LlmError("unsupported", `tokenizer.json: ${what}. Read otherwise, text would get other ids than the model was trained on.`);
+}

@@ -1,0 +1,124 @@
+// Text to token ids and back, conversations to prompts: what a model's tokenizer files, or its GGUF, say about text.
+import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { LlmError } from "../errors";
+import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
+import { Detokenizer } from "./detokenizer";
+import { type GgufMetadata, readGgufVocabulary, type TokenizerEvent, type TokenizerFiles } from "./gguf-vocabulary";
+import { SpecialTokenGuard } from "./special-token-guard";
+import { readDecoder, type TokenSpelling, tokenBytes } from "./token-bytes";
+import { readTokenizerConfig } from "./tokenizer-config";
+import { readTokenizerJson, type TokenizerJson } from "./tokenizer-json";
+
+export type { TokenizerEvent, TokenizerFiles } from "./gguf-vocabulary";
+
+/** An index into the vocabulary. Plain, since ids come from typed arrays and JSON; a `PageId` is branded, so the two never mix. */
+export type TokenId = number;
+
+export interface DecodeOptions {
+  /** Leaves special tokens out. Default true. */
+  readonly skipSpecialTokens?: boolean;
+  /** The ids go on after other text, so that a space at their start is one. Default false. */
+  readonly continuesText?: boolean;
+}
+
+const NO_IDS: ReadonlySet<TokenId> = new Set();
+
+export class Tokenizer {
+  /** Ids that the vocabulary knows, the highest + 1. The model may have more rows; their ids are no tokens and have no text. */
+  readonly vocabSize: number;
+  /** Control tokens, with those that the configuration names as special. */
+  readonly specialIds: ReadonlySet<TokenId>;
+  /** The token that begins a sequence, or null. `encode` puts it in front only where the model was trained so. */
+  readonly bosId: TokenId | null;
+  /** Tokens that end an answer: of a sequence, of a turn, of a message. */
+  readonly stopIds: ReadonlySet<TokenId>;
+  readonly chatTemplate: ChatTemplate | null;
+
+  readonly #library: HubTokenizer;
+  readonly #frame: TokenizerJson["frame"];
+  readonly #spelling: TokenSpelling;
+  readonly #guard: SpecialTokenGuard;
+
+  /** @throws LlmError "bad-tokenizer" for files that are missing or broken, "unsupported" for a tokenizer that is none of ours. */
+  static fromJson(files: TokenizerFiles): Tokenizer {
+    return new Tokenizer(files);
+  }
+
+  /** @throws LlmError as `fromJson`; what is unsupported is named in an event first. */
+  static fromGguf(metadata: GgufMetadata, onEvent?: (event: TokenizerEvent) => void): Tokenizer {
+    return new Tokenizer(readGgufVocabulary(metadata, onEvent));
+  }
+
+  private constructor(files: TokenizerFiles) {
+    const json = readTokenizerJson(files.tokenizer);
+    const config = readTokenizerConfig(files, json.addedTokens);
+    this.vocabSize = json.vocabSize;
+    this.specialIds = config.specialIds;
+    this.bosId = config.bosId;
+    this.stopIds = config.stopIds;
+    this.chatTemplate = config.chatTemplate === null ? null : new ChatTemplate(config.chatTemplate, config.tokenNames);
+    this.#frame = json.frame;
+    const library = makeLibraryTokenizer(json);
+    this.#library = library;
+    this.#spelling = {
+      decoding: readDecoder(json.decoder),
+      tokenOf: (id) => library.id_to_token(id),
+      addedIds: new Set(json.addedTokens.map(({ id }) => id)),
+    };
+    this.#guard = new SpecialTokenGuard(json.addedTokens.filter(({ id }) => config.specialIds.has(id)).map(({ content }) => content));
+  }
+
+  /**
+   * The ids of `text`, in which special tokens are recognised, as Hugging Face's tokenizers do.
+   * @param addSpecialTokens puts the model's first token (and last, where it has one) around the text. Default true.
+   */
+  encode(text: string, { addSpecialTokens = true }: { readonly addSpecialTokens?: boolean } = {}): TokenId[] {
+    const { ids } = this.#library.encode(text);
+    return addSpecialTokens ? [...this.#frame.before, ...ids, ...this.#frame.after] : ids;
+  }
+
+  /** The text of `ids`: U+FFFD for bytes that are no UTF-8, nothing for ids that are no tokens. */
+  decode(ids: Iterable<TokenId>, options: DecodeOptions = {}): string {
+    const stream = this.detokenizer(options);
+    let text = "";
+    for (const id of ids) text += stream.push(id);
+    return text + stream.flush();
+  }
+
+  /** A stream from ids to text, for one text. */
+  detokenizer({ skipSpecialTokens = true, continuesText = false }: DecodeOptions = {}): Detokenizer {
+    const { decoding } = this.#spelling;
+    return new Detokenizer({
+      spelling: this.#spelling,
+      hiddenIds: skipSpecialTokens ? this.specialIds : NO_IDS,
+      dropsFirstSpace: decoding.kind === "sentencepiece" && decoding.dropsFirstSpace && !continuesText,
+    });
+  }
+
+  /** The text bytes of one token: maybe part of a character. */
+  tokenBytes(id: TokenId): Uint8Array {
+    return tokenBytes(id, this.#spelling);
+  }
+
+  /**
+   * A conversation as the prompt that the model was trained on, for `encode` without special tokens added. A special token that a
+   * message spells stays text when encoded, and so ends no turn: an invisible guard stands in it (see special-token-guard.ts).
+   * @throws LlmError "bad-tokenizer" without a chat template, else as `ChatTemplate.render`.
+   */
+  renderChat(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    if (!this.chatTemplate) {
+      throw new LlmError("bad-tokenizer", "The model has no chat template: it continues text but knows no conversations.");
+    }
+    const guarded = messages.map((message) => ({ ...message, content: this.#guard.guard(message.content) }));
+    return this.chatTemplate.render(guarded, options);
+  }
+}
+
+function makeLibraryTokenizer({ library }: TokenizerJson): HubTokenizer {
+  try {
+    return new HubTokenizer(library, {});
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LlmError("bad-tokenizer", `tokenizer.json: ${reason}.`, { cause });
+  }
+}

@@ -3,10 +3,10 @@ import { beforeAll, expect, type TestContext, test } from "vitest";
 import { BINDING_ALIGNMENT, type TrackedBuffer } from "../../src/gpu/buffer";
 import type { Gpu } from "../../src/gpu/device";
 import { KernelCache, type KernelDefinition } from "../../src/gpu/kernel";
-import { preprocess } from "../../src/gpu/preprocess";
 import { readback } from "../../src/gpu/readback";
 import { type Random, seededRandom } from "./random";
 import { getTestGpu } from "./test-gpu";
+import { enabledFeatures, missingFeature, variantCode } from "./variant-features";
 
 export type TestTensor = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
 
@@ -76,12 +76,6 @@ function sharedKernels(): () => { gpu: Gpu; cache: KernelCache } {
   };
 }
 
-const INCLUDES = Object.fromEntries(
-  Object.entries(import.meta.glob<string>("../../shaders/include/*.wgsl", { query: "?raw", import: "default", eager: true })).map(
-    ([path, text]) => [path.slice(path.lastIndexOf("/") + 1), text],
-  ),
-);
-
 /** Names the variant for the report, and skips the test when the adapter lacks what its WGSL enables. */
 function enterVariant<Binding extends string, Options, Shape>(
   context: TestContext,
@@ -89,13 +83,12 @@ function enterVariant<Binding extends string, Options, Shape>(
   definition: KernelDefinition<Binding, Options, Shape>,
   options: Options,
 ): void {
-  const { defines } = definition.variant(options);
-  const words = Object.values(defines).filter((value) => typeof value === "string");
-  const code = preprocess(definition.wgsl, defines, INCLUDES);
-  const enabled = [...code.matchAll(/^\s*enable\s+([^;]+);/gm)].flatMap(([, list = ""]) => list.split(",").map((name) => name.trim()));
-  context.task.meta.subject = [definition.name, ...new Set([...words, ...enabled])].join(" ");
-  if (enabled.includes("f16") && !gpu.features.f16) context.skip(`${context.task.meta.subject}: the adapter has no shader-f16`);
-  if (enabled.includes("subgroups") && !gpu.features.subgroups) context.skip(`${context.task.meta.subject}: the adapter has no subgroups`);
+  const words = Object.values(definition.variant(options).defines).filter((value) => typeof value === "string");
+  const features = enabledFeatures(variantCode(definition, options));
+  const subject = [definition.name, ...new Set([...words, ...features])].join(" ");
+  context.task.meta.subject = subject;
+  const missing = missingFeature(gpu, features);
+  if (missing) context.skip(`${subject}: ${missing}`);
 }
 
 const GUARD = 0x7fc0dead; // a NaN of our own, so that a read past the end shows too

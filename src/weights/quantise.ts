@@ -38,6 +38,8 @@ export function tooLargeForHalf(weight: number): ValueProblem {
 }
 
 const Q8_MAX = 127;
+// A weight of so many steps still rounds to 127, with room for the inverse's own rounding.
+const Q8_REACH = 127.4;
 
 function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves, scaleStride }: PackedRows, row: number): void {
   let scaleAt = row * scaleStride;
@@ -50,7 +52,7 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
       if (magnitude > max) max = magnitude;
       sum += magnitude;
     }
-    const scaleBits = scaleNotBelow(max / Q8_MAX, sum);
+    const scaleBits = q8Scale(max, sum);
     const inverse = scaleBits === 0 ? 0 : 1 / halfValue(scaleBits);
     // Adding 128.5 and dropping the fraction rounds to the nearest, for codes from -127 on.
     for (let i = first; i < first + GROUP; i++) signedCodes[codeAt++] = (((weights[i] as number) * inverse + 128.5) | 0) - 128;
@@ -58,13 +60,16 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
   }
 }
 
-/** The half nearest to `scale`, or the next one up where that would put the largest weight out of the codes' reach. */
-function scaleNotBelow(scale: number, sum: number): number {
+/** The half nearest to 1/127 of `max`, or the next one where that puts `max` out of reach: far below 2^-14 halves are coarse. */
+function q8Scale(max: number, sum: number): number {
   if (!Number.isFinite(sum)) throw new ValueProblem("a weight is no finite number");
-  let bits = halfBits(scale);
-  if (halfValue(bits) < scale) bits++;
-  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale, ${scale}, is too large for a 16-bit float, which ends at 65504`);
-  return bits;
+  const bits = halfBits(max / Q8_MAX);
+  if (isHalfNonFinite(bits)) throw scaleTooLarge(max / Q8_MAX);
+  return halfValue(bits) * Q8_REACH < max ? bits + 1 : bits;
+}
+
+function scaleTooLarge(scale: number): ValueProblem {
+  return new ValueProblem(`a group's scale, ${scale}, is too large for a 16-bit float, which ends at 65504`);
 }
 
 function encodeQ4(weights: Float32Array, packed: PackedRows, row: number): void {
@@ -86,7 +91,7 @@ function encodeQ4m(weights: Float32Array, packed: PackedRows, row: number): void
 /** The bits of −8·d. */
 export function minimumOfQ4(scaleBits: number): number {
   const minimum = halfBits(-8 * halfValue(scaleBits));
-  if (isHalfNonFinite(minimum)) throw new ValueProblem(`a group's minimum, ${-8 * halfValue(scaleBits)}, is too large for a 16-bit float`);
+  if (isHalfNonFinite(minimum)) throw scaleTooLarge(8 * halfValue(scaleBits));
   return minimum;
 }
 
@@ -146,6 +151,6 @@ function q4Scale(weights: Float32Array, first: number): number {
     }
   }
   const bits = halfBits(scale);
-  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale, ${scale}, is too large for a 16-bit float, which ends at 65504`);
+  if (isHalfNonFinite(bits)) throw scaleTooLarge(scale);
   return bits;
 }

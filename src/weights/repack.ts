@@ -158,14 +158,16 @@ function expandQ4_K(
   }
 }
 
+/** The bits of a scale that is stored as a half. */
 function readScale(stored: DataView, at: number): number {
   const bits = stored.getUint16(at, true);
   if (isHalfNonFinite(bits)) throw new ValueProblem(`a block's scale is ${halfValue(bits)}`);
   return bits;
 }
 
+/** The bits of a scale that we compute. */
 function scaleOf(value: number): number {
   const bits = halfBits(value);
-  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale is ${value}, expected one that a 16-bit float holds`);
+  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale or minimum, ${value}, is no 16-bit float`);
   return bits;
 }

@@ -57,7 +57,7 @@ describe.skipIf(!(await hasTestFile(`${FOLDER}/types.gguf`)))("gguf-types", () =
     expect(mismatchCount(await packed(type, format), await readTensorValues(expected, type))).toBe(0);
   });
 
-  // Half a step of the code, and what rounding the scale up to a half adds. Scales below 2^-14 are coarser: half a step is 2^-25 there.
+  // Half a step of the code, and what rounding the scale to a half adds. Scales below 2^-14 are coarser: half a step is 2^-25 there.
   test.each(["Q4_1", "Q5_1", "Q4_K", "Q5_K", "Q6_K"] as const)(
     "%s becomes q8 within half of 1/127 of a group's largest weight",
     async (type) => {

@@ -12,6 +12,11 @@ export interface ByteSource {
   /** Total length in bytes. Known before the first read: opening a source asks for it. */
   readonly size: number;
   /**
+   * Tells one state of the file from another (its ETag, or what stands in for one); absent where nothing does. Two
+   * sources of one name with equal versions and sizes hold the same bytes.
+   */
+  readonly version?: string;
+  /**
    * The bytes of `range`, all of them.
    *
    * @throws LlmError "bytes-truncated" | "bytes-changed" | "fetch-failed"; the signal's reason when aborted.
@@ -20,11 +25,25 @@ export interface ByteSource {
 }
 
 export type ByteEvent =
+  /**
+   * Bytes came in. One event a network chunk (16 to 64 KiB as browsers hand them out, some thousand events a second on
+   * a fast link) or a cached or local read: listeners that draw should add up and draw once a frame. Counts what came
+   * over the wire, so retries can make the sum larger than the file.
+   */
   | { readonly type: "bytes-received"; readonly source: string; readonly bytes: number; readonly origin: "network" | "cache" | "local" }
-  | { readonly type: "fetch-retry"; readonly source: string; readonly range: ByteRange; readonly attempt: number; readonly delayMs: number; readonly reason: string }
+  | {
+      readonly type: "fetch-retry";
+      readonly source: string;
+      readonly range: ByteRange;
+      readonly attempt: number;
+      readonly delayMs: number;
+      readonly reason: string;
+    }
   /** The server ignores range requests: the file is read once as one stream, in order. */
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
-  | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string };
+  | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
+  /** The network did not answer: the file was opened from the cache alone, unchecked for changes. */
+  | { readonly type: "offline-cache-used"; readonly source: string; readonly reason: string };
 
 export type ByteEventListener = (event: ByteEvent) => void;

@@ -1,0 +1,45 @@
+// Following and waiting beside abort signals. AbortSignal.any came to Chrome (116) later than WebGPU did (113), and a
+// signal that outlives what it stops must lose its listeners.
+
+/** A signal that follows others until it is unlinked, and can be aborted by itself. */
+export interface LinkedAbort {
+  readonly signal: AbortSignal;
+  abort(reason?: unknown): void;
+  unlink(): void;
+}
+
+/** Aborts with the first of `signals` that does. Whoever links unlinks. */
+export function linkAbort(...signals: readonly (AbortSignal | undefined)[]): LinkedAbort {
+  const followed = signals.filter((signal) => signal !== undefined);
+  const controller = new AbortController();
+  const follow = () => controller.abort(followed.find((signal) => signal.aborted)?.reason);
+  for (const signal of followed) signal.addEventListener("abort", follow);
+  if (followed.some((signal) => signal.aborted)) follow();
+  return {
+    signal: controller.signal,
+    abort: (reason) => controller.abort(reason),
+    unlink: () => {
+      for (const signal of followed) signal.removeEventListener("abort", follow);
+    },
+  };
+}
+
+/** What `promise` gives, or the signal's reason at once when it aborts first. The promise's work itself goes on. */
+export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+/** @throws the signal's reason when it aborts before the time is over. */
+export async function sleep(delayMs: number, signal: AbortSignal | undefined): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const over = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, delayMs);
+  });
+  return abortable(over, signal).finally(() => clearTimeout(timer));
+}

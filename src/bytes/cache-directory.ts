@@ -1,0 +1,245 @@
+// The cache's files in OPFS: a directory for each version of each cached file, and in it one file for every range that
+// was read.
+//
+// A range's file is named by it ("4194304-8388608") and written once, whole. Whether it is whole shows in its length, so
+// that a crash or a second tab can leave no half range that is taken for one; two tabs that write one range write the
+// same bytes. Nothing is ever changed in place: writing into a large OPFS file copies it first (createWritable).
+
+import type { ByteRange } from "./byte-source";
+import { sha256Hex } from "./hash";
+
+/** Which state of which file. */
+export interface CachedFile {
+  readonly url: string;
+  readonly version: string;
+  readonly size: number;
+}
+
+export interface CacheEntryInfo extends CachedFile {
+  /** How much of the file is here. */
+  readonly cachedBytes: number;
+  /** When it was last opened, in milliseconds since 1970. */
+  readonly openedMs: number;
+}
+
+const META_NAME = "file.json";
+const ABSENT = "absent"; // no server's version: an ETag has quotes, a date has commas
+
+export class CacheDirectory {
+  readonly #root: FileSystemDirectoryHandle;
+
+  constructor(root: FileSystemDirectoryHandle) {
+    this.#root = root;
+  }
+
+  /** The entry for this state of the file, made where there is none. Entries for other states of it are dropped. */
+  async open(file: CachedFile): Promise<CacheEntry> {
+    const prefix = await urlPrefix(file.url);
+    const name = `${prefix}${(await digest(`${file.version} ${file.size}`)).slice(0, 16)}`;
+    const directory = await this.#root.getDirectoryHandle(name, { create: true });
+    const entry = await CacheEntry.load(directory, file);
+    for (const other of await this.#names(prefix)) if (other !== name) await this.#drop(other);
+    return entry;
+  }
+
+  /** Remembers that the server has no such file, which an offline visit needs to know too. What was cached of it is dropped. */
+  async openAbsent(url: string): Promise<void> {
+    await this.open({ url, version: ABSENT, size: 0 });
+  }
+
+  /** The state of `url` that was opened last, if one is here; `isAbsent` tells which sort. */
+  async find(url: string): Promise<CachedFile | undefined> {
+    const found = await Promise.all((await this.#names(await urlPrefix(url))).map((name) => this.#meta(name)));
+    const [latest] = found.filter((meta) => meta !== undefined).sort((a, b) => b.openedMs - a.openedMs);
+    return latest;
+  }
+
+  async list(): Promise<CacheEntryInfo[]> {
+    const entries: CacheEntryInfo[] = [];
+    for (const name of await this.#names("")) {
+      const meta = await this.#meta(name);
+      if (meta === undefined || isAbsent(meta)) continue;
+      const entry = await CacheEntry.scan(await this.#root.getDirectoryHandle(name));
+      entries.push({ ...meta, cachedBytes: coveredBytes(await entry.wholeExtents()) });
+    }
+    return entries;
+  }
+
+  /** Drops every state of `url`. Returns whether all that was here is gone: what another tab is writing now stays. */
+  async delete(url: string): Promise<boolean> {
+    let isGone = true;
+    for (const name of await this.#names(await urlPrefix(url))) isGone = (await this.#drop(name)) && isGone;
+    return isGone;
+  }
+
+  async #names(prefix: string): Promise<string[]> {
+    const names: string[] = [];
+    for await (const name of this.#root.keys()) if (name.startsWith(prefix)) names.push(name);
+    return names;
+  }
+
+  async #meta(name: string): Promise<(CachedFile & { readonly openedMs: number }) | undefined> {
+    const directory = await unlessMissing(this.#root.getDirectoryHandle(name));
+    const handle = directory && (await unlessMissing(directory.getFileHandle(META_NAME)));
+    const file = handle && (await unlessMissing(handle.getFile()));
+    const meta = file && parseMeta(await file.text());
+    return meta && { ...meta, openedMs: file.lastModified };
+  }
+
+  async #drop(name: string): Promise<boolean> {
+    try {
+      await this.#root.removeEntry(name, { recursive: true });
+      return true;
+    } catch (error) {
+      if (isDomException(error, "NotFoundError")) return true;
+      // Another tab is writing there. The next opening tries again; until then only space is lost.
+      if (isDomException(error, "NoModificationAllowedError")) return false;
+      throw error;
+    }
+  }
+}
+
+/** Whether the state is that there was no such file. */
+export function isAbsent({ version }: CachedFile): boolean {
+  return version === ABSENT;
+}
+
+interface StoredExtent extends ByteRange {
+  readonly handle: FileSystemFileHandle;
+}
+
+/** The cached ranges of one state of one file. */
+export class CacheEntry {
+  readonly #directory: FileSystemDirectoryHandle;
+  readonly #extents = new Map<string, StoredExtent>();
+
+  private constructor(directory: FileSystemDirectoryHandle) {
+    this.#directory = directory;
+  }
+
+  static async load(directory: FileSystemDirectoryHandle, file: CachedFile): Promise<CacheEntry> {
+    const { url, version, size } = file;
+    await write(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+    return CacheEntry.scan(directory);
+  }
+
+  static async scan(directory: FileSystemDirectoryHandle): Promise<CacheEntry> {
+    const entry = new CacheEntry(directory);
+    for await (const handle of directory.values()) {
+      const match = /^(\d+)-(\d+)$/.exec(handle.name);
+      if (match === null || !isFileHandle(handle)) continue;
+      entry.#extents.set(handle.name, { start: Number(match[1]), end: Number(match[2]), handle });
+    }
+    return entry;
+  }
+
+  /** The ranges whose files are here; whether they are whole shows when they are read. */
+  get extents(): ByteRange[] {
+    return [...this.#extents.values()];
+  }
+
+  /** The bytes of `range`, which lies in `extent`; undefined, and the extent forgotten, where its file is not whole. */
+  async read(extent: ByteRange, range: ByteRange): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const name = nameOf(extent);
+    const stored = this.#extents.get(name);
+    const file = stored && (await wholeFile(stored));
+    const part = file?.slice(range.start - extent.start, range.end - extent.start);
+    // Between getFile and here another tab may have dropped or replaced the file, which ends the snapshot.
+    const bytes = part && (await unlessMissing(part.arrayBuffer(), "NotReadableError"));
+    if (bytes === undefined) this.#extents.delete(name);
+    return bytes && new Uint8Array(bytes);
+  }
+
+  /** @throws DOMException "QuotaExceededError" and whatever else keeps OPFS from writing. */
+  async write(range: ByteRange, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    const name = nameOf(range);
+    const handle = await write(this.#directory, name, bytes);
+    if (handle !== undefined) this.#extents.set(name, { ...range, handle });
+  }
+
+  async wholeExtents(): Promise<ByteRange[]> {
+    const whole: ByteRange[] = [];
+    for (const extent of this.#extents.values()) if (await wholeFile(extent)) whole.push(extent);
+    return whole;
+  }
+}
+
+/** Writes the file as one: until it is closed, the old content stands. Undefined where another tab is writing it. */
+async function write(
+  directory: FileSystemDirectoryHandle,
+  name: string,
+  bytes: Uint8Array<ArrayBuffer>,
+): Promise<FileSystemFileHandle | undefined> {
+  try {
+    const handle = await directory.getFileHandle(name, { create: true });
+    const writable = await handle.createWritable();
+    try {
+      await writable.write(bytes);
+    } catch (error) {
+      await writable.abort(error);
+      throw error;
+    }
+    await writable.close();
+    return handle;
+  } catch (error) {
+    if (isDomException(error, "NoModificationAllowedError")) return undefined;
+    throw error;
+  }
+}
+
+async function wholeFile({ start, end, handle }: StoredExtent): Promise<File | undefined> {
+  const file = await unlessMissing(handle.getFile());
+  return file?.size === end - start ? file : undefined;
+}
+
+/** How many bytes the ranges cover, where they overlap counted once. */
+function coveredBytes(ranges: readonly ByteRange[]): number {
+  let covered = 0;
+  let reached = 0;
+  for (const { start, end } of [...ranges].sort((a, b) => a.start - b.start)) {
+    covered += Math.max(0, end - Math.max(start, reached));
+    reached = Math.max(reached, end);
+  }
+  return covered;
+}
+
+function nameOf({ start, end }: ByteRange): string {
+  return `${start}-${end}`;
+}
+
+async function urlPrefix(url: string): Promise<string> {
+  return `${(await digest(url)).slice(0, 32)}-`;
+}
+
+function digest(text: string): Promise<string> {
+  return sha256Hex(new TextEncoder().encode(text));
+}
+
+/** Undefined for what a crash left half written: it is no entry then. */
+function parseMeta(text: string): CachedFile | undefined {
+  try {
+    const { url, version, size } = JSON.parse(text) as CachedFile;
+    return { url, version, size };
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** What another tab may remove at any moment is undefined rather than an error. */
+async function unlessMissing<T>(promise: Promise<T>, ...alsoMissing: string[]): Promise<T | undefined> {
+  try {
+    return await promise;
+  } catch (error) {
+    if (isDomException(error, "NotFoundError", ...alsoMissing)) return undefined;
+    throw error;
+  }
+}
+
+function isDomException(error: unknown, ...names: string[]): boolean {
+  return error instanceof DOMException && names.includes(error.name);
+}
+
+function isFileHandle(handle: FileSystemHandle): handle is FileSystemFileHandle {
+  return handle.kind === "file";
+}

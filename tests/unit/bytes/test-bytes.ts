@@ -1,0 +1,17 @@
+// Bytes to test with: from a seed, so that no two ranges look alike, and compared at once, where `toEqual` takes seconds a megabyte.
+import { expect } from "vitest";
+import type { ByteRange, ByteSource } from "../../../src/bytes/byte-source";
+import { seededRandom } from "../../support/random";
+
+export function randomBytes(count: number, seed: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(seededRandom(seed).ids(count, 256));
+}
+
+/** Fails unless the source's `range` is that range of `bytes`. */
+export async function expectRange(source: ByteSource, range: ByteRange, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+  const read = await source.read(range, signal);
+  const expected = bytes.subarray(range.start, range.end);
+  expect(read.length).toBe(expected.length);
+  const wrongIndex = read.findIndex((byte, index) => byte !== expected[index]);
+  expect(wrongIndex, `the first wrong byte's index in [${range.start}, ${range.end})`).toBe(-1);
+}

@@ -1,0 +1,61 @@
+// Weights in the layouts of src/weights/weight-format.ts: w = scale · code + offset.
+// Needs FORMAT and GROUPS (groups of 32 in a row); for the q formats also a binding `scales: array<u32>`.
+
+// An octet is eight weights of one row, unpacked to two vec4s of consecutive columns. A q4 group pairs its first half with its
+// second, so octet j of a group holds vec4s j and j + 4 there; in the other formats 2j and 2j + 1.
+#if FORMAT == f32
+alias Octet = mat2x4<f32>;
+fn unpack_octet(code: Octet) -> mat2x4<f32> { return code; }
+#elif FORMAT == f16
+alias Octet = vec4<u32>;
+fn unpack_octet(code: Octet) -> mat2x4<f32> {
+  return mat2x4<f32>(
+    vec4<f32>(unpack2x16float(code.x), unpack2x16float(code.y)),
+    vec4<f32>(unpack2x16float(code.z), unpack2x16float(code.w)));
+}
+#elif FORMAT == q8
+alias Octet = vec2<u32>;
+fn unpack_octet(code: Octet) -> mat2x4<f32> {
+  return mat2x4<f32>(vec4<f32>(unpack4xI8(code.x)), vec4<f32>(unpack4xI8(code.y)));
+}
+#elif FORMAT == q4
+// A nibble in the upper half of a byte, its top bit flipped, is the signed byte 16 · (q − 8): subtracting 8 costs nothing, and nothing
+// cancels, as it would in Σ q·x − 8 · Σ x where x has outliers.
+alias Octet = u32;
+fn unpack_octet(code: Octet) -> mat2x4<f32> {
+  return mat2x4<f32>(
+    vec4<f32>(unpack4xI8(((code << 4u) & 0xf0f0f0f0u) ^ 0x80808080u)),
+    vec4<f32>(unpack4xI8((code & 0xf0f0f0f0u) ^ 0x80808080u)));
+}
+#else
+alias Octet = u32;
+fn unpack_octet(code: Octet) -> mat2x4<f32> {
+  return mat2x4<f32>(vec4<f32>(unpack4xU8(code & 0x0f0f0f0fu)), vec4<f32>(unpack4xU8((code >> 4u) & 0x0f0f0f0fu)));
+}
+#endif
+
+// The places in its group of the two vec4s of octet `octet` (0 to 3).
+fn octet_places(octet: u32) -> vec2<u32> {
+#if FORMAT == q4 || FORMAT == q4m
+  return vec2<u32>(octet, octet + 4u);
+#else
+  return vec2<u32>(2u * octet, 2u * octet + 1u);
+#endif
+}
+
+// (scale, offset) of a group. Constant where the format has none, so that the compiler drops them.
+fn load_scale(row: u32, group: u32) -> vec2<f32> {
+#if FORMAT == q4m
+  return unpack2x16float(scales[row * GROUPS + group]);
+#elif FORMAT == q4 || FORMAT == q8
+  let pair = unpack2x16float(scales[row * ((GROUPS + 1u) / 2u) + group / 2u]);
+  let scale = select(pair.x, pair.y, (group & 1u) == 1u);
+#if FORMAT == q4
+  return vec2<f32>(scale / 16.0, 0.0);
+#else
+  return vec2<f32>(scale, 0.0);
+#endif
+#else
+  return vec2<f32>(1.0, 0.0);
+#endif
+}

@@ -1,0 +1,19 @@
+// What a matrix product does with its result before storing it.
+
+/**
+ * - `store`: y = r.
+ * - `add`: y += r, the residual in place.
+ * - `silu-gated`: rows of the matrix are interleaved, gate then up; y[i] = silu(r[2i]) · r[2i + 1].
+ * - `gelu`: the exact form, by erf. `gelu-tanh`: its approximation by tanh.
+ */
+export type Epilogue = "store" | "add" | "silu-gated" | "gelu" | "gelu-tanh";
+
+/** The epilogue as a word of the shaders' conditions. */
+export function epilogueDefine(epilogue: Epilogue): string {
+  return epilogue.replaceAll("-", "_");
+}
+
+/** Outputs of a product with a matrix of `rows` rows. */
+export function outputCount(epilogue: Epilogue, rows: number): number {
+  return epilogue === "silu-gated" ? rows / 2 : rows;
+}

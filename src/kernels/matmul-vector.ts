@@ -1,0 +1,111 @@
+// Matrix × vector, the decode step's products: RMSNorm before and an epilogue after are part of it.
+import wgsl from "../../shaders/matmul-vector.wgsl?raw";
+import { assert } from "../assert";
+import { defineKernel, type Workgroups } from "../gpu/kernel";
+import { paddedColumns, type WeightFormat } from "../weights/weight-format";
+import { type Epilogue, epilogueDefine } from "./epilogue";
+import type { StepShape } from "./step-shape";
+import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
+
+export type { Epilogue } from "./epilogue";
+
+export interface MatmulVectorOptions {
+  readonly format: WeightFormat;
+  /** Rows of the matrix: outputs before the epilogue. */
+  readonly rows: number;
+  /** Columns of the matrix before padding. */
+  readonly columns: number;
+  /** If given, x is normalised first: y = W·(norm_weight ∘ x) / √(mean(x²) + ε). Columns must be a multiple of 4 then. */
+  readonly normEpsilon?: number;
+  readonly bias: boolean;
+  readonly epilogue: Epilogue;
+  /** Index in y of the first output. */
+  readonly yOffset: number;
+  readonly subgroups: boolean;
+  /** `gemvTuning` unless given. */
+  readonly tuning?: GemvTuning;
+}
+
+/** How the work is cut. Powers of two, each. */
+export interface GemvTuning {
+  /** Threads that share a row. */
+  readonly lanes: number;
+  /** Rows that a thread computes at once, reusing x. */
+  readonly rowsPerThread: number;
+  readonly workgroupSize: number;
+}
+
+type Binding = "state" | "x" | "codes" | "scales" | "norm_weight" | "bias" | "y";
+
+/**
+ * `x`: f32 [rows of the step, paddedColumns(columns)], of which the last row is taken (in decode the only one; after prefill the one
+ * that the head needs); `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [yOffset + outputs].
+ */
+export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape>({
+  name: "matmul-vector",
+  wgsl,
+  bindings: ["state", "x", "codes", "scales", "norm_weight", "bias", "y"],
+  variant(options) {
+    const { format, rows, columns, normEpsilon, epilogue } = options;
+    assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
+    assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
+    const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
+    return {
+      defines: {
+        ...weightDefines(format, columns),
+        COLUMNS: columns,
+        CHUNK_VEC4S: chunkColumns(columns) / 4,
+        NORM: normEpsilon !== undefined,
+        BIAS: options.bias,
+        EPILOGUE: epilogueDefine(epilogue),
+        SUBGROUPS: options.subgroups,
+        LANES: lanes,
+        ROWS_PER_THREAD: rowsPerThread,
+        WORKGROUP_SIZE: workgroupSize,
+      },
+      constants: { ROWS: rows, Y_OFFSET: options.yOffset, NORM_EPSILON: normEpsilon ?? 0 },
+    };
+  },
+  workgroups: (options) => matmulVectorGrid(options),
+});
+
+const MAX_WORKGROUPS = 65_535; // a dimension, in WebGPU's default limits
+
+function matmulVectorGrid(options: MatmulVectorOptions): Workgroups {
+  const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
+  const count = Math.ceil(options.rows / ((workgroupSize / lanes) * rowsPerThread));
+  const y = Math.ceil(count / MAX_WORKGROUPS);
+  return [Math.ceil(count / y), y, 1];
+}
+
+function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvTuning {
+  return tuning ?? gemvTuning(format, rows, columns);
+}
+
+const UNIT_COLUMNS: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, q8: 16, q4: 32, q4m: 32 }; // in 16 bytes
+
+/** The cut for a matrix. */
+export function gemvTuning(format: WeightFormat, rows: number, columns: number): GemvTuning {
+  const units = paddedColumns(columns) / UNIT_COLUMNS[format];
+  const lanes = units <= 12 ? 8 : units <= 24 ? 16 : 32;
+  return { lanes, rowsPerThread: rows >= 8192 ? 4 : 2, workgroupSize: 128 };
+}
+
+// x is staged at most this many columns (8 KiB) at a time, in chunks as equal as whole groups allow.
+const MAX_CHUNK_COLUMNS = 2048;
+
+function chunkColumns(columns: number): number {
+  const chunks = Math.ceil(columns / MAX_CHUNK_COLUMNS);
+  return paddedColumns(Math.ceil(columns / chunks));
+}
+
+const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
+
+export const matmulVectorVariants: readonly MatmulVectorOptions[] = WEIGHT_FORMATS.flatMap((format) =>
+  [false, true].flatMap((subgroups) =>
+    EPILOGUES.flatMap((epilogue) => [
+      { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, subgroups },
+      { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, subgroups },
+    ]),
+  ),
+);

@@ -1,6 +1,6 @@
 // Decodes rows of every tensor type to f32, exactly as ggml defines the types. Block layouts: docs/weight-layouts.md.
 import type { TensorType } from "../formats/tensor-directory";
-import { bfloatValue, halfValues } from "./half";
+import { bfloatValue, halfValue } from "./half";
 
 /** Decodes `count` elements, whole blocks, that begin at byte `at` of `stored`, into `out` from its start. */
 export type Decoder = (stored: DataView, at: number, out: Float32Array, count: number) => void;
@@ -24,8 +24,7 @@ function decodeF32(stored: DataView, at: number, out: Float32Array, count: numbe
 }
 
 function decodeF16(stored: DataView, at: number, out: Float32Array, count: number): void {
-  const values = halfValues();
-  for (let i = 0; i < count; i++) out[i] = values[stored.getUint16(at + 2 * i, true)] as number;
+  for (let i = 0; i < count; i++) out[i] = halfValue(stored.getUint16(at + 2 * i, true));
 }
 
 function decodeBF16(stored: DataView, at: number, out: Float32Array, count: number): void {
@@ -158,5 +157,5 @@ function decodeQ6_K(stored: DataView, at: number, out: Float32Array, count: numb
 }
 
 function readHalf(stored: DataView, at: number): number {
-  return halfValues()[stored.getUint16(at, true)] as number;
+  return halfValue(stored.getUint16(at, true));
 }

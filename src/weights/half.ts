@@ -19,7 +19,15 @@ export function halfBits(value: number): number {
   return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13);
 }
 
+let values: Float32Array<ArrayBuffer> | null = null;
+
+/** What the bits of a half mean, from a table of all 65,536 (256 KiB, made at the first call): reading the bits each time is slower. */
 export function halfValue(bits: number): number {
+  values ??= Float32Array.from({ length: 0x10000 }, (_, each) => valueOfHalf(each));
+  return values[bits] as number;
+}
+
+function valueOfHalf(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;
@@ -32,20 +40,12 @@ export function isHalfNonFinite(bits: number): boolean {
   return (bits & 0x7c00) === 0x7c00;
 }
 
-let values: Float32Array<ArrayBuffer> | null = null;
-
-/** The value of each of the 65,536 halves (256 KiB, made at the first call): reading them one by one would take most of packing's time. */
-export function halfValues(): Float32Array<ArrayBuffer> {
-  values ??= Float32Array.from({ length: 0x10000 }, (_, bits) => halfValue(bits));
-  return values;
-}
-
 let fromBfloat: Uint16Array<ArrayBuffer> | null = null;
 
-/** The half nearest to each of the 65,536 bfloat16s, by its bits (128 KiB, made at the first call). */
-export function halvesOfBfloats(): Uint16Array<ArrayBuffer> {
-  fromBfloat ??= Uint16Array.from({ length: 0x10000 }, (_, bits) => halfBits(bfloatValue(bits)));
-  return fromBfloat;
+/** The bits of the half nearest to a bfloat16, by its bits; from a table like that of `halfValue`. */
+export function halfOfBfloat(bits: number): number {
+  fromBfloat ??= Uint16Array.from({ length: 0x10000 }, (_, each) => halfBits(bfloatValue(each)));
+  return fromBfloat[bits] as number;
 }
 
 /** A bfloat16 is the upper half of an f32. */

@@ -17,9 +17,11 @@ export const ENCODERS: Readonly<Record<WeightFormat, RowEncoder>> = {
   q4m: encodeQ4m,
 };
 
-function encodeF32(weights: Float32Array, { codeWords, codeStride }: PackedRows, row: number): void {
-  for (const weight of weights) if (!Number.isFinite(weight)) throw new ValueProblem(`${weight} is no finite number`);
-  new Float32Array(codeWords.buffer, row * codeStride).set(weights);
+function encodeF32(weights: Float32Array, { codes, codeStride }: PackedRows, row: number): void {
+  for (let i = 0; i < weights.length; i++) {
+    if (!Number.isFinite(weights[i])) throw new ValueProblem(`${weights[i]} is no finite number`);
+  }
+  new Float32Array(codes.buffer, row * codeStride).set(weights);
 }
 
 function encodeF16(weights: Float32Array, { codes, codeStride }: PackedRows, row: number): void {
@@ -46,13 +48,8 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
   let codeAt = row * codeStride;
   for (let first = 0; first < weights.length; first += GROUP) {
     let max = 0;
-    let sum = 0; // finite only if every weight is
-    for (let i = first; i < first + GROUP; i++) {
-      const magnitude = Math.abs(weights[i] as number);
-      if (magnitude > max) max = magnitude;
-      sum += magnitude;
-    }
-    const scaleBits = q8Scale(max, sum);
+    for (let i = first; i < first + GROUP; i++) max = Math.max(max, Math.abs(weights[i] as number)); // NaN if a weight is
+    const scaleBits = q8Scale(max);
     const inverse = scaleBits === 0 ? 0 : 1 / halfValue(scaleBits);
     // Adding 128.5 and dropping the fraction rounds to the nearest, for codes from -127 on.
     for (let i = first; i < first + GROUP; i++) signedCodes[codeAt++] = (((weights[i] as number) * inverse + 128.5) | 0) - 128;
@@ -61,8 +58,8 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
 }
 
 /** The half nearest to 1/127 of `max`, or the next one where that puts `max` out of reach: far below 2^-14 halves are coarse. */
-function q8Scale(max: number, sum: number): number {
-  if (!Number.isFinite(sum)) throw new ValueProblem("a weight is no finite number");
+function q8Scale(max: number): number {
+  if (!Number.isFinite(max)) throw new ValueProblem("a weight is no finite number");
   const bits = halfBits(max / Q8_MAX);
   if (isHalfNonFinite(bits)) throw scaleTooLarge(max / Q8_MAX);
   return halfValue(bits) * Q8_REACH < max ? bits + 1 : bits;

@@ -1,7 +1,7 @@
 // Moves blocks of a file into the canonical layouts without decoding them, where the layout holds the same codes.
 import type { TensorType } from "../formats/tensor-directory";
 import { K_HEADER_BYTES, kMinimum, kScale } from "./dequantise";
-import { bfloatValue, halfBits, halfValue, halvesOfBfloats, isHalfNonFinite } from "./half";
+import { bfloatValue, halfBits, halfOfBfloat, halfValue, isHalfNonFinite } from "./half";
 import type { PackedRows } from "./packed-rows";
 import { minimumOfQ4, tooLargeForHalf, ValueProblem } from "./quantise";
 import { GROUP, type WeightFormat } from "./weight-format";
@@ -32,11 +32,10 @@ function copyRow(stored: DataView, at: number, { codes, codeStride, columns, for
 }
 
 function bfloatsToHalves(stored: DataView, at: number, { codes, codeStride, columns }: PackedRows, row: number): void {
-  const table = halvesOfBfloats();
   const halves = new Uint16Array(codes.buffer, row * codeStride, columns);
   for (let i = 0; i < columns; i++) {
     const bfloat = stored.getUint16(at + 2 * i, true);
-    const bits = table[bfloat] as number;
+    const bits = halfOfBfloat(bfloat);
     if (isHalfNonFinite(bits)) throw tooLargeForHalf(bfloatValue(bfloat));
     halves[i] = bits;
   }

@@ -1,0 +1,23 @@
+// The paged K/V cache: [page][kv head][position in page][HEAD_DIM], pages in any order, f32 or two halves a u32.
+// Needs PAGE_SIZE, KV_HEAD_COUNT, HEAD_DIM and KV_FORMAT. Quads, four dimensions each, are what kernels load and store.
+
+const HEAD_QUADS = HEAD_DIM / 4u;
+
+// Index of the first quad of a position's K or V, given the page that the page table has for it.
+fn cache_quads(page: u32, kv_head: u32, position: u32) -> u32 {
+  return ((page * KV_HEAD_COUNT + kv_head) * PAGE_SIZE + position % PAGE_SIZE) * HEAD_QUADS;
+}
+
+#if KV_FORMAT == f16
+alias Quad = vec2<u32>;
+fn unpack_quad(quad: Quad) -> vec4<f32> { return vec4<f32>(unpack2x16float(quad.x), unpack2x16float(quad.y)); }
+// Beyond the largest half, a value becomes that half: an infinity would spread.
+fn pack_quad(value: vec4<f32>) -> Quad {
+  let bounded = clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0));
+  return vec2<u32>(pack2x16float(bounded.xy), pack2x16float(bounded.zw));
+}
+#else
+alias Quad = vec4<f32>;
+fn unpack_quad(quad: Quad) -> vec4<f32> { return quad; }
+fn pack_quad(value: vec4<f32>) -> Quad { return value; }
+#endif

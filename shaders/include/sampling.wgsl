@@ -1,0 +1,95 @@
+// What the two sampling kernels share: settings, records between them, the noise of a draw.
+
+struct SamplingParams {   // src/kernels/sampling-params.ts writes it
+  temperature: f32,       // 0: greedy
+  top_k: u32,             // 0: off
+  top_p: f32,             // 1: off
+  min_p: f32,             // 0: off
+  repetition: f32,
+  presence: f32,
+  frequency: f32,
+  seed_low: u32,
+  seed_high: u32,
+  stop_count: u32,
+  stop_ids: array<u32, 16>,
+}
+
+// A chunk of the vocabulary, or several merged.
+struct Chunk {
+  highest: f32,           // of the logits
+  likeliest: u32,         // the lowest id that has it
+  mass: f32,              // Σ exp((logit − highest) / temperature)
+  draw: f32,              // the highest score, see draw_score
+  drawn: u32,             // and its id
+}
+
+override VOCAB: u32;
+const CHUNK_SIZE = 1024u;
+override CHUNK_COUNT: u32 = (VOCAB + CHUNK_SIZE - 1u) / CHUNK_SIZE;
+const CHUNK_BEST = 64u;   // candidates that a chunk hands on
+const FORBIDDEN = -1e30;  // the logit of what must never be drawn: WGSL need not know infinities
+const LOWEST = -3e38;     // below any score
+const NO_TOKEN = 0xffffffffu;
+const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN);
+
+// A candidate as (rank, id): the order of ranks is that of logits.
+alias Candidate = vec2<u32>;
+
+fn rank_of(logit: f32) -> u32 {
+  let bits = bitcast<u32>(select(logit, 0.0, logit == 0.0)); // −0 ranks as 0
+  return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
+}
+
+fn logit_of(rank: u32) -> f32 {
+  return bitcast<f32>(select(~rank, rank & 0x7fffffffu, (rank & 0x80000000u) != 0u));
+}
+
+// Of equals, the lower id comes first.
+fn comes_before(a: Candidate, b: Candidate) -> bool {
+  return a.x > b.x || (a.x == b.x && a.y < b.y);
+}
+
+fn merge_chunks(a: Chunk, b: Chunk, inverse_temperature: f32) -> Chunk {
+  var merged = a;
+  if (b.highest > a.highest || (b.highest == a.highest && b.likeliest < a.likeliest)) {
+    merged.highest = b.highest;
+    merged.likeliest = b.likeliest;
+  }
+  merged.mass = a.mass * exp((a.highest - merged.highest) * inverse_temperature) + b.mass * exp((b.highest - merged.highest) * inverse_temperature);
+  if (b.draw > a.draw || (b.draw == a.draw && b.drawn < a.drawn)) {
+    merged.draw = b.draw;
+    merged.drawn = b.drawn;
+  }
+  return merged;
+}
+
+// PCG4D (Jarzynski and Olano, "Hash Functions for GPU Rendering", 2020).
+fn hash(key: vec4<u32>) -> u32 {
+  var v = key * 1664525u + 1013904223u;
+  v.x += v.y * v.w;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v.w += v.y * v.z;
+  v ^= v >> vec4<u32>(16u);
+  v.x += v.y * v.w;
+  v.y += v.z * v.x;
+  v.z += v.x * v.y;
+  v.w += v.y * v.z;
+  return v.x ^ v.w;
+}
+
+// −ln(1 − u) for u in (0, 1): exact to some 1e-7 of itself also near 0, where the winners of a draw lie and ln(1 − u) cancels.
+fn exponential(u: f32) -> f32 {
+  let s = u / (2.0 - u); // −ln(1 − u) = 2 artanh(s)
+  let s2 = s * s;
+  let series = 2.0 * s * (1.0 + s2 * (1.0 / 3.0 + s2 * (1.0 / 5.0 + s2 * (1.0 / 7.0 + s2 / 9.0))));
+  return select(-log(1.0 - u), series, u < 0.25);
+}
+
+// The token with the highest score among those allowed is a draw with softmax's probabilities (the Gumbel-max trick). The noise depends
+// on seed, step and token alone, so that every way through the kernels draws the same token.
+fn draw_score(logit: f32, id: u32, step: u32, seed: vec2<u32>, inverse_temperature: f32) -> f32 {
+  let bits = hash(vec4<u32>(seed, step, id));
+  let u = min((f32(bits) + 0.5) * 0x1p-32, 0.99999994);
+  return logit * inverse_temperature - log(exponential(u));
+}

@@ -1,0 +1,178 @@
+// One query row against the cache: the attention of a decode step.
+//
+// A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so K and V are read once for them.
+// It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs five barriers whatever
+// the context, and leaves every load free to be in flight at once; at the short contexts of a chat, latency is all there is.
+// Scores: LANES neighbouring threads share a position and read neighbouring quads of K; their partial dots are added where the
+// softmax reads them. Values: a row of threads owns the quads of a head, each row of threads every ROWSth run of four positions.
+// No subgroup operations: the reductions are short ones through workgroup memory, the same on every device.
+// DIRECT: the context is one split, and y gets the result. Else `partial` gets the unnormalised sums, maximum and total of each
+// (split, head), for paged-attention-reduce. A split without visible positions writes nothing. Both ways do the same arithmetic.
+#include "state.wgsl"
+#include "kv-cache.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> table: array<u32>;
+@group(0) @binding(3) var<storage, read> keys: array<Quad>;
+@group(0) @binding(4) var<storage, read> values: array<Quad>;
+#if DIRECT
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+#else
+@group(0) @binding(5) var<storage, read_write> partial: array<f32>;
+#endif
+
+override SCALE: f32;
+
+const THREADS = 256u;
+const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;    // query heads that share a K/V head
+const POSITIONS_AT_ONCE = THREADS / LANES;
+const SOFTMAX_THREADS = 32u;                       // for each head
+const ROWS = THREADS / HEAD_QUADS;
+const MASKED = -1e30;                              // WGSL need not know infinities
+const SPLIT_PAGES = max(1u, SPLIT / PAGE_SIZE);
+
+var<workgroup> query: array<vec4<f32>, HEADS * HEAD_QUADS>;
+var<workgroup> pages: array<u32, SPLIT_PAGES>;
+// Scores and weights: LANES a position, positions of a head together. Later the rows' sums of values, two heads at a time.
+var<workgroup> scratch: array<f32, max(HEADS * SPLIT * LANES, min(HEADS, 2u) * 4u * THREADS)>;
+var<workgroup> maxima: array<f32, HEADS * SOFTMAX_THREADS>;
+var<workgroup> totals: array<f32, HEADS * SOFTMAX_THREADS>;
+
+// The positions of this split that the query sees, [low, high].
+struct Span { start: u32, low: u32, high: u32 }
+
+fn quads_of(span: Span, kv_head: u32, position: u32) -> u32 {
+  let page = pages[position / PAGE_SIZE - span.start / PAGE_SIZE];
+  return cache_quads(page, kv_head, position);
+}
+
+// Clamping keeps what is masked from reading pages that are not the sequence's.
+fn score(span: Span, kv_head: u32, thread: u32) {
+  let lane = thread % LANES;
+  for (var first = 0u; first < SPLIT; first += POSITIONS_AT_ONCE) {
+    let offset = first + thread / LANES;
+    let position = span.start + offset;
+    let quads = quads_of(span, kv_head, clamp(position, span.low, span.high));
+    var dots = array<f32, HEADS>(); // said outright: Dawn on SwiftShader zeroes a bare variable in a loop only once
+    for (var i = 0u; i < HEAD_QUADS / LANES; i++) {
+      let quad = i * LANES + lane;
+      let key = unpack_quad(keys[quads + quad]);
+      for (var head = 0u; head < HEADS; head++) { dots[head] += dot(key, query[head * HEAD_QUADS + quad]); }
+    }
+    let is_visible = position >= span.low && position <= span.high;
+    for (var head = 0u; head < HEADS; head++) {
+      scratch[(head * SPLIT + offset) * LANES + lane] = select(MASKED, dots[head], is_visible);
+    }
+  }
+}
+
+fn highest(head: u32) -> f32 {
+  var highest = MASKED;
+  for (var i = 0u; i < SOFTMAX_THREADS; i++) { highest = max(highest, maxima[head * SOFTMAX_THREADS + i]); }
+  return highest;
+}
+
+fn total(head: u32) -> f32 {
+  var sum = 0.0;
+  for (var i = 0u; i < SOFTMAX_THREADS; i++) { sum += totals[head * SOFTMAX_THREADS + i]; }
+  return sum;
+}
+
+// Scores become weights exp(score − highest), in the place of their first lane's.
+fn softmax(thread: u32) {
+  let head = thread / SOFTMAX_THREADS;
+  let is_active = head < HEADS;
+  var scores: array<f32, SPLIT / SOFTMAX_THREADS>;
+  if (is_active) {
+    var highest = MASKED;
+    for (var i = 0u; i < SPLIT / SOFTMAX_THREADS; i++) {
+      let place = (head * SPLIT + i * SOFTMAX_THREADS + thread % SOFTMAX_THREADS) * LANES;
+      var sum = 0.0;
+      for (var lane = 0u; lane < LANES; lane++) { sum += scratch[place + lane]; }
+      scores[i] = sum;
+      highest = max(highest, sum);
+    }
+    maxima[thread] = highest;
+  }
+  workgroupBarrier();
+  if (is_active) {
+    let highest = highest(head);
+    var sum = 0.0;
+    for (var i = 0u; i < SPLIT / SOFTMAX_THREADS; i++) {
+      let weight = exp(scores[i] - highest);
+      scratch[(head * SPLIT + i * SOFTMAX_THREADS + thread % SOFTMAX_THREADS) * LANES] = weight;
+      sum += weight;
+    }
+    totals[thread] = sum;
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  let last = state.position;
+  var span = Span(workgroup.y * SPLIT, 0u, 0u);
+#if WINDOW != 0
+  span.low = max(span.start, max(last, WINDOW - 1u) - (WINDOW - 1u));
+#else
+  span.low = span.start;
+#endif
+  span.high = min(span.start + SPLIT - 1u, last);
+  if (state.stopped != 0u || span.low > span.high) { return; }
+  let kv_head = workgroup.x;
+  let first_head = workgroup.z * HEADS;            // of the group; the last workgroup may have fewer than HEADS
+
+  for (var i = thread; i < HEADS * HEAD_QUADS; i += THREADS) {
+    let head = kv_head * GROUP_HEADS + min(first_head + i / HEAD_QUADS, GROUP_HEADS - 1u);
+    query[i] = qkv[head * HEAD_QUADS + i % HEAD_QUADS] * SCALE;
+  }
+  let logical = span.start / PAGE_SIZE + thread;
+  if (thread < SPLIT_PAGES) { pages[thread] = table[clamp(logical, span.low / PAGE_SIZE, span.high / PAGE_SIZE)]; }
+  workgroupBarrier();
+  score(span, kv_head, thread);
+  workgroupBarrier();
+  softmax(thread);
+  workgroupBarrier();
+
+  let quad = thread % HEAD_QUADS;
+  let row = thread / HEAD_QUADS;
+  var sums: array<vec4<f32>, HEADS>;
+  if (row < ROWS) {
+    for (var offset = row * 4u; offset < SPLIT; offset += ROWS * 4u) {
+      if (span.start + offset > span.high || span.start + offset + 3u < span.low) { continue; }
+      for (var i = 0u; i < 4u; i++) {
+        let position = clamp(span.start + offset + i, span.low, span.high);
+        let value = unpack_quad(values[quads_of(span, kv_head, position) + quad]);
+        for (var head = 0u; head < HEADS; head++) { sums[head] += scratch[(head * SPLIT + offset + i) * LANES] * value; }
+      }
+    }
+  }
+
+  for (var pair = 0u; pair < HEADS; pair += 2u) {
+    workgroupBarrier();
+    for (var slot = 0u; slot < min(HEADS - pair, 2u); slot++) {
+      for (var i = 0u; i < 4u; i++) { scratch[(slot * 4u + i) * THREADS + thread] = sums[pair + slot][i]; }
+    }
+    workgroupBarrier();
+    for (var i = thread; i < min(HEADS - pair, 2u) * HEAD_DIM; i += THREADS) {
+      let local_head = pair + i / HEAD_DIM;
+      if (first_head + local_head >= GROUP_HEADS) { continue; }
+      let dimension = i % HEAD_DIM;
+      var sum = 0.0;
+      for (var r = 0u; r < ROWS; r++) {
+        sum += scratch[(i / HEAD_DIM * 4u + dimension % 4u) * THREADS + r * HEAD_QUADS + dimension / 4u];
+      }
+      let head = kv_head * GROUP_HEADS + first_head + local_head;
+#if DIRECT
+      y[head * HEAD_DIM + dimension] = sum / total(local_head);
+#else
+      let record = (workgroup.y * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+      partial[record + dimension] = sum;
+      if (dimension == 0u) {
+        partial[record + HEAD_DIM] = highest(local_head);
+        partial[record + HEAD_DIM + 1u] = total(local_head);
+      }
+#endif
+    }
+  }
+}

@@ -1,0 +1,158 @@
+// Causal attention of a chunk of rows against the cache, which holds the chunk's own K and V already: flash attention over pages.
+//
+// The query heads that share a K/V head are packed: a workgroup takes 32 (row, head) pairs, head fastest, and goes through their
+// keys in tiles of KEYS, so that a tile of K and of V is read once for all of them. Per tile: K to workgroup memory; scores, each
+// thread SCORE_ROWS rows × 4 keys, queries straight from memory (every tile reads them again: the first-level cache has them); one thread
+// a row turns scores to weights while the others fetch V over K; then each thread adds its SUM_ROWS rows × 4 dimensions. The tile
+// keeps the cache's format, f16 unpacked as it is used, so half-size K/V doubles the tile in the same memory and needs no feature.
+// All arithmetic is f32. Tiles begin at multiples of KEYS: how a prompt was cut in chunks never changes a bit of the result.
+// The longest rows are dispatched first.
+#include "state.wgsl"
+#include "kv-cache.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> table: array<u32>;
+@group(0) @binding(3) var<storage, read> keys: array<Quad>;
+@group(0) @binding(4) var<storage, read> values: array<Quad>;
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+
+override SCALE: f32;
+
+const THREADS = 128u;
+const PACKED = 32u;                                    // (row, head) pairs of a workgroup
+const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;
+const KEY_GROUPS = KEYS / 4u;                          // a group is keys k, k + KEY_GROUPS, …: no bank conflicts, unlike neighbours
+const SCORE_LANES = min(PACKED, THREADS / KEY_GROUPS); // threads that scores' rows are dealt to
+const SCORE_ROWS = PACKED / SCORE_LANES;
+const SUM_LANES = min(PACKED, THREADS / HEAD_QUADS);
+const SUM_ROWS = (PACKED + SUM_LANES - 1u) / SUM_LANES;
+const PITCH = HEAD_QUADS + 1u;                         // of the tile, odd for the banks' sake
+const MASKED = -1e30;
+// A row's maximum starts above MASKED, so that what is masked weighs exp(−9e29) = 0 even before the row has seen a key.
+const LOWEST = -1e29;
+
+var<workgroup> tile: array<Quad, KEYS * PITCH>;
+var<workgroup> weights: array<vec4<f32>, PACKED * KEY_GROUPS>;
+var<workgroup> factors: array<f32, PACKED>;            // of what a row has summed so far; at the end, 1 / its total
+
+fn is_visible(key: u32, position: u32) -> bool {
+#if WINDOW != 0
+  return key <= position && key + WINDOW > position;
+#else
+  return key <= position;
+#endif
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let kv_head = workgroup.x;
+  let first_pair = (workgroups.y - 1u - workgroup.y) * PACKED;
+  let pair_count = state.row_count * GROUP_HEADS;
+  if (state.stopped != 0u || first_pair >= pair_count) { return; }
+  let last_pair = min(first_pair + PACKED, pair_count) - 1u;
+  let first_position = state.position + first_pair / GROUP_HEADS;
+  let high = state.position + last_pair / GROUP_HEADS;   // the last key that any of the rows sees
+#if WINDOW != 0
+  let low = max(first_position, WINDOW - 1u) - (WINDOW - 1u);
+#else
+  let low = 0u;
+#endif
+
+  let key_group = thread % KEY_GROUPS;
+  let score_lane = thread / KEY_GROUPS;
+  var query: array<u32, SCORE_ROWS>;                     // index of each row's first quad
+  var query_position: array<u32, SCORE_ROWS>;
+  for (var i = 0u; i < SCORE_ROWS; i++) {
+    let pair = min(first_pair + i * SCORE_LANES + score_lane, last_pair);
+    let row = pair / GROUP_HEADS;
+    query[i] = row * (QKV_STRIDE / 4u) + (kv_head * GROUP_HEADS + pair % GROUP_HEADS) * HEAD_QUADS;
+    query_position[i] = state.position + row;
+  }
+
+  let quad = thread % HEAD_QUADS;
+  let sum_lane = thread / HEAD_QUADS;
+  var sums: array<vec4<f32>, SUM_ROWS>;
+  var highest = LOWEST;                                  // of the row that the thread does the softmax of
+  var total = 0.0;
+
+  for (var first_key = low - low % KEYS; first_key <= high; first_key += KEYS) {
+    for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
+      let position = clamp(first_key + i / HEAD_QUADS, low, high);
+      tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = keys[cache_quads(table[position / PAGE_SIZE], kv_head, position) + i % HEAD_QUADS];
+    }
+    workgroupBarrier();
+
+    if (score_lane < SCORE_LANES) {
+      var scores = array<vec4<f32>, SCORE_ROWS>(); // said outright: Dawn on SwiftShader zeroes a bare variable in a loop only once
+      for (var d = 0u; d < HEAD_QUADS; d++) {
+        let key0 = unpack_quad(tile[key_group * PITCH + d]);
+        let key1 = unpack_quad(tile[(key_group + KEY_GROUPS) * PITCH + d]);
+        let key2 = unpack_quad(tile[(key_group + 2u * KEY_GROUPS) * PITCH + d]);
+        let key3 = unpack_quad(tile[(key_group + 3u * KEY_GROUPS) * PITCH + d]);
+        for (var i = 0u; i < SCORE_ROWS; i++) {
+          let q = qkv[query[i] + d] * SCALE;
+          scores[i] += vec4<f32>(dot(q, key0), dot(q, key1), dot(q, key2), dot(q, key3));
+        }
+      }
+      for (var i = 0u; i < SCORE_ROWS; i++) {
+        var open: vec4<bool>;
+        for (var j = 0u; j < 4u; j++) { open[j] = is_visible(first_key + key_group + j * KEY_GROUPS, query_position[i]); }
+        weights[(i * SCORE_LANES + score_lane) * KEY_GROUPS + key_group] = select(vec4<f32>(MASKED), scores[i], open);
+      }
+    }
+    workgroupBarrier();
+
+    if (thread < PACKED) {
+      let row = thread * KEY_GROUPS;
+      var top = weights[row];
+      for (var i = 1u; i < KEY_GROUPS; i++) { top = max(top, weights[row + i]); }
+      let next = max(highest, max(max(top.x, top.y), max(top.z, top.w)));
+      var added = vec4<f32>();
+      for (var i = 0u; i < KEY_GROUPS; i++) {
+        let weight = exp(weights[row + i] - next);
+        weights[row + i] = weight;
+        added += weight;
+      }
+      let factor = exp(highest - next);
+      total = total * factor + dot(added, vec4<f32>(1.0));
+      highest = next;
+      factors[thread] = factor;
+    }
+    for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
+      let position = clamp(first_key + i / HEAD_QUADS, low, high);
+      tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = values[cache_quads(table[position / PAGE_SIZE], kv_head, position) + i % HEAD_QUADS];
+    }
+    workgroupBarrier();
+
+    if (sum_lane < SUM_LANES) {
+      for (var i = 0u; i < SUM_ROWS; i++) { sums[i] *= factors[min(i * SUM_LANES + sum_lane, PACKED - 1u)]; }
+      for (var group = 0u; group < KEY_GROUPS; group++) {
+        let value0 = unpack_quad(tile[group * PITCH + quad]);
+        let value1 = unpack_quad(tile[(group + KEY_GROUPS) * PITCH + quad]);
+        let value2 = unpack_quad(tile[(group + 2u * KEY_GROUPS) * PITCH + quad]);
+        let value3 = unpack_quad(tile[(group + 3u * KEY_GROUPS) * PITCH + quad]);
+        for (var i = 0u; i < SUM_ROWS; i++) {
+          let weight = weights[min(i * SUM_LANES + sum_lane, PACKED - 1u) * KEY_GROUPS + group];
+          sums[i] += weight.x * value0 + weight.y * value1 + weight.z * value2 + weight.w * value3;
+        }
+      }
+    }
+    workgroupBarrier();
+  }
+
+  if (thread < PACKED) { factors[thread] = 1.0 / total; }
+  workgroupBarrier();
+  for (var i = 0u; i < SUM_ROWS; i++) {
+    let local_pair = i * SUM_LANES + sum_lane;
+    let pair = first_pair + local_pair;
+    if (sum_lane < SUM_LANES && local_pair < PACKED && pair <= last_pair) {
+      let head = kv_head * GROUP_HEADS + pair % GROUP_HEADS;
+      y[pair / GROUP_HEADS * (Y_STRIDE / 4u) + head * HEAD_QUADS + quad] = sums[i] * factors[local_pair];
+    }
+  }
+}

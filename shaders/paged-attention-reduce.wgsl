@@ -1,0 +1,51 @@
+// Combines the splits of paged-attention-decode, a workgroup a head.
+//
+// A row of threads owns a head's dimensions and takes every ROWSth split, carrying its own maximum and total as flash attention does;
+// the rows meet once at the end. Splits that lie before the window were not computed and are not read.
+#include "state.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> partial: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+const THREADS = 256u;
+const ROWS = THREADS / HEAD_DIM;
+const LOWEST = -1e30;
+
+struct Sum { highest: f32, total: f32, value: f32 }
+
+fn combine(a: Sum, b: Sum) -> Sum {
+  let highest = max(a.highest, b.highest);
+  let scale_a = exp(a.highest - highest);
+  let scale_b = exp(b.highest - highest);
+  return Sum(highest, a.total * scale_a + b.total * scale_b, a.value * scale_a + b.value * scale_b);
+}
+
+var<workgroup> sums: array<Sum, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+  if (state.stopped != 0u) { return; }
+  let head = workgroup.x;
+  let dimension = thread % HEAD_DIM;
+  let row = thread / HEAD_DIM;
+#if WINDOW != 0
+  let first_split = (max(state.position, WINDOW - 1u) - (WINDOW - 1u)) / SPLIT;
+#else
+  let first_split = 0u;
+#endif
+  let last_split = state.position / SPLIT;
+
+  var sum = Sum(LOWEST, 0.0, 0.0);
+  if (row < ROWS) {
+    for (var split = first_split + row; split <= last_split; split += ROWS) {
+      let record = (split * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+      sum = combine(sum, Sum(partial[record + HEAD_DIM], partial[record + HEAD_DIM + 1u], partial[record + dimension]));
+    }
+  }
+  sums[thread] = sum;
+  workgroupBarrier();
+  if (row > 0u) { return; }
+  for (var r = 1u; r < ROWS; r++) { sum = combine(sum, sums[r * HEAD_DIM + dimension]); }
+  y[head * HEAD_DIM + dimension] = sum.value / sum.total;
+}

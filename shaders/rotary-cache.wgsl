@@ -1,0 +1,63 @@
+// Turns the queries and keys of a step's rows by their positions' angles, and puts keys and values into their pages.
+//
+// Pairs are (i, i + ROPE_DIMENSIONS / 2); what a head has beyond ROPE_DIMENSIONS passes. A thread owns eight dimensions of a head:
+// the quads that lie half the rotary dimensions apart, or two neighbours where nothing turns. Queries are changed in place;
+// keys and values only in the cache, which is all that attention reads.
+#include "state.wgsl"
+#include "kv-cache.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read_write> qkv: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> rope: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> table: array<u32>;
+@group(0) @binding(4) var<storage, read_write> keys: array<Quad>;
+@group(0) @binding(5) var<storage, read_write> values: array<Quad>;
+
+const ITEMS = HEAD_DIM / 8u;                       // of a head, a thread each
+const HALF_QUADS = ROPE_DIMENSIONS / 8u;
+const ROTARY_HEADS = HEAD_COUNT + KV_HEAD_COUNT;   // all queries, then all keys; the values follow
+const HEADS = ROTARY_HEADS + KV_HEAD_COUNT;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let row = id.y;
+  let head = id.x / ITEMS;
+  let item = id.x % ITEMS;
+  if (state.stopped != 0u || row >= state.row_count || head >= HEADS) { return; }
+  let position = state.position + row;
+
+  let turns = head < ROTARY_HEADS && item < HALF_QUADS;
+  let first = select(2u * item, item, turns);
+  let second = select(2u * item + 1u, item + HALF_QUADS, turns);
+  let base = row * QKV_STRIDE / 4u + head * HEAD_QUADS;
+  var a = qkv[base + first];
+  var b = qkv[base + second];
+  if (turns) {
+    let angles = (position * HALF_QUADS + item) * 2u;
+    let low = rope[angles];        // cos, sin, cos, sin
+    let high = rope[angles + 1u];
+    let cosine = vec4<f32>(low.xz, high.xz);
+    let sine = vec4<f32>(low.yw, high.yw);
+    let turned = a * cosine - b * sine;
+    b = b * cosine + a * sine;
+    a = turned;
+  }
+
+  if (head < HEAD_COUNT) {
+    if (turns) {
+      qkv[base + first] = a;
+      qkv[base + second] = b;
+    }
+    return;
+  }
+  let page = table[position / PAGE_SIZE];
+  if (head < ROTARY_HEADS) {
+    let target_quad = cache_quads(page, head - HEAD_COUNT, position);
+    keys[target_quad + first] = pack_quad(a);
+    keys[target_quad + second] = pack_quad(b);
+  } else {
+    let target_quad = cache_quads(page, head - ROTARY_HEADS, position);
+    values[target_quad + first] = pack_quad(a);
+    values[target_quad + second] = pack_quad(b);
+  }
+}

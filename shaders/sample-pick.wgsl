@@ -1,0 +1,252 @@
+// Second half of sampling, one workgroup: the token, and the state that the next step starts from.
+//
+// A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep the first so many tokens in the order of
+// logits, so together they keep the shortest of those runs. Nearly always it ends within the 64 best: those are found among the
+// chunks' candidates without a sort (a floor that 64 of them reach, then the place of each survivor by counting). Where it does not,
+// the cut is searched for over all logits, two bits of the rank a pass: exact as well, some 20 passes over the vocabulary.
+// In the order, of equal logits the lower id comes first.
+#include "state.wgsl"
+#include "sampling.wgsl"
+
+@group(0) @binding(0) var<storage, read_write> state: State;
+@group(0) @binding(1) var<storage, read> params: SamplingParams;
+@group(0) @binding(2) var<storage, read> logits: array<f32>;
+@group(0) @binding(3) var<storage, read> candidates: array<Candidate>;
+@group(0) @binding(4) var<storage, read> chunks: array<Chunk>;
+@group(0) @binding(5) var<storage, read_write> counts: array<u32>;
+@group(0) @binding(6) var<storage, read_write> ids: array<u32>;
+@group(0) @binding(7) var<storage, read_write> result: vec4<u32>; // token, why the run ended, step, position of the step's first row
+
+const THREADS = 256u;
+override LEADERS: u32 = min(CHUNK_BEST, THREADS / CHUNK_COUNT); // candidates of each chunk that the floor is found from: 64 or more in all
+
+// Why a run ended.
+const STOP_TOKEN = 1u;
+const AFTER_STOP = 2u;
+const NOTHING_ALLOWED = 3u;
+
+var<workgroup> run: State;
+var<workgroup> merged: array<Chunk, THREADS>;
+var<workgroup> pool: array<Candidate, THREADS>;
+var<workgroup> pool_size: atomic<u32>;
+var<workgroup> floor_rank: u32;
+var<workgroup> best: array<Candidate, CHUNK_BEST>;
+var<workgroup> weights: array<f32, CHUNK_BEST>;
+var<workgroup> sums: array<vec3<f32>, THREADS>;
+var<workgroup> shared_value: u32;
+
+// Thread 0's value, known to be the same for all.
+fn uniform_value(value: u32, thread: u32) -> u32 {
+  if (thread == 0u) { shared_value = value; }
+  return workgroupUniformLoad(&shared_value);
+}
+
+fn merge_threads(of_thread: Chunk, inverse_temperature: f32, thread: u32) -> Chunk {
+  var chunk = of_thread;
+  merged[thread] = chunk;
+  for (var count = THREADS / 4u; count > 0u; count /= 4u) {
+    workgroupBarrier();
+    if (thread < count) {
+      for (var i = 1u; i < 4u; i++) { chunk = merge_chunks(chunk, merged[thread + i * count], inverse_temperature); }
+      merged[thread] = chunk;
+    }
+  }
+  return workgroupUniformLoad(&merged[0]);
+}
+
+// How a draw is made: what all the functions below need.
+struct Draw { inverse_temperature: f32, highest: f32, step: u32, seed: vec2<u32> }
+
+fn weight_of(draw: Draw, logit: f32) -> f32 { return exp((logit - draw.highest) * draw.inverse_temperature); }
+
+fn scored(draw: Draw, candidate: Candidate) -> Chunk {
+  var chunk = NO_CHUNK;
+  chunk.draw = draw_score(logit_of(candidate.x), candidate.y, draw.step, draw.seed, draw.inverse_temperature);
+  chunk.drawn = candidate.y;
+  return chunk;
+}
+
+// The place of a candidate in the order of the first `count` of the pool.
+fn place_of(candidate: Candidate, count: u32) -> u32 {
+  var place = 0u;
+  for (var i = 0u; i < count; i++) { place += u32(comes_before(pool[i], candidate)); }
+  return place;
+}
+
+// Puts the 64 best tokens in order into `best`. False if too many are equal to them: then they are not known.
+fn find_best(thread: u32) -> bool {
+  var leader = Candidate(0u, NO_TOKEN);
+  if (thread < CHUNK_COUNT * LEADERS) { leader = candidates[thread / LEADERS * CHUNK_BEST + thread % LEADERS]; }
+  pool[thread] = leader;
+  if (thread == 0u) { floor_rank = 0u; }
+  if (thread < CHUNK_BEST) { best[thread] = Candidate(0u, NO_TOKEN); }
+  workgroupBarrier();
+  if (place_of(leader, THREADS) == CHUNK_BEST - 1u) { floor_rank = leader.x; }
+  workgroupBarrier();
+  for (var i = thread; i < CHUNK_COUNT * CHUNK_BEST; i += THREADS) {
+    let candidate = candidates[i];
+    if (candidate.y != NO_TOKEN && candidate.x >= floor_rank) {
+      let slot = atomicAdd(&pool_size, 1u);
+      if (slot < THREADS) { pool[slot] = candidate; }
+    }
+  }
+  workgroupBarrier();
+  let count = uniform_value(atomicLoad(&pool_size), thread);
+  if (count > THREADS) { return false; }
+  if (thread < count) {
+    let place = place_of(pool[thread], count);
+    if (place < CHUNK_BEST) { best[place] = pool[thread]; }
+  }
+  workgroupBarrier();
+  return true;
+}
+
+// The draw from among the 64 best; NO_TOKEN if tokens beyond them may be kept too.
+fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> u32 {
+  let top_k = params.top_k;
+  var candidate = Candidate(0u, NO_TOKEN);
+  if (thread < CHUNK_BEST) {
+    candidate = best[thread];
+    weights[thread] = select(weight_of(draw, logit_of(candidate.x)), 0.0, candidate.y == NO_TOKEN);
+  }
+  workgroupBarrier();
+  var is_kept = candidate.y != NO_TOKEN && (top_k == 0u || thread < top_k);
+  if (is_kept) {
+    var before = 0.0;
+    var kept_mass = mass;
+    for (var i = 0u; i < thread; i++) { before += weights[i]; }
+    if (top_k != 0u && top_k <= CHUNK_BEST) {
+      kept_mass = 0.0;
+      for (var i = 0u; i < top_k; i++) { kept_mass += weights[i]; }
+    }
+    let is_in_nucleus = params.top_p >= 1.0 || thread == 0u || before < params.top_p * kept_mass;
+    is_kept = is_in_nucleus && weights[thread] >= params.min_p;
+  }
+  var chunk = NO_CHUNK;
+  if (is_kept) { chunk = scored(draw, candidate); }
+  if (thread == CHUNK_BEST - 1u) { shared_value = u32(is_kept && VOCAB > CHUNK_BEST && top_k != CHUNK_BEST); }
+  let goes_on = workgroupUniformLoad(&shared_value) != 0u;
+  if (goes_on) { return NO_TOKEN; }
+  return merge_threads(chunk, draw.inverse_temperature, thread).drawn;
+}
+
+// What `measure` adds up over the tokens whose rank reaches a threshold.
+const COUNT = 0u;  // 1
+const MASS = 1u;   // their weight
+const TIES = 2u;   // 1, where a token at rank `tied` has VOCAB − id for a rank and the others none
+
+fn measure(kind: u32, tied: u32, draw: Draw, thresholds: vec3<u32>, thread: u32) -> vec3<f32> {
+  var sum = vec3<f32>();
+  for (var id = thread; id < VOCAB; id += THREADS) {
+    let logit = logits[id];
+    var rank = rank_of(logit);
+    var weight = 1.0;
+    if (kind == MASS) { weight = weight_of(draw, logit); }
+    if (kind == TIES) { rank = select(0u, VOCAB - id, rank == tied); }
+    sum += select(vec3<f32>(), vec3<f32>(weight), vec3<u32>(rank) >= thresholds);
+  }
+  workgroupBarrier(); // the result of the call before is read
+  sums[thread] = sum;
+  for (var count = THREADS / 4u; count > 0u; count /= 4u) {
+    workgroupBarrier();
+    if (thread < count) { sums[thread] += sums[thread + count] + sums[thread + 2u * count] + sums[thread + 3u * count]; }
+  }
+  workgroupBarrier();
+  return sums[0];
+}
+
+// The highest rank such that the tokens from it up measure `goal`; 0 if all of them do not.
+fn find_rank(kind: u32, tied: u32, draw: Draw, goal: f32, thread: u32) -> u32 {
+  var rank = 0u;
+  for (var step = 1u << 30u; step > 0u; step >>= 2u) {
+    let reached = measure(kind, tied, draw, vec3<u32>(rank) + step * vec3<u32>(1u, 2u, 3u), thread) >= vec3<f32>(goal);
+    rank += step * (u32(reached.x) + u32(reached.y) + u32(reached.z));
+  }
+  return rank;
+}
+
+// Tokens above `rank` are kept, and the first `ties` of those at it.
+struct Cut { rank: u32, ties: f32 }
+
+fn find_cut(kind: u32, draw: Draw, goal: f32, thread: u32) -> Cut {
+  let rank = find_rank(kind, 0u, draw, goal, thread);
+  let above = measure(kind, 0u, draw, vec3<u32>(rank + 1u), thread).x;
+  if (rank == 0u) { return Cut(0u, 0.0); }
+  let weight = select(1.0, weight_of(draw, logit_of(rank)), kind == MASS);
+  return Cut(rank, clamp(ceil((goal - above) / weight), 1.0, f32(VOCAB)));
+}
+
+fn draw_from_all(draw: Draw, thread: u32) -> u32 {
+  var cut = Cut(0u, 0.0);
+  if (params.top_k != 0u && params.top_k < VOCAB) { cut = find_cut(COUNT, draw, f32(params.top_k), thread); }
+  if (params.top_p < 1.0) {
+    var mass = measure(MASS, 0u, draw, vec3<u32>(cut.rank + 1u), thread).x;
+    if (cut.rank > 0u) { mass += cut.ties * weight_of(draw, logit_of(cut.rank)); }
+    let nucleus = find_cut(MASS, draw, max(params.top_p * mass, 1e-30), thread);
+    if (nucleus.rank > cut.rank || (nucleus.rank == cut.rank && nucleus.ties < cut.ties)) { cut = nucleus; }
+  }
+  var last_tie = VOCAB;
+  let tie_count = measure(TIES, cut.rank, draw, vec3<u32>(1u), thread).x;
+  if (uniform_value(u32(cut.ties < tie_count), thread) != 0u) { last_tie = VOCAB - find_rank(TIES, cut.rank, draw, cut.ties, thread); }
+
+  var chunk = NO_CHUNK;
+  for (var id = thread; id < VOCAB; id += THREADS) {
+    let logit = logits[id];
+    let rank = rank_of(logit);
+    let is_kept = (rank > cut.rank || (rank == cut.rank && id <= last_tie)) && weight_of(draw, logit) >= params.min_p;
+    if (is_kept) { chunk = merge_chunks(chunk, scored(draw, Candidate(rank, id)), draw.inverse_temperature); }
+  }
+  return merge_threads(chunk, draw.inverse_temperature, thread).drawn;
+}
+
+fn is_stop(token: u32) -> bool {
+  for (var i = 0u; i < params.stop_count; i++) {
+    if (params.stop_ids[i] == token) { return true; }
+  }
+  return false;
+}
+
+fn finish(before: State, token: u32) {
+  var after = State(before.position + before.row_count, 1u, 0u, before.step + 1u);
+  if (is_stop(token)) { after.stopped = STOP_TOKEN; }
+  ids[0] = token;
+  counts[token]++;
+  state = after;
+  result = vec4<u32>(token, after.stopped, before.step, before.position);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32) {
+  if (thread == 0u) { run = state; }
+  let before = workgroupUniformLoad(&run);
+  if (before.stopped != 0u) {
+    if (thread == 0u) { result = vec4<u32>(NO_TOKEN, AFTER_STOP, before.step, before.position); }
+    return;
+  }
+  let is_greedy = params.temperature == 0.0;
+  let inverse_temperature = 1.0 / select(params.temperature, 1.0, is_greedy);
+  let is_filtered = !is_greedy && (params.top_k != 0u || params.top_p < 1.0 || params.min_p > 0.0);
+
+  var chunk = NO_CHUNK;
+  if (thread < CHUNK_COUNT) { chunk = chunks[thread]; }
+  let whole = merge_threads(chunk, inverse_temperature, thread);
+  if (!(whole.highest > FORBIDDEN)) { // no token is allowed, or the logits are no numbers
+    if (thread == 0u) {
+      state.stopped = NOTHING_ALLOWED;
+      result = vec4<u32>(NO_TOKEN, NOTHING_ALLOWED, before.step, before.position);
+    }
+    return;
+  }
+
+  var token = select(whole.drawn, whole.likeliest, is_greedy);
+  if (is_filtered) {
+    let draw = Draw(inverse_temperature, whole.highest, before.step, vec2<u32>(params.seed_low, params.seed_high));
+    token = NO_TOKEN;
+    // The mass of more than 64 tokens out of all is known to draw_from_all alone.
+    if (params.top_k <= CHUNK_BEST || params.top_p >= 1.0) {
+      if (find_best(thread)) { token = draw_from_best(draw, whole.mass, thread); }
+    }
+    if (token == NO_TOKEN) { token = draw_from_all(draw, thread); }
+  }
+  if (thread == 0u) { finish(before, token); }
+}

@@ -1,0 +1,84 @@
+// Attention of a decode step: one query row against its sequence's pages.
+import wgsl from "../../shaders/paged-attention-decode.wgsl?raw";
+import { assert } from "../assert";
+import { defineKernel } from "../gpu/kernel";
+import { type CachedHeads, cachedHeadDefines } from "./cached-heads";
+import type { StepShape } from "./step-shape";
+
+/** Positions that a workgroup takes; up to here a context needs no reduction. */
+export const ATTENTION_SPLIT = 256;
+
+export interface PagedAttentionDecodeOptions extends CachedHeads {
+  /** Positions that the query sees, its own included; null: all. */
+  readonly window: number | null;
+  /** Writes `y`, from a context of one split; otherwise `partial`, for paged-attention-reduce. */
+  readonly direct: boolean;
+  /** ATTENTION_SPLIT unless given: 64, 128 or 256. */
+  readonly split?: number;
+}
+
+type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
+
+/**
+ * `qkv`: f32, a row as rotary-cache leaves it. `table`, `keys`, `values`: as there. `y`: f32 [headCount, headDim]. `partial`: f32,
+ * `attentionPartialBytes`. `positions` of the shape may be any upper bound: the result does not depend on it.
+ */
+export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOptions, StepShape>({
+  name: "paged-attention-decode",
+  wgsl,
+  bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
+  variant(options) {
+    const { headDim, window, direct, split = ATTENTION_SPLIT } = options;
+    assert(split === 64 || split === 128 || split === 256, `splits of ${split} positions`);
+    assert(window === null || window > 0, `a window of ${window} positions`);
+    return {
+      defines: {
+        ...cachedHeadDefines(options),
+        WINDOW: window ?? 0,
+        SPLIT: split,
+        HEADS: headsPerWorkgroup(options),
+        LANES: Math.min(4, 512 / split),
+        DIRECT: direct,
+      },
+      constants: { SCALE: 1 / Math.sqrt(headDim) },
+    };
+  },
+  workgroups(options, { positions }) {
+    const { headCount, kvHeadCount, direct, split = ATTENTION_SPLIT } = options;
+    const splits = Math.ceil(positions / split);
+    assert(!direct || splits === 1, `${positions} positions in one split of ${split}`);
+    return [kvHeadCount, splits, Math.ceil(headCount / kvHeadCount / headsPerWorkgroup(options))];
+  },
+});
+
+// Four heads' sums fit registers and 16 KiB of workgroup memory everywhere. Short contexts are a matter of latency, not of
+// bandwidth: there a workgroup for each head is faster than one that reads K and V once for several.
+const MAX_HEADS = 4;
+
+function headsPerWorkgroup({ headCount, kvHeadCount, direct }: PagedAttentionDecodeOptions): number {
+  if (direct) return 1;
+  const groupHeads = headCount / kvHeadCount;
+  return Math.ceil(groupHeads / Math.ceil(groupHeads / MAX_HEADS));
+}
+
+export interface AttentionPartials {
+  readonly headCount: number;
+  readonly headDim: number;
+  /** The most positions that a sequence has. */
+  readonly positions: number;
+  /** ATTENTION_SPLIT unless given. */
+  readonly split?: number;
+}
+
+/** Bytes of `partial`: for each (split, head) the headDim sums, their maximum score and their total weight. */
+export function attentionPartialBytes({ headCount, headDim, positions, split = ATTENTION_SPLIT }: AttentionPartials): number {
+  return Math.ceil(positions / split) * headCount * (headDim + 2) * 4;
+}
+
+export const pagedAttentionDecodeVariants: readonly PagedAttentionDecodeOptions[] = (["f32", "f16"] as const).flatMap((kvFormat) =>
+  [true, false].flatMap((direct) =>
+    [null, 16].flatMap((window) =>
+      [64, 128, 256].map((split) => ({ headCount: 6, kvHeadCount: 2, headDim: 32, pageSize: 16, kvFormat, direct, window, split })),
+    ),
+  ),
+);

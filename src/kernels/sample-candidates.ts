@@ -1,0 +1,48 @@
+// First half of sampling: penalties, and what each chunk of the vocabulary has to offer.
+import wgsl from "../../shaders/sample-candidates.wgsl?raw";
+import { assert } from "../assert";
+import { defineKernel } from "../gpu/kernel";
+import type { StepShape } from "./step-shape";
+
+export interface SamplingOptions {
+  /** Tokens, up to 262,144. */
+  readonly vocab: number;
+}
+
+type Binding = "state" | "params" | "logits" | "bias" | "counts" | "candidates" | "chunks";
+
+/**
+ * `params`: `encodeSamplingParams`. `logits`: f32 [vocab], changed in place. `bias`: f32 [vocab], added; −∞ forbids a token. `counts`:
+ * u32 [vocab], see `IN_PROMPT`. `candidates` and `chunks`: `candidateBytes`, `chunkBytes`.
+ */
+export const sampleCandidates = defineKernel<Binding, SamplingOptions, StepShape>({
+  name: "sample-candidates",
+  wgsl,
+  bindings: ["state", "params", "logits", "bias", "counts", "candidates", "chunks"],
+  variant({ vocab }) {
+    return { defines: {}, constants: { VOCAB: vocab } };
+  },
+  workgroups: ({ vocab }) => [chunkCount(vocab), 1, 1],
+});
+
+const CHUNK_SIZE = 1024;
+const CHUNK_BEST = 64;
+const MAX_CHUNKS = 256; // sample-pick merges a chunk a thread
+
+export function chunkCount(vocab: number): number {
+  const count = Math.ceil(vocab / CHUNK_SIZE);
+  assert(count <= MAX_CHUNKS, `a vocabulary of ${vocab}; sampling holds up to ${MAX_CHUNKS * CHUNK_SIZE}`);
+  return count;
+}
+
+/** Bytes of `candidates`: 64 a chunk, each rank and id. */
+export function candidateBytes(vocab: number): number {
+  return chunkCount(vocab) * CHUNK_BEST * 8;
+}
+
+/** Bytes of `chunks`: five words each. */
+export function chunkBytes(vocab: number): number {
+  return chunkCount(vocab) * 20;
+}
+
+export const sampleCandidatesVariants: readonly SamplingOptions[] = [{ vocab: 49_152 }];

@@ -1,0 +1,52 @@
+// Sampling's settings as its kernels read them: SamplingParams of shaders/include/sampling.wgsl.
+import { assert } from "../assert";
+import { LlmError } from "../errors";
+
+/** Settings whose ranges have been checked. */
+export interface SamplingParams {
+  /** 0: greedy. */
+  readonly temperature: number;
+  /** 0: off. */
+  readonly topK: number;
+  /** 1: off. */
+  readonly topP: number;
+  /** 0: off. */
+  readonly minP: number;
+  /** 1: none. */
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** An integer; its low 64 bits count. */
+  readonly seed: number;
+}
+
+const MAX_STOP_IDS = 16;
+const STOP_IDS_AT = 10; // words
+
+export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
+
+/** In `counts`, marks a token of the prompt. The other bits count the token in the answer. */
+export const IN_PROMPT = 0x80000000;
+
+/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" if they are more than 16. */
+export function encodeSamplingParams(params: SamplingParams, stopIds: readonly number[]): ArrayBuffer {
+  assert(Number.isSafeInteger(params.seed), `the seed ${params.seed} is no integer`);
+  if (stopIds.length > MAX_STOP_IDS) {
+    throw new LlmError("bad-request", `${stopIds.length} tokens are to end the answer; at most ${MAX_STOP_IDS} can. Give fewer.`);
+  }
+  const bytes = new ArrayBuffer(SAMPLING_PARAMS_BYTES);
+  const floats = new Float32Array(bytes);
+  const words = new Uint32Array(bytes);
+  floats[0] = params.temperature;
+  words[1] = Math.min(params.topK, 0xffffffff);
+  floats[2] = params.topP;
+  floats[3] = params.minP;
+  floats[4] = params.repetitionPenalty;
+  floats[5] = params.presencePenalty;
+  floats[6] = params.frequencyPenalty;
+  words[7] = params.seed % 2 ** 32; // modulo 2³² by the array's conversion, also where negative
+  words[8] = Math.floor(params.seed / 2 ** 32);
+  words[9] = stopIds.length;
+  words.set(stopIds, STOP_IDS_AT);
+  return bytes;
+}

@@ -1,0 +1,62 @@
+import { rotaryCache } from "../../src/kernels/rotary-cache";
+import { foreignPool, gather, randomTable, stored } from "../reference/paged-cache";
+import { rotaryCacheReference } from "../reference/rotary-cache";
+import { expectClose, expectSame } from "../support/expect-close";
+import { kernelTest } from "../support/kernel-test";
+
+const HEADS = {
+  "4/2×16": { headCount: 4, kvHeadCount: 2, headDim: 16, ropeDimensions: 16, pageSize: 16 },
+  "9/3×64": { headCount: 9, kvHeadCount: 3, headDim: 64, ropeDimensions: 64, pageSize: 32 },
+  "5/1×80, 16 turn": { headCount: 5, kvHeadCount: 1, headDim: 80, ropeDimensions: 16, pageSize: 128 },
+  "71/1×32": { headCount: 71, kvHeadCount: 1, headDim: 32, ropeDimensions: 32, pageSize: 64 },
+  "2/2×256": { headCount: 2, kvHeadCount: 2, headDim: 256, ropeDimensions: 256, pageSize: 16 },
+} as const;
+
+kernelTest(
+  rotaryCache,
+  { heads: Object.keys(HEADS) as (keyof typeof HEADS)[], kvFormat: ["f32", "f16"] },
+  async ({ run, random, heads, kvFormat }) => {
+    const layout = { ...HEADS[heads], kvFormat };
+    const { headCount, kvHeadCount, headDim, ropeDimensions, pageSize } = layout;
+    const queryFloats = headCount * headDim;
+    const keyFloats = kvHeadCount * headDim;
+    const qkvStride = queryFloats + 2 * keyFloats + 32;
+    for (const [position, rows] of [
+      [0, 1],
+      [pageSize - 1, 1],
+      [pageSize, 1],
+      [0, 72],
+      [50, 7],
+    ] as const) {
+      const positions = position + rows;
+      const qkv = random.withOutliers([rows, qkvStride]);
+      const rope = random.uniform([positions * ropeDimensions], -1, 1);
+      const table = randomTable(random, positions, pageSize);
+      const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
+      const state = new Uint32Array([position, rows, 0, 0]);
+      const result = await run({ ...layout, qkvStride }, { rows, positions }, { state, rope, table }, { qkv, ...pools });
+
+      const turned = rotaryCacheReference({ ...layout, qkvStride, qkv, rope, position, rows });
+      const ofRows = (values: ArrayLike<number>, from: number, length: number) =>
+        Float32Array.from(
+          { length: rows * length },
+          (_, i) => values[Math.floor(i / length) * qkvStride + from + (i % length)] ?? Number.NaN,
+        );
+      const tolerance = { atol: 1e-3, rtol: 1e-6 }; // atol: outliers of 1000 cancel
+      expectClose(ofRows(result.qkv, 0, queryFloats), ofRows(turned, 0, queryFloats), tolerance);
+      expectSame(ofRows(result.qkv, queryFloats, qkvStride - queryFloats), ofRows(qkv, queryFloats, qkvStride - queryFloats));
+      const expectedKeys = stored(layout, ofRows(turned, queryFloats, keyFloats));
+      const expectedValues = stored(layout, ofRows(qkv, queryFloats + keyFloats, keyFloats));
+      for (const [name, expected] of [
+        ["keys", expectedKeys],
+        ["values", expectedValues],
+      ] as const) {
+        const before = gather(layout, table, pools[name], positions);
+        before.set(expected, position * keyFloats);
+        const after = gather(layout, table, result[name], positions);
+        if (name === "values") expectSame(after, before);
+        else expectClose(after, before, kvFormat === "f16" ? { atol: 1e-3, rtol: 1e-3 } : tolerance);
+      }
+    }
+  },
+);

@@ -14,8 +14,11 @@ const results = process.env.CRESCENDO_RESULTS;
 
 export default defineConfig({
   test: {
-    reporters: ["default", new ErrorReport(), ...(results ? [["json", { outputFile: results }] as const] : [])],
+    reporters: ["default", new ErrorReport(), ...(results ? (["json"] as const) : [])],
+    ...(results ? { outputFile: { json: results } } : {}),
     allowOnly: !process.env.CI,
+    // See tests/support/long-test.ts.
+    provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },
     projects: [
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
       {

@@ -7,12 +7,25 @@ export interface Measurement {
   readonly worst: number;
   /** The hard limit, for golden cases: no allowance is looser. */
   readonly limit?: number;
+  /** The full name of the test that measured it. */
+  readonly test?: string;
 }
 
 export interface Allowance {
   readonly allowed: number;
   /** Worst errors by adapter, as measured when the baseline was last written there. */
   readonly measured: Readonly<Record<string, number>>;
+  /** A test that measures it: where that one is skipped, the subject is not missing. */
+  readonly test?: string;
+}
+
+/** What a run covered. */
+export interface Coverage {
+  readonly adapter: string;
+  /** Whether the whole suite was asked for: only then is anything missing, or unknown. */
+  readonly isWhole: boolean;
+  /** Full names of tests that were skipped. */
+  readonly skipped: ReadonlySet<string>;
 }
 
 export type Baseline = Readonly<Record<string, Allowance>>;
@@ -29,19 +42,21 @@ const HEADROOM = 4;
 // About 8 units in the last place of f32: even a kernel that is exact on one adapter may be off by some on another.
 const LEAST_ALLOWED = 1e-6;
 
-/** What is wrong with a run. Only a whole one is held to have exactly the baseline's subjects. */
-export function compareWithBaseline(baseline: Baseline, run: readonly Measurement[], adapter: string, isWholeRun: boolean): Finding[] {
+/** What is wrong with a run. A whole one has exactly the baseline's subjects, but for what was skipped. */
+export function compareWithBaseline(baseline: Baseline, run: readonly Measurement[], coverage: Coverage): Finding[] {
+  const { adapter, isWhole, skipped } = coverage;
   const findings: Finding[] = [];
   for (const { subject, worst, limit = Number.POSITIVE_INFINITY } of run) {
     const known = baseline[subject];
     const allowed = Math.min(known?.allowed ?? Number.POSITIVE_INFINITY, limit);
     if (worst > allowed) findings.push({ type: "worse", subject, worst, allowed });
-    if (!known && isWholeRun) findings.push({ type: "unknown", subject, worst });
+    if (!known && isWhole) findings.push({ type: "unknown", subject, worst });
   }
-  if (!isWholeRun) return findings;
+  if (!isWhole) return findings;
   const measured = new Set(run.map(({ subject }) => subject));
   for (const [subject, known] of Object.entries(baseline)) {
-    if (adapter in known.measured && !measured.has(subject)) findings.push({ type: "missing", subject });
+    const isExpected = adapter in known.measured && !skipped.has(known.test ?? "");
+    if (isExpected && !measured.has(subject)) findings.push({ type: "missing", subject });
   }
   return findings;
 }
@@ -53,10 +68,10 @@ export function updateBaseline(baseline: Baseline, run: readonly Measurement[], 
     const { [adapter]: _replaced, ...others } = known.measured;
     if (Object.keys(others).length > 0) updated[subject] = { ...known, measured: others };
   }
-  for (const { subject, worst, limit = Number.POSITIVE_INFINITY } of run) {
+  for (const { subject, worst, limit = Number.POSITIVE_INFINITY, test } of run) {
     const measured = { ...updated[subject]?.measured, [adapter]: twoDigits(worst) };
     const allowed = Math.max(LEAST_ALLOWED, HEADROOM * Math.max(...Object.values(measured)));
-    updated[subject] = { allowed: Math.min(limit, twoDigits(allowed)), measured };
+    updated[subject] = { allowed: Math.min(limit, twoDigits(allowed)), measured, ...(test ? { test } : {}) };
   }
   return Object.fromEntries(Object.entries(updated).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

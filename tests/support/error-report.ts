@@ -19,8 +19,8 @@ export class ErrorReport implements Reporter {
     const adapter = tests.map((test) => test.meta().adapter).find(Boolean);
     if (!this.#vitest || !adapter) return;
     // The harness's own tests err on purpose.
-    const measured = tests.filter((test) => !test.module.moduleId.includes("/tests/support/")).flatMap((test) => test.meta().errors ?? []);
-    const run = worstBySubject(measured);
+    const suite = tests.filter((test) => !test.module.moduleId.includes("/tests/support/"));
+    const run = worstBySubject(suite.flatMap((test) => (test.meta().errors ?? []).map((error) => ({ ...error, test: nameOf(test) }))));
     const baseline = JSON.parse(readFileSync(BASELINE, "utf8")) as Baseline;
     const lines = [`\n${adapter.name} in ${browserName(tests)}`, ...describeRun(run, baseline), ...describeSkips(tests)];
     const isWhole = await isWholeRun(this.#vitest, gpuModules);
@@ -28,13 +28,18 @@ export class ErrorReport implements Reporter {
       writeFileSync(BASELINE, `${JSON.stringify(updateBaseline(baseline, run, adapter.kind), null, 2)}\n`);
       lines.push("tests/baseline.json now holds this run's errors.");
     } else {
-      const findings = compareWithBaseline(baseline, run, adapter.kind, isWhole);
+      const skipped = new Set(tests.filter((test) => test.result().state === "skipped").map(nameOf));
+      const findings = compareWithBaseline(baseline, run, { adapter: adapter.kind, isWhole, skipped });
       lines.push(...findings.map(describeFinding));
       if (findings.length > 0) process.exitCode = 1;
       else lines.push(`No error is worse than tests/baseline.json allows${isWhole ? "" : " (part of the suite ran)"}.`);
     }
     this.#vitest.logger.log(lines.join("\n"));
   }
+}
+
+function nameOf(test: TestCase): string {
+  return `${test.module.relativeModuleId} > ${test.fullName}`;
 }
 
 function describeRun(run: readonly Measurement[], baseline: Baseline): string[] {

@@ -4,37 +4,39 @@ import { type Baseline, compareWithBaseline, updateBaseline, worstBySubject } fr
 const BASELINE: Baseline = {
   "golden/tiny f32": { allowed: 8e-5, measured: { swiftshader: 2e-5 } },
   "rms-norm f16": { allowed: 4e-3, measured: { nvidia: 1e-3 } },
-  "rms-norm f32": { allowed: 4e-6, measured: { swiftshader: 1e-6, nvidia: 5e-7 } },
+  "rms-norm f32": { allowed: 4e-6, measured: { swiftshader: 1e-6, nvidia: 5e-7 }, test: "norm" },
 };
 const GOOD_RUN = [
   { subject: "golden/tiny f32", worst: 3e-5, limit: 1e-3 },
   { subject: "rms-norm f32", worst: 4e-6 },
 ];
+const RUN = { adapter: "swiftshader", isWhole: true, skipped: new Set<string>() };
 
 describe("compareWithBaseline", () => {
   test("a run within its allowances has no findings, and what only another adapter measured is not missed", () => {
-    expect(compareWithBaseline(BASELINE, GOOD_RUN, "swiftshader", true)).toEqual([]);
+    expect(compareWithBaseline(BASELINE, GOOD_RUN, RUN)).toEqual([]);
   });
   test("an error above the allowance is worse", () => {
     const run = [
       { subject: "golden/tiny f32", worst: 8.1e-5 },
       { subject: "rms-norm f32", worst: Number.MAX_VALUE },
     ];
-    expect(compareWithBaseline(BASELINE, run, "swiftshader", true).map(({ type }) => type)).toEqual(["worse", "worse"]);
+    expect(compareWithBaseline(BASELINE, run, RUN).map(({ type }) => type)).toEqual(["worse", "worse"]);
   });
   test("a golden case is held to its own limit even where the baseline was edited to allow more", () => {
     const run = [{ subject: "golden/tiny f32", worst: 6e-5, limit: 5e-5 }];
-    expect(compareWithBaseline(BASELINE, run, "swiftshader", false)).toMatchObject([{ type: "worse", allowed: 5e-5 }]);
+    expect(compareWithBaseline(BASELINE, run, { ...RUN, isWhole: false })).toMatchObject([{ type: "worse", allowed: 5e-5 }]);
   });
   test("a subject that the baseline has from this adapter is missed in a whole run only", () => {
     const run = GOOD_RUN.slice(0, 1);
-    expect(compareWithBaseline(BASELINE, run, "swiftshader", true)).toEqual([{ type: "missing", subject: "rms-norm f32" }]);
-    expect(compareWithBaseline(BASELINE, run, "swiftshader", false)).toEqual([]);
+    expect(compareWithBaseline(BASELINE, run, RUN)).toEqual([{ type: "missing", subject: "rms-norm f32" }]);
+    expect(compareWithBaseline(BASELINE, run, { ...RUN, isWhole: false })).toEqual([]);
+  });
+  test("a subject whose test was skipped is not missed", () => {
+    expect(compareWithBaseline(BASELINE, GOOD_RUN.slice(0, 1), { ...RUN, skipped: new Set(["norm"]) })).toEqual([]);
   });
   test("a subject without an allowance is a finding", () => {
-    expect(compareWithBaseline(BASELINE, [...GOOD_RUN, { subject: "rope f32", worst: 0 }], "swiftshader", true)).toMatchObject([
-      { type: "unknown" },
-    ]);
+    expect(compareWithBaseline(BASELINE, [...GOOD_RUN, { subject: "rope f32", worst: 0 }], RUN)).toMatchObject([{ type: "unknown" }]);
   });
 });
 
@@ -42,13 +44,13 @@ describe("updateBaseline", () => {
   const updated = updateBaseline(
     BASELINE,
     [
-      { subject: "rms-norm f32", worst: 2.04e-6 },
+      { subject: "rms-norm f32", worst: 2.04e-6, test: "new name" },
       { subject: "gelu f32", worst: 0 },
     ],
     "swiftshader",
   );
   test("allows four times the worst of all adapters, and never less than 1e-6", () => {
-    expect(updated["rms-norm f32"]).toEqual({ allowed: 8e-6, measured: { nvidia: 5e-7, swiftshader: 2e-6 } });
+    expect(updated["rms-norm f32"]).toEqual({ allowed: 8e-6, measured: { nvidia: 5e-7, swiftshader: 2e-6 }, test: "new name" });
     expect(updated["gelu f32"]?.allowed).toBe(1e-6);
   });
   test("keeps what other adapters measured and drops what none does", () => {

@@ -1,0 +1,97 @@
+// The chat that the page holds: one at a time, carried over when its engine has to be loaded again.
+import type { Answer, Chat, Engine } from "../src/index";
+import type { AnswerView } from "./answer-view";
+import type { ChatView } from "./chat-view";
+import type { Settings } from "./settings";
+
+export class Conversation {
+  readonly #view: ChatView;
+  readonly #settings: () => Settings;
+  readonly #onChange: () => void;
+  #engine: Engine | null = null;
+  #chat: Chat | null = null;
+  #abort: AbortController | null = null;
+  #settled: Promise<void> = Promise.resolve();
+
+  /** @param onChange Hears that an answer has begun or ended. */
+  constructor({ view, settings, onChange }: { view: ChatView; settings: () => Settings; onChange: () => void }) {
+    this.#view = view;
+    this.#settings = settings;
+    this.#onChange = onChange;
+  }
+
+  get isAnswering(): boolean {
+    return this.#abort !== null;
+  }
+
+  /** Answers with `engine` from now on. What was said stays when it is the same model, loaded again. */
+  attach(engine: Engine, { keepMessages }: { readonly keepMessages: boolean }): void {
+    const said = keepMessages ? (this.#chat?.messages ?? []) : [];
+    if (!keepMessages) this.#view.clear();
+    this.#engine = engine;
+    this.#chat = this.#createChat(said.filter(({ role }) => role !== "system"));
+  }
+
+  /** The engine is gone; what was said stays. */
+  detach(): void {
+    this.stop();
+    this.#engine = null;
+  }
+
+  restart(): void {
+    this.stop();
+    const old = this.#chat;
+    void this.#settled.then(() => old?.dispose()); // not under an answer that still runs
+    this.#chat = this.#createChat();
+    this.#view.clear();
+  }
+
+  /** Lets new settings hold where nothing was said yet. */
+  restartIfEmpty(): void {
+    if (!this.#abort && !this.#chat?.messages.some(({ role }) => role === "user")) this.restart();
+  }
+
+  stop(): void {
+    this.#abort?.abort();
+  }
+
+  /** Resolves when the answer has ended, however it did. */
+  ask(text: string): Promise<void> {
+    if (!this.#engine || this.#abort) return Promise.resolve();
+    const abort = new AbortController();
+    this.#abort = abort;
+    this.#settled = this.#answer(text, this.#view.ask(text), abort.signal).finally(() => {
+      this.#abort = null;
+      this.#onChange();
+    });
+    this.#onChange();
+    return this.#settled;
+  }
+
+  async #answer(text: string, view: AnswerView, signal: AbortSignal): Promise<void> {
+    try {
+      const { maxTokens } = this.#settings();
+      const answer = this.#send(text, signal);
+      for await (const delta of answer) view.append(delta.text);
+      view.finish(await answer.finished, maxTokens);
+    } catch (error) {
+      if (signal.aborted) view.stopped();
+      else view.failed(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #send(text: string, signal: AbortSignal): Answer {
+    const { temperature, topP, maxTokens } = this.#settings();
+    const options = { temperature, topP, maxTokens, signal };
+    if (this.#chat) return this.#chat.send(text, options);
+    if (!this.#engine) throw new Error("No model is loaded.");
+    return this.#engine.completeText(text, options);
+  }
+
+  /** Null for a model without a chat template: it continues texts instead. */
+  #createChat(messages: Chat["messages"] = []): Chat | null {
+    if (!this.#engine?.tokenizer.chatTemplate) return null;
+    const { system } = this.#settings();
+    return this.#engine.createChat({ messages, ...(system.trim() !== "" && { system }) });
+  }
+}

@@ -1,0 +1,31 @@
+// Files out of a drop: single ones, or those of a dropped folder.
+
+const isFileEntry = (entry: FileSystemEntry): entry is FileSystemFileEntry => entry.isFile;
+const isFolderEntry = (entry: FileSystemEntry): entry is FileSystemDirectoryEntry => entry.isDirectory;
+
+/** Must be called while the drop event is handled: afterwards the browser takes the files away. */
+export function droppedFiles(transfer: DataTransfer): Promise<File[]> {
+  const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
+  return filesOf(entries);
+}
+
+async function filesOf(entries: readonly FileSystemEntry[]): Promise<File[]> {
+  const found = await Promise.all(
+    entries.map(async (entry) => {
+      if (isFileEntry(entry)) return [await new Promise<File>((resolve, reject) => entry.file(resolve, reject))];
+      return isFolderEntry(entry) ? filesOf(await childrenOf(entry)) : [];
+    }),
+  );
+  return found.flat();
+}
+
+async function childrenOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+  const reader = folder.createReader();
+  const children: FileSystemEntry[] = [];
+  // A reader hands out some hundred entries a call, and none when there are no more.
+  for (;;) {
+    const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
+    if (some.length === 0) return children;
+    children.push(...some);
+  }
+}

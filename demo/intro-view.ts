@@ -1,0 +1,46 @@
+// What stands on the page before the first message, and the line under the composer: which model this is, and how far to trust it.
+import { element, make } from "./dom";
+import { EMBEDDED_TITLE, remarkOn, titleOf } from "./model-choice";
+import type { ModelState } from "./model-host";
+import { formatBytes, formatSeconds } from "./wording";
+
+// Questions that the embedded model was trained on the like of.
+const SUGGESTIONS = ["Why is the sky blue?", "Write two sentences about the sea.", "Give me three tips for sleeping better."];
+
+export class IntroView {
+  readonly #text = element("intro-text", HTMLElement);
+  readonly #facts = element("intro-facts", HTMLElement);
+  readonly #notice = element("notice", HTMLElement);
+  readonly #suggestions = element("suggestions", HTMLElement);
+
+  constructor({ onSuggestion }: { onSuggestion: (text: string) => void }) {
+    for (const text of SUGGESTIONS) {
+      const button = make("button", "suggestion", text);
+      button.type = "button";
+      button.addEventListener("click", () => onSuggestion(text));
+      this.#suggestions.append(make("li", "", button));
+    }
+  }
+
+  show(state: ModelState): void {
+    this.#text.textContent = describeModel(state);
+    this.#facts.textContent = state.kind === "ready" ? describeFacts(state) : "";
+    this.#suggestions.hidden = state.kind !== "ready";
+    this.#notice.textContent =
+      state.kind === "ready" ? `${remarkOn(state.choice)} Runs on ${state.engine.adapterName}.` : remarkOn(state.choice);
+  }
+}
+
+function describeModel({ choice }: ModelState): string {
+  const privacy = "It runs on your graphics card, and nothing that you write leaves this page.";
+  if (choice.kind === "embedded") return `${EMBEDDED_TITLE} is a very small model: fluent, on topic, often wrong. ${privacy}`;
+  return `${titleOf(choice)}. ${privacy}`;
+}
+
+function describeFacts({ engine, progress }: Extract<ModelState, { kind: "ready" }>): string {
+  const from = progress.origin === "cache" ? " from this browser’s cache" : "";
+  const load = `Loaded ${formatBytes(progress.totalBytes)}${from} in ${formatSeconds(progress.loadMs)}`;
+  const memory = `${formatBytes(engine.memory().total)} on the graphics card`;
+  const mode = engine.tokenizer.chatTemplate ? "" : " · without a chat template: it continues your text";
+  return `${load} · ${memory}${mode}`;
+}

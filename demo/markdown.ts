@@ -1,0 +1,100 @@
+// Markdown into the page, block by block: of a text that grows, only the blocks that changed are made anew. What a
+// model writes is not trusted: no HTML of its own, no images, and everything passes DOMPurify on its way.
+import DOMPurify from "dompurify";
+import { Marked, type Token } from "marked";
+import { make } from "./dom";
+
+const TAGS = "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr input li ol p pre strong table tbody td th thead tr ul".split(" ");
+const ATTRIBUTES = ["align", "checked", "class", "disabled", "href", "start", "type"];
+const SAFE_ADDRESS = /^(?:https?:|mailto:)/i;
+
+const escapeHtml = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: {
+    // Shown as it was written: a model that explains HTML means the letters.
+    html: ({ text, block }) => (block ? `<p>${escapeHtml(text)}</p>` : escapeHtml(text)),
+    image: ({ text, href }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
+  },
+});
+
+interface Block {
+  readonly raw: string;
+  readonly nodes: readonly ChildNode[];
+}
+
+export class MarkdownView {
+  readonly #root: HTMLElement;
+  #blocks: readonly Block[] = [];
+
+  constructor(root: HTMLElement) {
+    this.#root = root;
+  }
+
+  /** Shows `text`. Where it begins as the text before did, the blocks in common stay as they are, selection included. */
+  update(text: string): void {
+    const tokens = marked.lexer(text);
+    const firstChange = tokens.findIndex(({ raw }, index) => raw !== this.#blocks[index]?.raw);
+    const kept = firstChange < 0 ? tokens.length : firstChange;
+    for (const { nodes } of this.#blocks.slice(kept)) for (const node of nodes) node.remove();
+    const fresh = tokens.slice(kept).map((token) => ({ raw: token.raw, nodes: renderBlock(token) }));
+    this.#root.append(...fresh.flatMap(({ nodes }) => nodes));
+    this.#blocks = [...this.#blocks.slice(0, kept), ...fresh];
+  }
+}
+
+function renderBlock(token: Token): ChildNode[] {
+  const fragment = DOMPurify.sanitize(marked.parser([token]), {
+    ALLOWED_TAGS: TAGS,
+    ALLOWED_ATTR: ATTRIBUTES,
+    ALLOWED_URI_REGEXP: SAFE_ADDRESS,
+    ALLOW_DATA_ATTR: false,
+    ALLOW_ARIA_ATTR: false,
+    RETURN_DOM_FRAGMENT: true,
+  });
+  for (const link of fragment.querySelectorAll("a")) {
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+  }
+  for (const table of fragment.querySelectorAll("table")) wrap(table, make("div", "table-frame"));
+  for (const pre of fragment.querySelectorAll("pre")) addCodeHead(pre);
+  return [...fragment.childNodes];
+}
+
+function addCodeHead(pre: HTMLPreElement): void {
+  const code = pre.querySelector("code");
+  const language = /language-(\S+)/.exec(code?.className ?? "")?.[1] ?? "";
+  const copy = make("button", "copy-button", "Copy");
+  copy.type = "button";
+  copy.ariaLabel = "Copy the code";
+  copy.addEventListener("click", () => void copyText(code?.textContent ?? "", copy));
+  const frame = make("div", "code-frame", make("div", "code-head", make("span", "", language), copy));
+  pre.tabIndex = 0; // it scrolls sideways, so the keyboard must reach it
+  wrap(pre, frame);
+}
+
+function wrap(inner: HTMLElement, outer: HTMLElement): void {
+  inner.replaceWith(outer);
+  outer.append(inner);
+}
+
+const SAID_MS = 1500;
+
+/** Copies, and says on the button whether it worked. */
+export async function copyText(text: string, button: HTMLButtonElement): Promise<void> {
+  const label = button.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch (error) {
+    console.warn(`The clipboard cannot be written: ${error}`);
+    button.textContent = "Not allowed";
+  }
+  button.disabled = true;
+  setTimeout(() => {
+    button.textContent = label;
+    button.disabled = false;
+  }, SAID_MS);
+}

@@ -5,9 +5,14 @@ import { readText, repositoryFiles } from "./source-files";
 const TEXT = /\.(ts|mjs|js|wgsl|json|md|html|css|sh|yml|yaml)$|^\.ci\/run$/;
 const CODE = /\.(ts|mjs|wgsl|css)$/;
 
-const files = repositoryFiles().filter(
-  (path) => TEXT.test(path) && !/^(public\/models|tests\/golden|bench\/results)\/|package-lock/.test(path),
+const FOLDERS = [".ci", "bench", "demo", "docs", "shaders", "src", "tests", "tools"];
+const files = [...repositoryFiles(".", { deep: false }), ...FOLDERS.flatMap((folder) => repositoryFiles(folder))].filter(
+  (path) => TEXT.test(path) && !/^(tests\/golden|bench\/results)\/|package-lock/.test(path),
 );
+
+test("there are files to read, at the root and below", () => {
+  expect(files).toEqual(expect.arrayContaining(["package.json", ".ci/run", "src/errors.ts", "tests/unit/house/hygiene.test.ts"]));
+});
 
 test("no file names a path of somebody's machine", () => {
   const machinePath = /(?<![\w.*-])\/(?:work|home|root|Users)\/\w/;
@@ -20,7 +25,7 @@ test("no code file is longer than 400 lines", () => {
 });
 
 test("every code file begins by saying what it is", () => {
-  const silent = files.filter((path) => /^(src|shaders|demo|bench|tools|tests\/(support|reference|e2e))\/.*\.(ts|mjs|wgsl)$/.test(path));
+  const silent = files.filter((path) => /^(src|shaders|demo|bench|tools|tests\/(support|reference|e2e))\/.*(?<!\.test)\.(ts|mjs|wgsl)$/.test(path));
   expect(silent.filter((path) => !/^(#!.*\n)?\/[/*]/.test(readText(path)))).toEqual([]);
 });
 

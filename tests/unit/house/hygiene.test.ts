@@ -25,7 +25,9 @@ test("no code file is longer than 400 lines", () => {
 });
 
 test("every code file begins by saying what it is", () => {
-  const silent = files.filter((path) => /^(src|shaders|demo|bench|tools|tests\/(support|reference|e2e))\/.*(?<!\.test)\.(ts|mjs|wgsl)$/.test(path));
+  const silent = files.filter((path) =>
+    /^(src|shaders|demo|bench|tools|tests\/(support|reference|e2e))\/.*(?<!\.test)\.(ts|mjs|wgsl)$/.test(path),
+  );
   expect(silent.filter((path) => !/^(#!.*\n)?\/[/*]/.test(readText(path)))).toEqual([]);
 });
 

@@ -22,7 +22,11 @@ export class ErrorReport implements Reporter {
     const suite = tests.filter((test) => !test.module.moduleId.includes("/tests/support/"));
     const run = worstBySubject(suite.flatMap((test) => (test.meta().errors ?? []).map((error) => ({ ...error, test: nameOf(test) }))));
     const baseline = JSON.parse(readFileSync(BASELINE, "utf8")) as Baseline;
-    const lines = [`\n${adapter.name} in ${browserName(tests)}`, ...describeRun(run, baseline), ...describeSkips(tests)];
+    const lines = [
+      `\n${adapter.name} in ${browserName(tests)}`,
+      ...describeRun(run, baseline),
+      ...describeSkips(tests.filter(isAskedFor(this.#vitest))),
+    ];
     const isWhole = await isWholeRun(this.#vitest, gpuModules);
     if (this.#vitest.config.snapshotOptions.updateSnapshot === "all" && isWhole && reason === "passed") {
       writeFileSync(BASELINE, `${JSON.stringify(updateBaseline(baseline, run, adapter.kind), null, 2)}\n`);
@@ -36,6 +40,12 @@ export class ErrorReport implements Reporter {
     }
     this.#vitest.logger.log(lines.join("\n"));
   }
+}
+
+/** A test that the name pattern leaves out counts as skipped in Vitest, not here. */
+function isAskedFor(vitest: Vitest): (test: TestCase) => boolean {
+  const pattern = vitest.config.testNamePattern;
+  return (test) => !pattern || pattern.test(test.fullName);
 }
 
 function nameOf(test: TestCase): string {

@@ -1,5 +1,6 @@
 // Writes the vocabulary that a GGUF's metadata hold as the tokenizer.json and tokenizer_config.json that its makers had.
 import { LlmError } from "../errors";
+import type { TokenizerFiles } from "./tokenizer-config";
 import { GPT2_WORDS, isolate, type Step } from "./tokenizer-json";
 
 export type GgufMetadata = ReadonlyMap<string, unknown>;
@@ -10,18 +11,6 @@ export interface TokenizerEvent {
   readonly key: string;
   readonly found: string;
   readonly expected: readonly string[];
-}
-
-/** The files of a Hugging Face repository that make a tokenizer, parsed. */
-export interface TokenizerFiles {
-  /** tokenizer.json */
-  readonly tokenizer: unknown;
-  /** tokenizer_config.json */
-  readonly config?: unknown;
-  /** generation_config.json */
-  readonly generationConfig?: unknown;
-  /** chat_template.jinja, which stands over the template in `config`. */
-  readonly chatTemplate?: string | undefined;
 }
 
 // The values of tokenizer.ggml.token_type; 6 are SentencePiece's single bytes.

@@ -1,7 +1,19 @@
-// What tokenizer_config.json and generation_config.json add to a tokenizer.json: which tokens begin, end and mean what.
+// The files that make a tokenizer, and what the configurations among them add to a tokenizer.json: which tokens begin a text, end it,
+// and go by name.
 import { LlmError } from "../errors";
-import type { TokenizerFiles } from "./gguf-vocabulary";
 import type { AddedToken } from "./tokenizer-json";
+
+/** The files of a Hugging Face repository that make a tokenizer, parsed. */
+export interface TokenizerFiles {
+  /** tokenizer.json */
+  readonly tokenizer: unknown;
+  /** tokenizer_config.json */
+  readonly config?: unknown;
+  /** generation_config.json */
+  readonly generationConfig?: unknown;
+  /** chat_template.jinja, which stands over the template in `config`. */
+  readonly chatTemplate?: string | undefined;
+}
 
 export interface TokenizerConfig {
   readonly specialIds: ReadonlySet<number>;

@@ -83,7 +83,7 @@ function readModel(model: Json): { model: Json; vocabSize: number } {
   }
   const vocab = asRecord(model.vocab, '"model.vocab"');
   let vocabSize = 0;
-  for (const token in vocab) vocabSize = Math.max(vocabSize, asId(vocab[token], `the id of ${JSON.stringify(token)}`) + 1);
+  for (const token in vocab) vocabSize = Math.max(vocabSize, asId(vocab[token], "model.vocab", token) + 1);
   if (vocabSize === 0) throw broken('"model.vocab" is empty, expected tokens');
   const unknown = model.unk_token || null; // GPT-2's file says "" for none
   if (unknown !== null && !Object.hasOwn(vocab, String(unknown))) throw broken(`model.unk_token "${unknown}" is not in the vocabulary`);
@@ -198,9 +198,10 @@ function asArray(json: unknown, where: string): readonly unknown[] {
   return json;
 }
 
-function asId(json: unknown, where: string): number {
+function asId(json: unknown, where: string, key?: string): number {
   if (typeof json === "number" && Number.isInteger(json) && json >= 0 && json < MAX_VOCAB_SIZE) return json;
-  throw broken(`${where} is ${JSON.stringify(json)}, expected an integer from 0 to ${MAX_VOCAB_SIZE - 1}`);
+  const place = key === undefined ? where : `${where}[${JSON.stringify(key)}]`;
+  throw broken(`${place} is ${JSON.stringify(json)}, expected an integer from 0 to ${MAX_VOCAB_SIZE - 1}`);
 }
 
 function kindOf(json: unknown): string {

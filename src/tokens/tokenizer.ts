@@ -3,13 +3,14 @@ import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { LlmError } from "../errors";
 import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
 import { Detokenizer } from "./detokenizer";
-import { type GgufMetadata, readGgufVocabulary, type TokenizerEvent, type TokenizerFiles } from "./gguf-vocabulary";
+import { type GgufMetadata, readGgufVocabulary, type TokenizerEvent } from "./gguf-vocabulary";
 import { SpecialTokenGuard } from "./special-token-guard";
 import { readDecoder, type TokenSpelling, tokenBytes } from "./token-bytes";
-import { readTokenizerConfig } from "./tokenizer-config";
+import { readTokenizerConfig, type TokenizerFiles } from "./tokenizer-config";
 import { readTokenizerJson, type TokenizerJson } from "./tokenizer-json";
 
-export type { TokenizerEvent, TokenizerFiles } from "./gguf-vocabulary";
+export type { TokenizerEvent } from "./gguf-vocabulary";
+export type { TokenizerFiles } from "./tokenizer-config";
 
 /** An index into the vocabulary. Plain, since ids come from typed arrays and JSON; a `PageId` is branded, so the two never mix. */
 export type TokenId = number;

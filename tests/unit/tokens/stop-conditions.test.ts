@@ -1,0 +1,89 @@
+// Stop strings and stop tokens: what is shown, what is held back, where an answer ends.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { AnswerText, StopStringFilter } from "../../../src/tokens/stop-conditions";
+import { Tokenizer } from "../../../src/tokens/tokenizer";
+import { expectLlmError } from "../../support/expect-llm-error";
+import { bytePairJson } from "./golden-tokens";
+
+function filtered(pieces: readonly string[], strings: readonly string[]) {
+  const filter = new StopStringFilter(strings);
+  const pushes = pieces.map((piece) => filter.push(piece));
+  return { pushes, text: pushes.join("") + filter.flush(), stop: filter.stop };
+}
+
+/** Character by character: the first stop string to be complete, the longest of those complete at once. */
+function expected(text: string, strings: readonly string[]) {
+  for (let end = 0; end <= text.length; end++) {
+    const complete = strings.filter((stop) => text.slice(0, end).endsWith(stop)).sort((a, b) => b.length - a.length);
+    if (complete[0] !== undefined) return { text: text.slice(0, end - complete[0].length), stop: complete[0] };
+  }
+  return { text, stop: null };
+}
+
+describe("stop strings", () => {
+  const letters = (minLength: number, maxLength: number) => fc.string({ unit: fc.constantFrom("a", "b", "🙂"), minLength, maxLength });
+
+  test("end the text at the same place however it is cut into pieces", () => {
+    fc.assert(
+      fc.property(fc.array(letters(0, 4), { maxLength: 12 }), fc.array(letters(1, 5), { maxLength: 4 }), (pieces, strings) => {
+        const { text, stop } = filtered(pieces, strings);
+        expect({ text, stop }).toEqual(expected(pieces.join(""), strings));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("hold back no more than what may become one", () => {
+    expect(filtered(["one st", "op tw", "o STO", "P"], ["STOP"])).toEqual({
+      pushes: ["one st", "op tw", "o ", ""],
+      text: "one stop two ",
+      stop: "STOP",
+    });
+    expect(filtered(["aab", "aac"], ["aabaab"]).pushes).toEqual(["", "aabaac"]);
+  });
+
+  test("what was held back is shown when the answer ends otherwise", () => {
+    expect(filtered(["end\n\nUs"], ["\n\nUser:"])).toEqual({ pushes: ["end"], text: "end\n\nUs", stop: null });
+  });
+
+  test("nothing comes after the stop", () => {
+    expect(filtered(["a STOP b", "c"], ["STOP"]).pushes).toEqual(["a ", ""]);
+  });
+
+  test("an empty one is refused", () =>
+    expectLlmError(
+      Promise.resolve().then(() => new StopStringFilter(["a", ""])),
+      "bad-request",
+      "empty",
+    ));
+});
+
+describe("an answer's text", () => {
+  const tokenizer = Tokenizer.fromJson({ tokenizer: bytePairJson() });
+  const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
+
+  function answer(ids: readonly number[], stopStrings: readonly string[] = []) {
+    const text = new AnswerText({ detokenizer: tokenizer.detokenizer(), stopIds: tokenizer.stopIds, stopStrings });
+    const shown = ids.map((id) => text.push(id)).join("");
+    return { text: shown, stop: text.stop, held: text.flush() };
+  }
+
+  test("ends at a stop token, which is no part of it", () => {
+    const [end = -1] = encode("<|im_end|>");
+    expect(answer(encode("Hi!<|im_end|>more"))).toEqual({ text: "Hi!", stop: { type: "token", id: end }, held: "" });
+  });
+
+  test("ends at a stop string that several tokens spell, whose bytes begin inside a character's token", () => {
+    expect(answer(encode("one 🙂🙂 two"), ["🙂 t"])).toEqual({ text: "one 🙂", stop: { type: "string", text: "🙂 t" }, held: "" });
+  });
+
+  test("shows at a stop token what might have become a stop string", () => {
+    expect(answer(encode("a ST<|im_end|>"), ["STOP"]).text).toBe("a ST");
+  });
+
+  test("without a stop, the flush gives what is held back", () => {
+    expect(answer(encode("a ST"), ["STOP"])).toEqual({ text: "a ", stop: null, held: "ST" });
+    expect(answer(encode("乲").slice(0, -1)).held).toBe("�");
+  });
+});

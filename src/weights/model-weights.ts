@@ -64,16 +64,15 @@ export function planLayer(config: ModelConfig, directory: TensorDirectory, layer
   const names = familyOf(config).layerNames(directory.format, layer, config);
   const planner = new Planner(directory, options);
   const qkv = qkvParts(names.qkv, config);
-  const gate =
-    names.gate === undefined ? [] : [{ stem: names.gate, rows: intermediateSize, runs: rowsInOrder(intermediateSize, { toStep: 2 }) }];
-  const up = { stem: names.up, rows: intermediateSize, runs: rowsInOrder(intermediateSize, gate.length ? { to: 1, toStep: 2 } : {}) };
   const vectors = planner.norm("attentionNorm", names.attentionNorm, config);
   if (names.mlpNorm !== undefined) vectors.push(...planner.norm("mlpNorm", names.mlpNorm, config));
   if (config.qkvBias) vectors.push(planner.vector("qkvBias", "bias", qkv));
   const matrices = [
     planner.matrix("qkv", hiddenSize, qkv),
     planner.matrix("attentionOutput", headCount * headDim, [wholeTensor(names.attentionOutput, hiddenSize)]),
-    planner.matrix(gate.length ? "gateUp" : "up", hiddenSize, [...gate, up]),
+    names.gate === undefined
+      ? planner.matrix("up", hiddenSize, [wholeTensor(names.up, intermediateSize)])
+      : planner.matrix("gateUp", hiddenSize, rowsInTurns([names.gate, names.up], intermediateSize)),
     planner.matrix("down", intermediateSize, [wholeTensor(names.down, hiddenSize)]),
   ];
   return { matrices, vectors };
@@ -153,6 +152,10 @@ interface NamedPart {
 
 function wholeTensor(stem: string, rows: number): NamedPart {
   return { stem, rows, runs: rowsInOrder(rows) };
+}
+
+function rowsInTurns(stems: readonly string[], rows: number): NamedPart[] {
+  return stems.map((stem, to) => ({ stem, rows, runs: rowsInOrder(rows, { to, toStep: stems.length }) }));
 }
 
 function qkvParts(names: QkvNames, { headCount, kvHeadCount, headDim }: ModelConfig): NamedPart[] {

@@ -1,4 +1,4 @@
-// Sees to it that the tests find a Chromium:  node tools/run.mjs tools/chromium.ts
+// Sees to it that the tests find a Chromium.
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { findChromium } from "../tests/support/chromium";
@@ -15,7 +15,10 @@ export function ensureChromium(): boolean {
     // libvulkan1: the Vulkan loader, which Dawn needs and chromium does not bring.
     run("apt-get", ["install", "-y", "--no-install-recommends", "chromium", "libvulkan1"]);
   }
-  if (!findChromium()) run("npx", ["--no-install", "playwright", "install", ...(isRoot ? ["--with-deps"] : []), "chromium"]);
+  if (!findChromium()) {
+    run("npx", ["--no-install", "playwright", "install", "chromium"]);
+    if (isRoot) run("npx", ["--no-install", "playwright", "install-deps", "chromium"]);
+  }
   if (findChromium()) return true;
   console.error(
     "Chromium could not be installed. Install Chromium or Chrome 113 or later yourself, and set CHROMIUM to its executable if the tests do not find it.",

@@ -1,6 +1,7 @@
 // The models kept in this browser, with their sizes, to look at and to delete.
 import { type CacheEntryInfo, cacheEntries, deleteCacheEntry } from "../src/index";
 import { element, make } from "./dom";
+import { EMBEDDED_PATH, EMBEDDED_TITLE } from "./model-choice";
 import { formatBytes } from "./wording";
 
 export class CacheList {
@@ -42,9 +43,10 @@ export class CacheList {
 
 const sum = (entries: readonly CacheEntryInfo[]) => entries.reduce((bytes, { cachedBytes }) => bytes + cachedBytes, 0);
 
-/** A hub's "/owner/name/resolve/main/file" without what says nothing; else the last two parts of the path. */
+/** The embedded model by its title; a hub's "/owner/name/resolve/main/file" without what says nothing; else the last two parts of the path. */
 export function nameOf(url: string): string {
   const path = decodeURIComponent(new URL(url).pathname);
+  if (path.endsWith(`/${EMBEDDED_PATH}`)) return EMBEDDED_TITLE;
   const [, repository, file] = /^\/([^/]+\/[^/]+)\/resolve\/[^/]+\/(.+)$/.exec(path) ?? [];
   return repository && file ? `${repository}/${file}` : path.split("/").filter(Boolean).slice(-2).join("/");
 }

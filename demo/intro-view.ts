@@ -32,7 +32,7 @@ export class IntroView {
 }
 
 function describeModel({ choice }: ModelState): string {
-  const privacy = "It runs on your graphics card, and nothing that you write leaves this page.";
+  const privacy = "It runs on this device: nothing that you write leaves the page.";
   if (choice.kind === "embedded") return `${EMBEDDED_TITLE} is a very small model: fluent, on topic, often wrong. ${privacy}`;
   return `${titleOf(choice)}. ${privacy}`;
 }
@@ -40,7 +40,7 @@ function describeModel({ choice }: ModelState): string {
 function describeFacts({ engine, progress }: Extract<ModelState, { kind: "ready" }>): string {
   const from = progress.origin === "cache" ? " from this browser’s cache" : "";
   const load = `Loaded ${formatBytes(progress.totalBytes)}${from} in ${formatSeconds(progress.loadMs)}`;
-  const memory = `${formatBytes(engine.memory().total)} on the graphics card`;
+  const memory = `${formatBytes(engine.memory().total)} of graphics memory`;
   const mode = engine.tokenizer.chatTemplate ? "" : " · without a chat template: it continues your text";
   return `${load} · ${memory}${mode}`;
 }

@@ -11,7 +11,7 @@ export type ModelChoice =
 export const EMBEDDED: ModelChoice = { kind: "embedded" };
 export const EMBEDDED_TITLE = "SmolLM2 Crescendo 64M";
 export const EMBEDDED_BYTES = 39_886_784;
-const EMBEDDED_PATH = "models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf";
+export const EMBEDDED_PATH = "models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf";
 
 /** What `?model=` and `?hub=` of the page's address ask for. */
 export function readAddress(address: URL): { readonly choice: ModelChoice; readonly hubEndpoint: string | null } {

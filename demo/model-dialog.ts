@@ -12,7 +12,8 @@ export class ModelDialog {
   constructor({ hubEndpoint, onChoose }: { hubEndpoint: string | null; onChoose: (choice: ModelChoice) => void }) {
     this.#onChoose = onChoose;
     const host = hubEndpoint === null ? "huggingface.co" : hubEndpoint.replace(/^https?:\/\//, "");
-    element("hub-hint", HTMLElement).textContent = `Looked up on ${host}. Safetensors by the repository’s name, a GGUF by its file’s.`;
+    element("hub-hint", HTMLElement).textContent =
+      `Looked up on ${host}. Safetensors need the repository’s name alone, a GGUF its file’s name too.`;
     const embedded = element("use-embedded", HTMLButtonElement);
     embedded.append(make("strong", "", EMBEDDED_TITLE), make("span", "", describeEmbedded()));
     embedded.addEventListener("click", () => this.#choose(EMBEDDED));

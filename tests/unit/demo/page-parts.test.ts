@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { describeEnding, describeSummary } from "../../../demo/answer-view";
 import { nameOf } from "../../../demo/cache-list";
-import { EMBEDDED, locationOf, readAddress, titleOf, writeAddress } from "../../../demo/model-choice";
+import { EMBEDDED, EMBEDDED_TITLE, locationOf, readAddress, titleOf, writeAddress } from "../../../demo/model-choice";
 import { DEFAULT_SETTINGS, parseSettings } from "../../../demo/settings";
 import { formatBytes, formatTimeLeft } from "../../../demo/wording";
 import type { AnswerSummary } from "../../../src/index";
@@ -71,7 +71,8 @@ test("sizes and times are as coarse as people read them", () => {
   ]);
 });
 
-test("a hub's file is named by repository and path, another's by the end of its address", () => {
+test("a cached file is named by its repository and path, else by the end of its address; the embedded model by its title", () => {
+  expect(nameOf(String(locationOf(EMBEDDED, "https://example.org/demo/")))).toBe(EMBEDDED_TITLE);
   expect(nameOf("https://huggingface.co/owner/name/resolve/main/sub/model.gguf")).toBe("owner/name/sub/model.gguf");
   expect(nameOf("http://localhost:5173/models/tiny/model%20a.gguf")).toBe("tiny/model a.gguf");
 });

@@ -1,4 +1,4 @@
-// `vite` serves the demo. `vite build --mode library | cli | demo` builds dist/crescendo.js, dist/cli.js and dist-demo/.
+// `vite` serves the demo. `vite build --mode library | cli | demo | bench` builds dist/crescendo.js, dist/cli.js, dist-demo/ and dist-bench/.
 import { readFileSync } from "node:fs";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
 
@@ -57,4 +57,15 @@ const DEMO: UserConfig = {
   build: { target: "es2022", outDir: "../dist-demo", emptyOutDir: true },
 };
 
-export default defineConfig(({ mode }) => (mode === "library" ? LIBRARY : mode === "cli" ? CLI : DEMO));
+/** The bench page, to be measured as a visitor's browser would run it. */
+const BENCH: UserConfig = {
+  ...SHARED,
+  root: "bench",
+  base: "./",
+  publicDir: false,
+  build: { target: "es2022", outDir: "../dist-bench", emptyOutDir: true },
+};
+
+const CONFIGS: Readonly<Record<string, UserConfig>> = { library: LIBRARY, cli: CLI, bench: BENCH };
+
+export default defineConfig(({ mode }) => CONFIGS[mode] ?? DEMO);

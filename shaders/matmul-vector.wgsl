@@ -61,22 +61,26 @@ fn dot_octet(code: Octet, x0: vec4<f32>, x1: vec4<f32>) -> f32 {
 
 const ROW_VEC4S = GROUPS * 8u;
 const ROW_UNITS = ROW_VEC4S / UNIT_VEC4S;
-const CHUNK_UNITS = CHUNK_VEC4S / UNIT_VEC4S;
-const STAGED_STRIDE = CHUNK_UNITS | 1u;
-const ROWS_PER_WORKGROUP = WORKGROUP_SIZE / LANES * ROWS_PER_THREAD;
+const TEAMS = WORKGROUP_SIZE / LANES;
+const ROWS_PER_WORKGROUP = TEAMS * ROWS_PER_THREAD;
 
 #if SUBGROUPS
-const MIN_SUBGROUP_SIZE = 4u;
+const MAX_WIDTH_PARTIALS = LANES / min(LANES, 4u); // the smallest subgroups have 4 threads
 #else
-const MIN_SUBGROUP_SIZE = 1u;
+const MAX_WIDTH_PARTIALS = LANES;
 const subgroup_size = 1u;
 #endif
-const MAX_PARTIALS = LANES / min(LANES, MIN_SUBGROUP_SIZE);
 
+#if STAGED
+const CHUNK_UNITS = CHUNK_VEC4S / UNIT_VEC4S;
+const STAGED_STRIDE = CHUNK_UNITS | 1u;
 var<workgroup> staged: array<vec4<f32>, STAGED_STRIDE * UNIT_VEC4S>;
-var<workgroup> partials: array<f32, ROWS_PER_WORKGROUP * MAX_PARTIALS>;
+#endif
+#if LANES != 1
+var<workgroup> partials: array<f32, ROWS_PER_WORKGROUP * MAX_WIDTH_PARTIALS>;
 #if NORM
-var<workgroup> squares: array<f32, WORKGROUP_SIZE / MIN_SUBGROUP_SIZE>;
+var<workgroup> squares: array<f32, TEAMS * MAX_WIDTH_PARTIALS>;
+#endif
 #endif
 
 #if EPILOGUE == silu_gated
@@ -85,11 +89,44 @@ const ROWS_PER_OUTPUT = 2u;
 const ROWS_PER_OUTPUT = 1u;
 #endif
 
-fn finish(row: u32, sum: f32) -> f32 {
+var<private> sums: array<f32, ROWS_PER_THREAD>;
+
+// Adds one unit of x times the thread's rows.
+fn accumulate(first_row: u32, unit: u32, x: array<vec4<f32>, UNIT_VEC4S>) {
+#if FORMAT == q4m
+  let x_sum = dot(x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0));
+#else
+  let x_sum = 0.0;
+#endif
+  for (var r = 0u; r < ROWS_PER_THREAD; r++) {
+    let row = min(first_row + r, ROWS - 1u);
+    let scale = load_scale(row, unit * UNIT_VEC4S / 8u);
+    sums[r] += scale.x * dot_unit(codes[row * ROW_UNITS + unit], x) + scale.y * x_sum;
+  }
+}
+
+fn with_bias(row: u32, sum: f32) -> f32 {
 #if BIAS
   return sum + bias[row];
 #else
   return sum;
+#endif
+}
+
+// `next_sum` belongs to the row after `row`, where rows are paired.
+fn store(row: u32, sum: f32, next_sum: f32) {
+  if (row >= ROWS) { return; }
+  let value = with_bias(row, sum);
+#if EPILOGUE == silu_gated
+  y[Y_OFFSET + row / 2u] = silu(value) * with_bias(row + 1u, next_sum);
+#elif EPILOGUE == add
+  y[Y_OFFSET + row] += value;
+#elif EPILOGUE == gelu
+  y[Y_OFFSET + row] = gelu(value);
+#elif EPILOGUE == gelu_tanh
+  y[Y_OFFSET + row] = gelu_tanh(value);
+#else
+  y[Y_OFFSET + row] = value;
 #endif
 }
 
@@ -106,10 +143,12 @@ fn main(
   if (state.stopped != 0u || first_row >= ROWS) { return; }
   let x_row = (state.row_count - 1u) * ROW_VEC4S;
   let lane = thread % LANES;
-  let team_row = thread / LANES * ROWS_PER_THREAD;
-
-  var sums: array<f32, ROWS_PER_THREAD>;
+  let team = thread / LANES;
+  let team_row = team * ROWS_PER_THREAD;
+  var unit_x: array<vec4<f32>, UNIT_VEC4S>;
   var square = 0.0;
+
+#if STAGED
   for (var chunk = 0u; chunk < ROW_VEC4S; chunk += CHUNK_VEC4S) {
     if (chunk > 0u) { workgroupBarrier(); }
     for (var i = thread; i < min(CHUNK_VEC4S, ROW_VEC4S - chunk); i += WORKGROUP_SIZE) {
@@ -123,64 +162,70 @@ fn main(
     workgroupBarrier();
     let first_unit = chunk / UNIT_VEC4S;
     for (var i = lane; i < min(CHUNK_UNITS, ROW_UNITS - first_unit); i += LANES) {
-      var unit_x: array<vec4<f32>, UNIT_VEC4S>;
-      var total = vec4<f32>();
-      for (var j = 0u; j < UNIT_VEC4S; j++) {
-        unit_x[j] = staged[j * STAGED_STRIDE + i];
-        total += unit_x[j];
-      }
-      let unit_sum = dot(total, vec4<f32>(1.0)); // dead code where the format has no offset
-      let unit = first_unit + i;
-      for (var r = 0u; r < ROWS_PER_THREAD; r++) {
-        let row = min(first_row + team_row + r, ROWS - 1u);
-        let scale = load_scale(row, unit * UNIT_VEC4S / 8u);
-        sums[r] += scale.x * dot_unit(codes[row * ROW_UNITS + unit], unit_x) + scale.y * unit_sum;
-      }
+      for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = staged[j * STAGED_STRIDE + i]; }
+      accumulate(first_row + team_row, first_unit + i, unit_x);
     }
   }
-
-  let width = min(LANES, subgroup_size);
-  let partial_count = LANES / width;
-  for (var r = 0u; r < ROWS_PER_THREAD; r++) {
-    var sum = sums[r];
-#if SUBGROUPS
-    for (var mask = 1u; mask < width; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
-#endif
-    if (lane % width == 0u) { partials[(team_row + r) * partial_count + lane / width] = sum; }
-  }
+#else
+  for (var unit = lane; unit < ROW_UNITS; unit += LANES) {
+    for (var j = 0u; j < UNIT_VEC4S; j++) {
+      var value = x[x_row + unit * UNIT_VEC4S + j];
 #if NORM
+      square += dot(value, value);
+      value *= norm_weight[unit * UNIT_VEC4S + j];
+#endif
+      unit_x[j] = value;
+    }
+    accumulate(first_row + team_row, unit, unit_x);
+  }
+#endif
+
+#if LANES == 1
+#if NORM
+  let norm = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
+#else
+  let norm = 1.0;
+#endif
+  for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
+    store(first_row + team_row + r, norm * sums[r], norm * sums[r + ROWS_PER_OUTPUT - 1u]);
+  }
+#else
+  let width = min(LANES, subgroup_size); // of what shuffles reach
+  let partial_count = LANES / width;
 #if SUBGROUPS
-  square = subgroupAdd(square);
+  for (var mask = 1u; mask < width; mask *= 2u) {
+    for (var r = 0u; r < ROWS_PER_THREAD; r++) { sums[r] += subgroupShuffleXor(sums[r], mask); }
+    square += subgroupShuffleXor(square, mask);
+  }
 #endif
-  if (thread % subgroup_size == 0u) { squares[thread / subgroup_size] = square; }
+  if (lane % width == 0u) {
+    for (var r = 0u; r < ROWS_PER_THREAD; r++) { partials[(team_row + r) * partial_count + lane / width] = sums[r]; }
+#if NORM
+    squares[thread / width] = square;
 #endif
+  }
   workgroupBarrier();
 
   let local_row = thread * ROWS_PER_OUTPUT;
-  let row = first_row + local_row;
-  if (local_row >= ROWS_PER_WORKGROUP || row >= ROWS) { return; }
+  if (local_row >= ROWS_PER_WORKGROUP) { return; }
   var outputs: array<f32, ROWS_PER_OUTPUT>;
   for (var r = 0u; r < ROWS_PER_OUTPUT; r++) {
     for (var i = 0u; i < partial_count; i++) { outputs[r] += partials[(local_row + r) * partial_count + i]; }
   }
 #if NORM
-  var square_sum = 0.0;
-  for (var i = 0u; i < WORKGROUP_SIZE / subgroup_size; i++) { square_sum += squares[i]; }
-  let norm = inverseSqrt(square_sum / f32(COLUMNS) + NORM_EPSILON);
-  for (var r = 0u; r < ROWS_PER_OUTPUT; r++) { outputs[r] *= norm; }
-#endif
-#if EPILOGUE == silu_gated
-  y[Y_OFFSET + row / 2u] = silu(finish(row, outputs[0])) * finish(row + 1u, outputs[1]);
+#if STAGED
+  let first_square = 0u;
+  let square_count = TEAMS * partial_count;
 #else
-  let value = finish(row, outputs[0]);
-#if EPILOGUE == add
-  y[Y_OFFSET + row] += value;
-#elif EPILOGUE == gelu
-  y[Y_OFFSET + row] = gelu(value);
-#elif EPILOGUE == gelu_tanh
-  y[Y_OFFSET + row] = gelu_tanh(value);
-#else
-  y[Y_OFFSET + row] = value;
+  let first_square = local_row / ROWS_PER_THREAD * partial_count;
+  let square_count = partial_count;
 #endif
+  square = 0.0;
+  for (var i = 0u; i < square_count; i++) { square += squares[first_square + i]; }
+  let norm = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
+#else
+  let norm = 1.0;
+#endif
+  store(first_row + local_row, norm * outputs[0], norm * outputs[ROWS_PER_OUTPUT - 1u]);
 #endif
 }

@@ -12,6 +12,8 @@ export type LlmErrorCode =
   | "device-lost"
   /** A shader or pipeline failed to compile or validate: our mistake or the driver's. */
   | "gpu-error"
+  /** There is no such file or repository. */
+  | "not-found"
   /** A file or URL answered with an error status. */
   | "fetch-failed"
   /** A file ended early, a connection was cut for good, or a range came back with the wrong length. */

@@ -20,14 +20,13 @@ function refuseDuplicateKeys(text: string): void {
         break;
       case "[":
         scopes.push(null);
-        keyComesNext = false;
         break;
       case "}":
       case "]":
         scopes.pop();
         break;
       case ",":
-        keyComesNext = scopes.at(-1) !== null;
+        keyComesNext = true; // in an object; an array has no keys to add to
         break;
       case '"': {
         const end = stringEnd(text, at);

@@ -31,7 +31,18 @@ const LIMITS = [
 const ADAPTER_ATTEMPTS = 6;
 const ADAPTER_RETRY_MS = 150;
 
+/** The device and what all that share it have in common. */
+interface SharedDevice {
+  readonly device: GPUDevice;
+  /** Dawn in Node ends the process when the instance that a device came from is collected. */
+  readonly instance: GPU;
+  readonly features: GpuFeatures;
+  readonly adapterName: string;
+  users: number;
+}
+
 export class Gpu {
+  readonly #shared: SharedDevice;
   readonly device: GPUDevice;
   readonly features: GpuFeatures;
   readonly adapterName: string;
@@ -41,10 +52,13 @@ export class Gpu {
   #live = new Set<TrackedBuffer>();
   #disposed = false;
 
-  private constructor(device: GPUDevice, features: GpuFeatures, adapterName: string) {
+  private constructor(shared: SharedDevice) {
+    const { device } = shared;
+    shared.users++;
+    this.#shared = shared;
     this.device = device;
-    this.features = features;
-    this.adapterName = adapterName;
+    this.features = shared.features;
+    this.adapterName = shared.adapterName;
     device.addEventListener("uncapturederror", (event) => {
       for (const listener of this.#errorListeners) listener(event.error);
     });
@@ -83,11 +97,18 @@ export class Gpu {
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: "crescendo" });
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
-    return new Gpu(
+    return new Gpu({
       device,
-      { f16, subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null, timestamps },
-      [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
-    );
+      instance: gpu,
+      features: { f16, subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null, timestamps },
+      adapterName: [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
+      users: 0,
+    });
+  }
+
+  /** Another user of the same device, with buffers of its own. The device goes when its last user is disposed of. */
+  share(): Gpu {
+    return new Gpu(this.#shared);
   }
 
   get limits(): GPUSupportedLimits {
@@ -110,36 +131,45 @@ export class Gpu {
   }
 
   /** Live bytes by category, and how many buffers hold them. */
-  memory(): { readonly weights: number; readonly kv: number; readonly scratch: number; readonly total: number; readonly bufferCount: number } {
+  memory(): {
+    readonly weights: number;
+    readonly kv: number;
+    readonly scratch: number;
+    readonly total: number;
+    readonly bufferCount: number;
+  } {
     const sums = { weights: 0, kv: 0, scratch: 0 };
     for (const buffer of this.#live) sums[buffer.category] += buffer.bytes;
     return { ...sums, total: sums.weights + sums.kv + sums.scratch, bufferCount: this.#live.size };
   }
 
   /**
-   * Runs `build` and waits for the device's verdict on what it allocated.
+   * Runs `build`, which allocates, and waits for the device's verdict. Synchronous on purpose: error scopes are a stack of the
+   * whole device, and another task's must not come between.
    *
-   * @throws LlmError "out-of-memory" | "gpu-error"; what `build` made must then be freed by the caller's own clean-up.
+   * @throws LlmError "out-of-memory" | "gpu-error"; `undo` then gets what `build` made, to free it.
    */
-  async checked<T>(what: string, build: () => T | Promise<T>): Promise<T> {
+  async checked<T>(what: string, build: () => T, undo: (made: T) => void): Promise<T> {
     this.device.pushErrorScope("validation");
     this.device.pushErrorScope("out-of-memory");
-    let result: T;
-    let pending: Promise<[GPUError | null, GPUError | null]>;
+    let made: T;
+    let verdicts: Promise<[GPUError | null, GPUError | null]>;
     try {
-      result = await build();
+      made = build();
     } finally {
-      pending = Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+      verdicts = Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]);
+      verdicts.catch(() => undefined); // a lost device rejects them: `lost` tells of that
     }
-    const [outOfMemory, validation] = await pending;
+    const [outOfMemory, validation] = await verdicts;
+    if (!outOfMemory && !validation) return made;
+    undo(made);
     if (outOfMemory) {
       throw new LlmError(
         "out-of-memory",
         `The graphics device has no memory left for ${what}: ${outOfMemory.message} Close other tabs, use a smaller model or a shorter context.`,
       );
     }
-    if (validation) throw new LlmError("gpu-error", `The device refused ${what}: ${validation.message}`);
-    return result;
+    throw new LlmError("gpu-error", `The device refused ${what}: ${validation?.message}`);
   }
 
   /** Calls `listener` for errors that no scope caught. Returns the function that ends it. */
@@ -148,11 +178,12 @@ export class Gpu {
     return () => this.#errorListeners.delete(listener);
   }
 
-  /** Frees every buffer made here, and the device. */
+  /** Frees every buffer made here, and the device if nobody else uses it. */
   dispose(): void {
+    if (this.#disposed) return;
     this.#disposed = true;
     for (const buffer of [...this.#live]) buffer.destroy();
-    this.device.destroy();
+    if (--this.#shared.users === 0) this.device.destroy();
   }
 }
 

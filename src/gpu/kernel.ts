@@ -1,6 +1,7 @@
 // A WGSL compute kernel: compiled once per variant, bound once per set of tensors, encoded as often as needed.
-import { LlmError } from "../errors";
+
 import { assert } from "../assert";
+import { LlmError } from "../errors";
 import type { GpuTensor } from "./buffer";
 import type { Gpu } from "./device";
 import { type Defines, preprocess } from "./preprocess";
@@ -102,11 +103,19 @@ interface CompiledPipeline {
 
 /** Compiles kernels for one device, each variant once, all of them in parallel. */
 export class KernelCache {
+  static readonly #caches = new WeakMap<GPUDevice, KernelCache>();
   readonly #gpu: Gpu;
   readonly #compiled = new Map<string, Promise<CompiledPipeline>>();
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
+  }
+
+  /** The one of the device: engines that share a device share its kernels. */
+  static of(gpu: Gpu): KernelCache {
+    const cache = KernelCache.#caches.get(gpu.device) ?? new KernelCache(gpu);
+    KernelCache.#caches.set(gpu.device, cache);
+    return cache;
   }
 
   get size(): number {
@@ -154,7 +163,9 @@ async function compilePipeline(gpu: Gpu, name: string, wgsl: string, variant: Ke
     const { messages } = await module.getCompilationInfo();
     const lines = code.split("\n");
     const detail = messages.map((m) => `${m.type} ${m.lineNum}:${m.linePos} ${m.message}\n    ${lines[m.lineNum - 1] ?? ""}`).join("\n");
-    throw new LlmError("gpu-error", `Kernel ${label} does not compile: ${cause instanceof Error ? cause.message : cause}\n${detail}`, { cause });
+    throw new LlmError("gpu-error", `Kernel ${label} does not compile: ${cause instanceof Error ? cause.message : cause}\n${detail}`, {
+      cause,
+    });
   }
 }
 

@@ -96,7 +96,7 @@ function evaluate(condition: string, defines: Defines): boolean {
       const right = tokens[at + 1];
       at += 2;
       assert(right !== undefined, `#if ${condition}: something is missing`);
-      return (valueOf(word, defines) === valueOf(right, defines)) === (operator === "==");
+      return (resolveWord(word, defines) === resolveWord(right, defines)) === (operator === "==");
     }
     assert(word in defines, `#if ${condition}: ${word} is not defined`);
     const value = defines[word];
@@ -107,6 +107,6 @@ function evaluate(condition: string, defines: Defines): boolean {
   return result;
 }
 
-function valueOf(word: string, defines: Defines): string {
+function resolveWord(word: string, defines: Defines): string {
   return word in defines ? String(defines[word]) : word;
 }

@@ -1,7 +1,7 @@
 // Looks the step's token ids up in the embedding table.
 import wgsl from "../../shaders/embedding.wgsl?raw";
 import { defineKernel } from "../gpu/kernel";
-import type { WeightFormat } from "../weights/weight-format";
+import type { WeightFormat } from "../weight-format";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
 

@@ -2,7 +2,7 @@
 import wgsl from "../../shaders/matmul-tile.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
-import type { WeightFormat } from "../weights/weight-format";
+import type { WeightFormat } from "../weight-format";
 import { type Epilogue, epilogueDefine } from "./epilogue";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
@@ -21,13 +21,18 @@ export interface MatmulTileOptions {
   readonly yOffset: number;
   /** `f16` keeps the staged weights in f16 (needs shader-f16); x and the sums are f32 in both. */
   readonly math: "f32" | "f16";
-  /** `small` wastes less on up to 16 rows; `large`, the default, reuses more. */
-  readonly tile?: "large" | "small";
+  /** `large`, the default, reuses most; `small` wastes less on up to 16 rows; `direct` is for adapters whose barriers are slow. */
+  readonly tile?: TileKind;
 }
 
+type TileKind = "large" | "small" | "direct";
+
 const TILE_COLUMNS = 64;
-const TILE_ROWS = { large: 64, small: 16 } as const;
-const THREAD_ROWS = { large: 4, small: 1 } as const;
+const TILES: Readonly<Record<TileKind, { readonly tileRows: number; readonly threadRows: number; readonly staged: boolean }>> = {
+  large: { tileRows: 64, threadRows: 4, staged: true },
+  small: { tileRows: 16, threadRows: 1, staged: true },
+  direct: { tileRows: 16, threadRows: 4, staged: false },
+};
 
 /** `x`: f32 [rows of the step, paddedColumns(columns)]; `bias`: f32 [rows]; `y`: f32 [rows of the step, yStride]. */
 export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bias" | "y", MatmulTileOptions, StepShape>({
@@ -36,19 +41,21 @@ export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bia
   bindings: ["state", "x", "codes", "scales", "bias", "y"],
   variant({ format, rows, columns, bias, epilogue, yStride, yOffset, math, tile = "large" }) {
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
+    const { tileRows, threadRows, staged } = TILES[tile];
     return {
       defines: {
         ...weightDefines(format, columns),
         BIAS: bias,
         EPILOGUE: epilogueDefine(epilogue),
         MATH: math,
-        TILE_ROWS: TILE_ROWS[tile],
-        THREAD_ROWS: THREAD_ROWS[tile],
+        TILE_ROWS: tileRows,
+        THREAD_ROWS: threadRows,
+        STAGED: staged,
       },
       constants: { ROWS: rows, Y_STRIDE: yStride, Y_OFFSET: yOffset },
     };
   },
-  workgroups: ({ rows, tile = "large" }, shape) => [Math.ceil(rows / TILE_COLUMNS), Math.ceil(shape.rows / TILE_ROWS[tile]), 1],
+  workgroups: ({ rows, tile = "large" }, shape) => [Math.ceil(rows / TILE_COLUMNS), Math.ceil(shape.rows / TILES[tile].tileRows), 1],
 });
 
 const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];

@@ -2,7 +2,7 @@
 import wgsl from "../../shaders/matmul-vector.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type Workgroups } from "../gpu/kernel";
-import { paddedColumns, type WeightFormat } from "../weights/weight-format";
+import { paddedColumns, type WeightFormat } from "../weight-format";
 import { type Epilogue, epilogueDefine } from "./epilogue";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
@@ -33,6 +33,7 @@ export interface GemvTuning {
   /** Rows that a thread computes at once, reusing x. */
   readonly rowsPerThread: number;
   readonly workgroupSize: number;
+  readonly staged: boolean;
 }
 
 type Binding = "state" | "x" | "codes" | "scales" | "norm_weight" | "bias" | "y";
@@ -49,7 +50,7 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
     const { format, rows, columns, normEpsilon, epilogue } = options;
     assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
-    const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
+    const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
     return {
       defines: {
         ...weightDefines(format, columns),
@@ -59,6 +60,7 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         BIAS: options.bias,
         EPILOGUE: epilogueDefine(epilogue),
         SUBGROUPS: options.subgroups,
+        STAGED: staged,
         LANES: lanes,
         ROWS_PER_THREAD: rowsPerThread,
         WORKGROUP_SIZE: workgroupSize,
@@ -88,7 +90,7 @@ const UNIT_COLUMNS: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, q
 export function gemvTuning(format: WeightFormat, rows: number, columns: number): GemvTuning {
   const units = paddedColumns(columns) / UNIT_COLUMNS[format];
   const lanes = units <= 12 ? 8 : units <= 24 ? 16 : 32;
-  return { lanes, rowsPerThread: rows >= 8192 ? 4 : 2, workgroupSize: 128 };
+  return { lanes, rowsPerThread: rows >= 8192 ? 4 : 2, workgroupSize: 128, staged: true };
 }
 
 // x is staged at most this many columns (8 KiB) at a time, in chunks as equal as whole groups allow.

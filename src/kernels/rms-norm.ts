@@ -2,7 +2,7 @@
 import wgsl from "../../shaders/rms-norm.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type KernelVariant } from "../gpu/kernel";
-import { paddedColumns } from "../weights/weight-format";
+import { paddedColumns } from "../weight-format";
 import type { StepShape } from "./step-shape";
 
 export interface NormOptions {

@@ -1,6 +1,6 @@
 // Defines that shaders/include/weights.wgsl needs.
 import type { Defines } from "../gpu/preprocess";
-import { GROUP, paddedColumns, type WeightFormat } from "../weights/weight-format";
+import { GROUP, paddedColumns, type WeightFormat } from "../weight-format";
 
 export const WEIGHT_FORMATS: readonly WeightFormat[] = ["f32", "f16", "q8", "q4", "q4m"];
 

@@ -1,9 +1,10 @@
 // The K and V buffers of every layer, paged: [page][kvHead][position in page][headDim]. One buffer for K and one for V a
 // layer, so that no binding outgrows the device's limit and a layer's cache can be copied or dropped alone.
+
+import { present } from "../assert";
 import { LlmError } from "../errors";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
-import { present } from "../assert";
 
 /** f16 halves the bytes and needs no device feature: values are packed two to a u32. */
 export type KvFormat = "f16" | "f32";

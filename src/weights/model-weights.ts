@@ -2,11 +2,11 @@
 import { present } from "../assert";
 import { LlmError } from "../errors";
 import { requireTensor, TENSOR_BLOCKS, type TensorDirectory, type TensorInfo, type TensorType } from "../formats/tensor-directory";
+import type { WeightFormat } from "../weight-format";
 import { FAMILIES } from "./families";
 import type { Family, QkvNames } from "./families/family";
 import type { ModelConfig } from "./model-config";
 import { clipRuns, type RowRun, rowsFromAdjacentPairs, rowsFromHeadGroups, rowsInOrder, sourceRows } from "./row-runs";
-import type { WeightFormat } from "./weight-format";
 
 export type MatrixRole = "qkv" | "attentionOutput" | "gateUp" | "up" | "down" | "embedding" | "head";
 

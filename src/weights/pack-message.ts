@@ -1,7 +1,7 @@
 // What the main thread and a packing worker say to each other. Errors cross as code and message: classes do not survive the way.
 import { LlmError, type LlmErrorCode } from "../errors";
+import type { PackedMatrix } from "../weight-format";
 import type { PackTask } from "./pack";
-import type { PackedMatrix } from "./weight-format";
 
 export interface PackRequest {
   readonly id: number;

@@ -2,12 +2,12 @@
 import { assert } from "../assert";
 import { LlmError } from "../errors";
 import { TENSOR_BLOCKS, type TensorType } from "../formats/tensor-directory";
+import { type PackedMatrix, paddedColumns, type WeightFormat } from "../weight-format";
 import { DECODERS } from "./dequantise";
 import { newPackedRows, type PackedRows } from "./packed-rows";
 import { ENCODERS, ValueProblem } from "./quantise";
 import { repackerOf } from "./repack";
 import type { RowRun } from "./row-runs";
-import { type PackedMatrix, paddedColumns, type WeightFormat } from "./weight-format";
 
 /** Rows of a tensor as they are stored, and which rows of the matrix they become. */
 export interface PackPart {

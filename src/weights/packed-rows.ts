@@ -1,5 +1,5 @@
 // A packed matrix while its rows are written: its bytes, seen in the widths that writers use.
-import { type PackedMatrix, rowCodeBytes, rowScaleBytes } from "./weight-format";
+import { type PackedMatrix, rowCodeBytes, rowScaleBytes } from "../weight-format";
 
 export interface PackedRows extends PackedMatrix {
   /** `codes` as signed bytes and as words. */

@@ -1,9 +1,9 @@
 // Packs matrices off the main thread, in a few workers. Where there are none (Node, or a page that forbids them) it packs where it is called.
 import { abortReason, LlmError } from "../errors";
+import type { PackedMatrix } from "../weight-format";
 import { type PackTask, packMatrix } from "./pack";
 import { errorOf, type PackReply, type PackRequest, wholeBuffers } from "./pack-message";
 import PackWorker from "./pack-worker?worker&inline";
-import type { PackedMatrix } from "./weight-format";
 
 /** No worker could be started: packing goes on without, and holds up the main thread while it lasts. */
 export interface PackerEvent {

@@ -1,7 +1,8 @@
 // Encodes rows of f32 in each of the canonical layouts: the general way, for whatever cannot be moved over as it is.
+
+import { GROUP, type WeightFormat } from "../weight-format";
 import { halfBits, halfValue, isHalfNonFinite } from "./half";
 import type { PackedRows } from "./packed-rows";
-import { GROUP, type WeightFormat } from "./weight-format";
 
 /** A weight or scale that the layout cannot hold. The message says what it is, not where. */
 export class ValueProblem extends Error {}

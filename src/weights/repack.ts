@@ -1,10 +1,10 @@
 // Moves blocks of a file into the canonical layouts without decoding them, where the layout holds the same codes.
 import type { TensorType } from "../formats/tensor-directory";
+import { GROUP, type WeightFormat } from "../weight-format";
 import { K_HEADER_BYTES, kMinimum, kScale } from "./dequantise";
 import { bfloatValue, halfBits, halfOfBfloat, halfValue, isHalfNonFinite } from "./half";
 import type { PackedRows } from "./packed-rows";
 import { minimumOfQ4, tooLargeForHalf, ValueProblem } from "./quantise";
-import { GROUP, type WeightFormat } from "./weight-format";
 
 /** Writes the row that begins at byte `at` of `stored` as row `row` of `packed`. @throws ValueProblem */
 export type RowRepacker = (stored: DataView, at: number, packed: PackedRows, row: number) => void;

@@ -1,5 +1,5 @@
 // Random weight matrices in the canonical layouts, with the values that the bits mean, in f64. An independent reading of the layouts.
-import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../src/weights/weight-format";
+import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../src/weight-format";
 import { halfBits, halfValue } from "../support/half";
 import type { Random } from "../support/random";
 

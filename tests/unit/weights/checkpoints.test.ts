@@ -17,7 +17,7 @@ import {
 } from "../../../src/weights/model-weights";
 import { packMatrix } from "../../../src/weights/pack";
 import { readMatrix, readVector } from "../../../src/weights/read-weights";
-import { paddedColumns } from "../../../src/weights/weight-format";
+import { paddedColumns } from "../../../src/weight-format";
 import { readTensorValues } from "../../support/safetensors-values";
 import { hasTestFile, openTestFile, readTestJson } from "../../support/test-files";
 import { mismatchCount } from "./compare";

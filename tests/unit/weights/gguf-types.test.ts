@@ -6,7 +6,7 @@ import { requireTensor, TENSOR_BLOCKS, type TensorDirectory, type TensorType } f
 import { DECODERS } from "../../../src/weights/dequantise";
 import { packMatrix } from "../../../src/weights/pack";
 import { rowsInOrder } from "../../../src/weights/row-runs";
-import type { WeightFormat } from "../../../src/weights/weight-format";
+import type { WeightFormat } from "../../../src/weight-format";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { readTensorValues } from "../../support/safetensors-values";
 import { hasTestFile, openTestFile } from "../../support/test-files";

@@ -3,7 +3,7 @@ import { LlmError } from "../../../src/errors";
 import type { TensorType } from "../../../src/formats/tensor-directory";
 import { type PackPart, type PackTask, packMatrix, packVector } from "../../../src/weights/pack";
 import { type RowRun, rowsInOrder } from "../../../src/weights/row-runs";
-import { rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../../src/weights/weight-format";
+import { rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../../src/weight-format";
 import { halfBits, roundToHalf } from "../../support/half";
 import { seededRandom } from "../../support/random";
 import { relativeRms, worstOfGroup } from "./compare";

@@ -1,5 +1,5 @@
 // Reads packed matrices back as numbers: an independent reading of the layouts, from docs/weight-layouts.md alone.
-import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes } from "../../../src/weights/weight-format";
+import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes } from "../../../src/weight-format";
 import { halfValue } from "../../support/half";
 
 /** [rows, paddedColumns(columns)], padding included. */

@@ -1,0 +1,84 @@
+// Runs the built bench page in headless Chromium on this machine's GPU and prints the result as JSON.
+//   node bench/chromium.mjs --dist dist-bench --model path/to/model.gguf [--options '{"decodeContexts":[128]}'] [--out result.json]
+// Plain JavaScript and playwright-core alone, so that it also runs where nothing can be installed (CHROMIUM names the browser).
+import { createReadStream, statSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import { basename, extname, join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    dist: { type: "string", default: "dist-bench" },
+    model: { type: "string" },
+    options: { type: "string", default: "{}" },
+    out: { type: "string" },
+    adapter: { type: "string", default: "hardware" },
+  },
+});
+if (!values.model) throw new Error("usage: node bench/chromium.mjs --model FILE.gguf [--dist DIR] [--options JSON] [--out FILE]");
+
+const require = createRequire(import.meta.url);
+const playwrightPath = process.env.NODE_PATH ? `${process.env.NODE_PATH}/playwright-core` : "playwright-core";
+const { chromium } = require(playwrightPath);
+
+const ARGS = {
+  hardware: [
+    "--no-sandbox",
+    "--headless=new",
+    "--enable-unsafe-webgpu",
+    "--ignore-gpu-blocklist",
+    "--use-angle=vulkan",
+    "--enable-features=Vulkan,VulkanFromANGLE,DefaultANGLEVulkan",
+    "--use-vulkan=native",
+    "--disable-vulkan-surface",
+    "--disable-gpu-sandbox",
+    "--enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+    "--use-webgpu-power-preference=force-high-performance",
+  ],
+  swiftshader: ["--no-sandbox", "--headless=new", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],
+};
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".json": "application/json" };
+
+const server = http.createServer((request, response) => {
+  const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
+  const file = path === "/model/" + basename(values.model) ? values.model : join(resolve(values.dist), path === "/" ? "index.html" : path);
+  try {
+    const { size } = statSync(file);
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    const start = range ? Number(range[1]) : 0;
+    const end = Math.min(range?.[2] ? Number(range[2]) : size - 1, size - 1);
+    response.writeHead(range ? 206 : 200, {
+      "content-type": TYPES[extname(file)] ?? "application/octet-stream",
+      "content-length": end - start + 1,
+      "accept-ranges": "bytes",
+      etag: `"${size}"`,
+      ...(range && { "content-range": `bytes ${start}-${end}/${size}` }),
+    });
+    createReadStream(file, { start, end }).pipe(response);
+  } catch {
+    response.writeHead(404).end();
+  }
+});
+await new Promise((done) => server.listen(0, "127.0.0.1", done));
+const origin = `http://127.0.0.1:${server.address().port}`;
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  ...(values.adapter === "hardware" && { ignoreDefaultArgs: ["--enable-unsafe-swiftshader", "--disable-gpu"] }),
+  args: ARGS[values.adapter],
+});
+try {
+  const page = await browser.newPage();
+  page.on("console", (message) => console.error(message.text()));
+  page.on("pageerror", (error) => console.error(error));
+  await page.goto(origin);
+  await page.waitForSelector("html[data-ready]");
+  const call = `measureSpeed("${origin}/model/${basename(values.model)}", ${values.options})`;
+  const result = { date: new Date().toISOString(), browser: browser.version(), ...(await page.evaluate(call)) };
+  const text = JSON.stringify(result, null, 2);
+  console.log(text);
+  if (values.out) writeFileSync(values.out, `${text}\n`);
+} finally {
+  await browser.close();
+  server.close();
+}

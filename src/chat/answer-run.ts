@@ -1,0 +1,62 @@
+// Runs one answer: sampled ids to text, up to a stop token, a stop string or a limit.
+import type { EngineCore } from "../engine/engine-core";
+import type { GenerationRequest } from "../engine/generation";
+import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
+import type { Sequence } from "../engine/sequence";
+import { LlmError } from "../errors";
+import { AnswerText } from "../tokens/stop-conditions";
+import type { Tokenizer } from "../tokens/tokenizer";
+import { Answer, type AnswerSummary } from "./answer";
+
+export interface AnswerOptions extends SamplingSettings {
+  /** Tokens of the answer, at most. Default: until the context is full. */
+  readonly maxTokens?: number;
+  /** Texts that end the answer; they are not part of it. */
+  readonly stop?: readonly string[];
+  /** Ends the answer; what was said until then stays in the chat, and its K/V is kept. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Starts an answer. `prepare` runs when its turn comes and leaves the prompt's ids in the sequence; `settle` hears the
+ * answer's text, whole or as far as it came, before anyone who awaits the answer does.
+ *
+ * @throws LlmError "bad-request" for settings out of range.
+ */
+export function startAnswer(
+  core: EngineCore,
+  tokenizer: Tokenizer,
+  sequence: Sequence,
+  options: AnswerOptions,
+  prepare: () => void,
+  settle: (text: string) => void = () => undefined,
+): Answer {
+  const sampling = resolveSampling(options, core.config.vocabSize);
+  const { maxTokens = Number.POSITIVE_INFINITY } = options;
+  if (!(maxTokens >= 0)) throw new LlmError("bad-request", `maxTokens is ${maxTokens}; it must be 0 or more.`);
+  const stopIds = [...tokenizer.stopIds];
+  const answerText = new AnswerText({ detokenizer: tokenizer.detokenizer(), stopIds: new Set(stopIds), stopStrings: options.stop ?? [] });
+  return new Answer(async (emit, signal): Promise<AnswerSummary> => {
+    let text = "";
+    const add = (piece: string) => {
+      if (piece === "") return;
+      text += piece;
+      emit(piece);
+    };
+    try {
+      const request = (): GenerationRequest => {
+        prepare();
+        return { sequence, sampling, stopIds, maxTokens, signal, onToken };
+      };
+      const onToken = (id: number) => {
+        add(answerText.push(id));
+        return answerText.stop === null;
+      };
+      const result = await core.generate(request, signal);
+      add(answerText.flush());
+      return { ...result, text };
+    } finally {
+      settle(text);
+    }
+  }, options.signal);
+}

@@ -1,0 +1,37 @@
+// An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
+import { AsyncQueue } from "../engine/async-queue";
+import type { FinishReason, GenerationTimings } from "../engine/generation";
+
+export interface AnswerDelta {
+  /** Never part of a character, and never part of a stop string. */
+  readonly text: string;
+}
+
+export interface AnswerSummary extends GenerationTimings {
+  readonly text: string;
+  readonly finishReason: FinishReason;
+}
+
+/**
+ * Runs by itself once made; leaving the iteration early aborts it. A failed or aborted answer throws from the iteration
+ * and rejects `finished`.
+ */
+export class Answer implements AsyncIterable<AnswerDelta> {
+  readonly finished: Promise<AnswerSummary>;
+  readonly #deltas: AsyncQueue<AnswerDelta>;
+
+  constructor(run: (emit: (text: string) => void, signal: AbortSignal) => Promise<AnswerSummary>, signal?: AbortSignal) {
+    const left = new AbortController();
+    this.#deltas = new AsyncQueue<AnswerDelta>(() => left.abort(new DOMException("The answer's reader left.", "AbortError")));
+    const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
+    this.finished = run((text) => this.#deltas.push({ text }), either);
+    this.finished.then(
+      () => this.#deltas.end(),
+      (error: unknown) => this.#deltas.fail(error),
+    );
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<AnswerDelta, void, undefined> {
+    return this.#deltas[Symbol.asyncIterator]();
+  }
+}

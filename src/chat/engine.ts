@@ -1,0 +1,115 @@
+// The engine as an application holds it: chats, completions, evaluation, memory, disposal.
+import type { EngineCore, EngineMemory } from "../engine/engine-core";
+import type { Evaluation, EvaluationRequest } from "../engine/evaluate";
+import type { GenerationResult } from "../engine/generation";
+import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
+import { LlmError } from "../errors";
+import type { Gpu } from "../gpu/device";
+import type { Tokenizer } from "../tokens/tokenizer";
+import type { ModelConfig } from "../weights/model-config";
+import type { Answer } from "./answer";
+import { type AnswerOptions, startAnswer } from "./answer-run";
+import { Chat, type ChatOptions } from "./chat";
+
+export interface IdGenerationOptions extends SamplingSettings {
+  readonly maxTokens: number;
+  /** Ids that end it. */
+  readonly stopIds?: readonly number[];
+  readonly signal?: AbortSignal;
+}
+
+export interface IdGeneration extends GenerationResult {
+  readonly ids: readonly number[];
+}
+
+export class Engine implements Disposable {
+  readonly #core: EngineCore;
+  readonly #tokenizer: Tokenizer | null;
+
+  constructor(core: EngineCore, tokenizer: Tokenizer | null) {
+    this.#core = core;
+    this.#tokenizer = tokenizer;
+  }
+
+  get config(): ModelConfig {
+    return this.#core.config;
+  }
+
+  /** Positions that a conversation can have. */
+  get contextLength(): number {
+    return this.#core.contextLength;
+  }
+
+  get adapterName(): string {
+    return this.#core.gpu.adapterName;
+  }
+
+  /** @throws LlmError "bad-tokenizer" where the engine was loaded without one. */
+  get tokenizer(): Tokenizer {
+    if (!this.#tokenizer) throw new LlmError("bad-tokenizer", "This engine was loaded without a tokenizer (needsTokenizer: false).");
+    return this.#tokenizer;
+  }
+
+  /** Resolves when the last stage has landed. All weights are down when `loadEngine` resolves, so far. */
+  get complete(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** A conversation in the model's own template. Several share the engine; their answers take turns. @throws LlmError "bad-tokenizer" without a template. */
+  createChat(options: ChatOptions = {}): Chat {
+    return new Chat(this.#core, this.tokenizer, options);
+  }
+
+  /** Continues a text as it is, without a template. */
+  completeText(prompt: string, options: AnswerOptions = {}): Answer {
+    const sequence = this.#core.createSequence();
+    const { tokenizer } = this;
+    const answer = startAnswer(this.#core, tokenizer, sequence, options, () => {
+      sequence.append(tokenizer.encode(prompt, { addSpecialTokens: true }));
+    });
+    const release = () => this.#core.releaseSequence(sequence);
+    answer.finished.then(release, release);
+    return answer;
+  }
+
+  /** Continues a list of ids and gives the new ones, the stop token included: for evaluation, without a tokenizer's help. */
+  async generateIds(ids: readonly number[], options: IdGenerationOptions): Promise<IdGeneration> {
+    const { signal, maxTokens, stopIds = [] } = options;
+    const sampling = resolveSampling(options, this.config.vocabSize);
+    const sequence = this.#core.createSequence();
+    try {
+      const prepare = () => {
+        sequence.append(ids);
+        return { sequence, sampling, stopIds, maxTokens, onToken: () => true, ...(signal && { signal }) };
+      };
+      const result = await this.#core.generate(prepare, signal);
+      return { ...result, ids: sequence.tokens.slice(ids.length) };
+    } finally {
+      this.#core.releaseSequence(sequence);
+    }
+  }
+
+  /** The logits of every position of a list of ids. @throws LlmError "bad-request" when they do not fit the context. */
+  evaluate(request: EvaluationRequest): Promise<Evaluation> {
+    return this.#core.evaluate(request);
+  }
+
+  /** For `LoadOptions.shareDeviceWith`. @internal */
+  shareDevice(): Gpu {
+    return this.#core.gpu.share();
+  }
+
+  /** Bytes that the engine holds on the GPU. */
+  memory(): EngineMemory {
+    return this.#core.memory();
+  }
+
+  /** Frees everything on the GPU; answers under way fail with "disposed". */
+  dispose(): void {
+    this.#core.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

@@ -1,0 +1,37 @@
+// How surprised a model is by a text: the mean of −log p(id | ids before it), in nats, over all ids but the first.
+
+export class NegativeLogLikelihood {
+  readonly #ids: readonly number[];
+  readonly #vocabSize: number;
+  #sum = 0;
+  #count = 0;
+
+  constructor(ids: readonly number[], vocabSize: number) {
+    this.#ids = ids;
+    this.#vocabSize = vocabSize;
+  }
+
+  /** Adds logits [rows, vocab] of the positions from `firstRow` on. The last position's predict nothing that is known. */
+  add(firstRow: number, logits: Float32Array): void {
+    const rows = logits.length / this.#vocabSize;
+    for (let row = 0; row < rows; row++) {
+      const next = this.#ids[firstRow + row + 1];
+      if (next === undefined) return;
+      const values = logits.subarray(row * this.#vocabSize, (row + 1) * this.#vocabSize);
+      this.#sum += logSumExp(values) - (values[next] ?? Number.NaN);
+      this.#count++;
+    }
+  }
+
+  get mean(): number {
+    return this.#sum / this.#count;
+  }
+}
+
+export function logSumExp(values: Float32Array): number {
+  let highest = Number.NEGATIVE_INFINITY;
+  for (const value of values) if (value > highest) highest = value;
+  let sum = 0;
+  for (const value of values) sum += Math.exp(value - highest);
+  return highest + Math.log(sum);
+}

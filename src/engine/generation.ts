@@ -1,0 +1,125 @@
+// One run of the engine: prefill what is not cached, then decode until something ends it. The sequence is left with
+// exactly the tokens that were taken and the K/V that is valid for them.
+import { abortReason } from "../errors";
+import type { ResolvedSampling } from "./sampling-settings";
+import type { Sequence, TokenId } from "./sequence";
+import type { Stepper } from "./stepper";
+
+/** Why a run ended: a stop token or string, the token limit, the context's end. An abort throws instead. */
+export type FinishReason = "stop" | "length" | "context";
+
+export interface GenerationRequest {
+  readonly sequence: Sequence;
+  readonly sampling: ResolvedSampling;
+  readonly stopIds: readonly TokenId[];
+  readonly maxTokens: number;
+  readonly signal?: AbortSignal;
+  /** Takes each token as it comes; false ends the run with reason "stop" (a stop string was found). */
+  readonly onToken: (id: TokenId) => boolean;
+}
+
+export interface GenerationTimings {
+  /** Tokens whose K/V was there already. */
+  readonly cachedTokens: number;
+  /** Tokens that were prefilled. */
+  readonly prefillTokens: number;
+  readonly generatedTokens: number;
+  /** From the run's start (its turn in the queue) to its first token. */
+  readonly timeToFirstTokenMs: number;
+  readonly prefillTokensPerSecond: number;
+  /** After the first token; 0 where there was no second one. */
+  readonly decodeTokensPerSecond: number;
+}
+
+export interface GenerationResult extends GenerationTimings {
+  readonly finishReason: FinishReason;
+}
+
+export interface GenerationLimits {
+  readonly contextLength: number;
+  /** Makes room for `positions` of the sequence, taking pages from idle ones if need be; false: there is none. */
+  readonly reserve: (sequence: Sequence, positions: number) => boolean;
+}
+
+export async function runGeneration(stepper: Stepper, request: GenerationRequest, limits: GenerationLimits): Promise<GenerationResult> {
+  const { sequence, signal } = request;
+  const clock = new GenerationClock();
+  const promptLength = sequence.tokens.length;
+  // The last token runs again where all are cached: its logits are what the first sampled token comes from.
+  sequence.markCached(Math.min(sequence.cachedLength, promptLength - 1));
+  const cachedTokens = sequence.cachedLength;
+  const finish = (finishReason: FinishReason) => ({ finishReason, ...clock.timings(cachedTokens, promptLength - cachedTokens) });
+  if (promptLength >= limits.contextLength || !limits.reserve(sequence, promptLength)) return finish("context");
+  if (request.maxTokens === 0) return finish("length");
+  await stepper.prefill(sequence, signal);
+  stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens);
+  return finish(await decode(stepper, request, limits, promptLength, clock));
+}
+
+async function decode(
+  stepper: Stepper,
+  request: GenerationRequest,
+  limits: GenerationLimits,
+  promptLength: number,
+  clock: GenerationClock,
+): Promise<FinishReason> {
+  const { sequence, signal, maxTokens } = request;
+  let decodeSteps = 0;
+  let stoppedByToken = false;
+  // Step n computes position promptLength + n − 1 and samples token n + 1 of the answer.
+  const submitAhead = () => {
+    while (stepper.canSubmit && decodeSteps + 1 < maxTokens) {
+      const position = promptLength + decodeSteps;
+      if (position >= limits.contextLength || !limits.reserve(sequence, position + 1)) return;
+      stepper.submitDecode(sequence, position);
+      decodeSteps++;
+    }
+  };
+  try {
+    stepper.submitFirstToken();
+    for (let taken = 0; ; ) {
+      submitAhead();
+      if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
+      const { token, isStop, isAfterStop } = await stepper.takeResult();
+      if (signal?.aborted) throw abortReason(signal);
+      if (isAfterStop) return "stop";
+      taken++;
+      clock.token();
+      sequence.append([token]);
+      stoppedByToken = isStop;
+      if (!request.onToken(token) || isStop) return "stop";
+    }
+  } finally {
+    // Steps submitted ahead still run; the K/V that they write for tokens we took is valid, the rest is overwritten later.
+    await stepper.drain();
+    const written = promptLength + decodeSteps;
+    const last = sequence.tokens.length - (stoppedByToken ? 1 : 0);
+    sequence.markCached(Math.min(written, last, sequence.tokens.length));
+    sequence.table.truncate(sequence.cachedLength);
+  }
+}
+
+class GenerationClock {
+  readonly #start = performance.now();
+  #firstToken = 0;
+  #lastToken = 0;
+  #tokens = 0;
+
+  token(): void {
+    this.#lastToken = performance.now();
+    if (this.#tokens++ === 0) this.#firstToken = this.#lastToken;
+  }
+
+  timings(cachedTokens: number, prefillTokens: number): GenerationTimings {
+    const timeToFirstTokenMs = this.#tokens > 0 ? this.#firstToken - this.#start : 0;
+    const decodeMs = this.#lastToken - this.#firstToken;
+    return {
+      cachedTokens,
+      prefillTokens,
+      generatedTokens: this.#tokens,
+      timeToFirstTokenMs,
+      prefillTokensPerSecond: timeToFirstTokenMs > 0 ? (1000 * prefillTokens) / timeToFirstTokenMs : 0,
+      decodeTokensPerSecond: decodeMs > 0 ? (1000 * (this.#tokens - 1)) / decodeMs : 0,
+    };
+  }
+}

@@ -1,0 +1,67 @@
+// Tokens come back from the GPU through a ring of staging buffers, each mapped while later steps already run.
+import { assert, present } from "../assert";
+import type { TrackedBuffer } from "../gpu/buffer";
+import type { Gpu } from "../gpu/device";
+import { RESULT_BYTES } from "./sampler";
+
+export interface StepResult {
+  readonly token: number;
+  /** The token is one that ends the run. */
+  readonly isStop: boolean;
+  /** The run had ended before this step: it computed nothing and has no token. */
+  readonly isAfterStop: boolean;
+}
+
+/** `result[1]` as sample-pick writes it. */
+const STOP_TOKEN = 1;
+const AFTER_STOP = 2;
+
+export class ResultRing {
+  readonly #slots: readonly TrackedBuffer[];
+  #next = 0;
+  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<undefined> }[] = [];
+
+  constructor(gpu: Gpu, depth: number) {
+    const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+    this.#slots = Array.from({ length: depth }, (_, i) => gpu.createBuffer(`result ${i}`, RESULT_BYTES, "scratch", usage));
+  }
+
+  /** Steps submitted whose result has not been taken. */
+  get pendingCount(): number {
+    return this.#pending.length;
+  }
+
+  get isFull(): boolean {
+    return this.#pending.length === this.#slots.length;
+  }
+
+  /** Encodes the copy of a step's result; `submit` must submit that encoder. */
+  copyAndSubmit(encoder: GPUCommandEncoder, result: GPUBuffer, submit: () => void): void {
+    assert(!this.isFull, "no staging buffer is free");
+    const slot = present(this.#slots[this.#next], "staging buffer");
+    this.#next = (this.#next + 1) % this.#slots.length;
+    encoder.copyBufferToBuffer(result, 0, slot.raw, 0, RESULT_BYTES);
+    submit();
+    const mapped = slot.raw.mapAsync(GPUMapMode.READ);
+    mapped.catch(() => undefined); // taken, or dropped by drain, later; a lost device rejects it meanwhile
+    this.#pending.push({ slot, mapped });
+  }
+
+  /** The oldest result, when it comes. */
+  async take(): Promise<StepResult> {
+    const { slot, mapped } = present(this.#pending.shift(), "pending result");
+    await mapped;
+    const [token = 0, stopped = 0] = new Uint32Array(slot.raw.getMappedRange());
+    slot.raw.unmap();
+    return { token, isStop: stopped === STOP_TOKEN, isAfterStop: stopped === AFTER_STOP };
+  }
+
+  /** Waits until every submitted step is done, and drops the results. */
+  async drain(): Promise<void> {
+    while (this.#pending.length > 0) await this.take();
+  }
+
+  destroy(): void {
+    for (const slot of this.#slots) slot.destroy();
+  }
+}

@@ -1,0 +1,18 @@
+// Crescendo's public API. Everything else may change tomorrow.
+
+export type { ByteEvent, ByteRange, ByteSource } from "./bytes/byte-source";
+export { type CacheEntryInfo, cacheEntries, deleteCacheEntry } from "./bytes/opfs-cache";
+export type { Answer, AnswerDelta, AnswerSummary } from "./chat/answer";
+export type { AnswerOptions } from "./chat/answer-run";
+export type { Chat, ChatOptions } from "./chat/chat";
+export type { Engine, IdGeneration, IdGenerationOptions } from "./chat/engine";
+export { type EngineEvent, type LoadOptions, loadEngine, type ModelLocation } from "./chat/load-engine";
+export type { TranscriptMessage as ChatMessage } from "./chat/transcript";
+export type { EngineMemory, EngineOptions } from "./engine/engine-core";
+export type { Evaluation, EvaluationRequest } from "./engine/evaluate";
+export type { FinishReason, GenerationResult, GenerationTimings } from "./engine/generation";
+export type { FetchOptions, ModelFiles } from "./engine/model-files";
+export type { SamplingSettings } from "./engine/sampling-settings";
+export { LlmError, type LlmErrorCode } from "./errors";
+export type { Tokenizer } from "./tokens/tokenizer";
+export type { ModelConfig } from "./weights/model-config";

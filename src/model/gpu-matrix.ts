@@ -1,0 +1,97 @@
+// A weight matrix on the GPU in one of the canonical layouts, split by rows where a device cannot bind it whole.
+import { assert } from "../assert";
+import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
+import type { Gpu } from "../gpu/device";
+import { type PackedMatrix, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../weight-format";
+
+export interface MatrixShape {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Rows [firstRow, firstRow + rowCount) of a matrix. */
+export interface RowRange {
+  readonly firstRow: number;
+  readonly rowCount: number;
+}
+
+/** A part that one dispatch can bind. */
+export interface MatrixPart extends RowRange {
+  readonly codes: GpuTensor;
+  /** A view of the codes where the format has no scales: kernels of such formats do not declare the binding. */
+  readonly scales: GpuTensor;
+}
+
+// Parts begin at multiples of this many rows: gate and up rows stay paired, and tiles stay whole.
+const PART_ROWS = 64;
+
+/** The parts that a matrix is bound in, given the largest binding in bytes. One part in nearly every case. */
+export function splitRows(shape: MatrixShape, maxBindingBytes: number): readonly RowRange[] {
+  const fitting = Math.floor(maxBindingBytes / rowCodeBytes(shape.format, shape.columns));
+  if (fitting >= shape.rows) return [{ firstRow: 0, rowCount: shape.rows }];
+  const partRows = Math.floor(fitting / PART_ROWS) * PART_ROWS;
+  assert(partRows > 0, `rows of ${shape.columns} ${shape.format} weights outgrow a binding of ${maxBindingBytes} bytes`);
+  const parts: RowRange[] = [];
+  for (let firstRow = 0; firstRow < shape.rows; firstRow += partRows) {
+    parts.push({ firstRow, rowCount: Math.min(partRows, shape.rows - firstRow) });
+  }
+  return parts;
+}
+
+export class GpuMatrix implements MatrixShape {
+  readonly format: WeightFormat;
+  readonly rows: number;
+  readonly columns: number;
+  readonly parts: readonly MatrixPart[];
+  readonly #gpu: Gpu;
+  readonly #buffers: readonly TrackedBuffer[];
+
+  /** Allocates; `write` fills it. The caller owns it until it hands it over. */
+  constructor(gpu: Gpu, label: string, shape: MatrixShape) {
+    this.#gpu = gpu;
+    this.format = shape.format;
+    this.rows = shape.rows;
+    this.columns = shape.columns;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const buffers: TrackedBuffer[] = [];
+    this.parts = splitRows(shape, gpu.limits.maxStorageBufferBindingSize).map(({ firstRow, rowCount }) => {
+      const codeBytes = rowCount * rowCodeBytes(shape.format, shape.columns);
+      const scaleBytes = rowCount * rowScaleBytes(shape.format, shape.columns);
+      const scaleOffset = alignBinding(codeBytes);
+      const buffer = gpu.createBuffer(`${label}[${firstRow}]`, scaleBytes > 0 ? scaleOffset + scaleBytes : codeBytes, "weights", usage);
+      buffers.push(buffer);
+      const codes = buffer.view(0, codeBytes);
+      return { firstRow, rowCount, codes, scales: scaleBytes > 0 ? buffer.view(scaleOffset, scaleBytes) : codes };
+    });
+    this.#buffers = buffers;
+  }
+
+  get bytes(): number {
+    return this.#buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
+  }
+
+  /** Writes packed rows, the first of them at `firstRow`. */
+  write(firstRow: number, packed: PackedMatrix): void {
+    assert(packed.format === this.format && packed.columns === this.columns, "packed rows of another format or width");
+    assert(firstRow + packed.rows <= this.rows, `rows ${firstRow} to ${firstRow + packed.rows} of ${this.rows}`);
+    const codeBytes = rowCodeBytes(this.format, this.columns);
+    const scaleBytes = rowScaleBytes(this.format, this.columns);
+    const { queue } = this.#gpu.device;
+    for (const part of this.parts) {
+      const start = Math.max(firstRow, part.firstRow);
+      const count = Math.min(firstRow + packed.rows, part.firstRow + part.rowCount) - start;
+      if (count <= 0) continue;
+      const into = start - part.firstRow;
+      const from = start - firstRow;
+      queue.writeBuffer(part.codes.buffer, part.codes.offset + into * codeBytes, packed.codes, from * codeBytes, count * codeBytes);
+      if (scaleBytes > 0) {
+        queue.writeBuffer(part.scales.buffer, part.scales.offset + into * scaleBytes, packed.scales, from * scaleBytes, count * scaleBytes);
+      }
+    }
+  }
+
+  destroy(): void {
+    for (const buffer of this.#buffers) buffer.destroy();
+  }
+}

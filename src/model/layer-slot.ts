@@ -1,0 +1,33 @@
+// The place of one decoder layer in the model. `replace` is the only way that a weight ever changes.
+import type { LayerProgram } from "./layer-program";
+import type { LayerWeights } from "./layer-weights";
+
+/** Weights with the kernels bound to them: ready to be encoded by the next step. */
+export interface ReadyLayer {
+  readonly weights: LayerWeights;
+  readonly program: LayerProgram;
+}
+
+export class LayerSlot {
+  readonly layer: number;
+  #current: ReadyLayer | null = null;
+
+  constructor(layer: number) {
+    this.layer = layer;
+  }
+
+  /** Null while the layer is absent: it is then not dispatched at all. */
+  get program(): LayerProgram | null {
+    return this.#current?.program ?? null;
+  }
+
+  /**
+   * Puts `next` in this place, between two steps, and gives back the weights that were there. The caller frees them
+   * once no submitted step reads them (WebGPU keeps a destroyed buffer's memory until then).
+   */
+  replace(next: ReadyLayer | null): LayerWeights | null {
+    const previous = this.#current;
+    this.#current = next;
+    return previous?.weights ?? null;
+  }
+}

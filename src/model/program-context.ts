@@ -1,0 +1,18 @@
+// What every kernel of a model needs to be compiled and bound.
+import type { Gpu } from "../gpu/device";
+import type { KernelCache } from "../gpu/kernel";
+import type { KvCache } from "../kv/kv-cache";
+import type { ModelConfig } from "../weights/model-config";
+import type { Scratch } from "./scratch";
+
+export interface ProgramContext {
+  readonly gpu: Gpu;
+  readonly kernels: KernelCache;
+  readonly config: ModelConfig;
+  readonly scratch: Scratch;
+  readonly cache: KvCache;
+  /** Subgroup reductions in kernels; off where the device has none or they give wrong results. */
+  readonly subgroups: boolean;
+  /** Arithmetic inside prefill tiles; sums are f32 either way. */
+  readonly math: "f32" | "f16";
+}

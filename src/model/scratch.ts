@@ -1,0 +1,93 @@
+// The buffers that activations live in while a step runs: made once, for the largest chunk, and shared by all layers.
+
+import { present } from "../assert";
+import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
+import { alignBinding } from "../gpu/buffer";
+import type { Gpu } from "../gpu/device";
+import { attentionPartialBytes } from "../kernels/paged-attention-decode";
+import { paddedColumns } from "../weight-format";
+import type { ModelConfig } from "../weights/model-config";
+import { ropeTable } from "./rope-table";
+
+export interface ScratchLayout {
+  /** Rows of the largest prefill chunk. */
+  readonly chunkRows: number;
+  /** Positions that a sequence can have. */
+  readonly contextLength: number;
+  readonly pageSize: number;
+}
+
+/** Floats between the rows of each activation. */
+export interface ActivationStrides {
+  readonly hidden: number;
+  readonly qkv: number;
+  readonly attention: number;
+  readonly mlp: number;
+}
+
+export function activationStrides(config: ModelConfig): ActivationStrides {
+  return {
+    hidden: paddedColumns(config.hiddenSize),
+    qkv: paddedColumns((config.headCount + 2 * config.kvHeadCount) * config.headDim),
+    attention: paddedColumns(config.headCount * config.headDim),
+    mlp: paddedColumns(config.intermediateSize),
+  };
+}
+
+const NAMES = ["state", "ids", "x", "normed", "mlpNormed", "qkv", "attended", "mlp", "partial", "rope", "table", "logits"] as const;
+type ScratchName = (typeof NAMES)[number];
+
+/**
+ * `x` is the residual, [rows, hidden]; `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all
+ * have one row. `table` holds a row of page ids for each layer.
+ */
+export class Scratch {
+  readonly layout: ScratchLayout;
+  readonly strides: ActivationStrides;
+  /** Bytes between the page-table rows of two layers. */
+  readonly tableRowBytes: number;
+  readonly #buffers = new Map<ScratchName, TrackedBuffer>();
+
+  constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
+    this.layout = layout;
+    this.strides = activationStrides(config);
+    this.tableRowBytes = alignBinding(Math.ceil(layout.contextLength / layout.pageSize) * 4);
+    const { chunkRows, contextLength } = layout;
+    const { hidden, qkv, attention, mlp } = this.strides;
+    const rope = ropeTable(config.rope, contextLength);
+    const bytes: Record<ScratchName, number> = {
+      state: 16,
+      ids: chunkRows * 4,
+      x: chunkRows * hidden * 4,
+      normed: chunkRows * hidden * 4,
+      mlpNormed: config.separateMlpNorm ? chunkRows * hidden * 4 : 16,
+      qkv: chunkRows * qkv * 4,
+      attended: chunkRows * attention * 4,
+      mlp: chunkRows * mlp * 4,
+      partial: attentionPartialBytes({ headCount: config.headCount, headDim: config.headDim, positions: contextLength }),
+      rope: rope.byteLength,
+      table: this.tableRowBytes * config.layerCount,
+      logits: config.vocabSize * 4,
+    };
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    for (const name of NAMES) this.#buffers.set(name, gpu.createBuffer(name, bytes[name], "scratch", usage));
+    gpu.device.queue.writeBuffer(this.buffer("rope"), 0, rope);
+  }
+
+  tensor(name: ScratchName): GpuTensor {
+    return present(this.#buffers.get(name), name).view();
+  }
+
+  buffer(name: ScratchName): GPUBuffer {
+    return this.tensor(name).buffer;
+  }
+
+  /** The page-table row of a layer. */
+  table(layer: number): GpuTensor {
+    return { buffer: this.buffer("table"), offset: layer * this.tableRowBytes, bytes: this.tableRowBytes };
+  }
+
+  destroy(): void {
+    for (const buffer of this.#buffers.values()) buffer.destroy();
+  }
+}

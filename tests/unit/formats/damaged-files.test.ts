@@ -37,6 +37,8 @@ const SAFETENSORS = writeSafetensors(
   { format: "pt" },
 );
 
+const TIMEOUT_MS = 60_000; // a second on an idle machine
+
 type Damage =
   | { readonly kind: "set"; readonly at: number; readonly byte: number }
   | { readonly kind: "flip"; readonly at: number; readonly bit: number }
@@ -124,9 +126,12 @@ test.each([
     // Damage that always ended in the same way would have tested nothing.
     expect([...outcomes.keys()]).toEqual(expect.arrayContaining(["bad-file", "bytes-truncated", "directory"]));
   },
+  TIMEOUT_MS,
 );
 
-test("a damaged safetensors header that is still JSON gives a sound directory or an error for the caller", async () => {
+test("a damaged safetensors header that is still JSON gives a sound directory or an error for the caller", {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const oddValue = fc.oneof(
     fc.constantFrom(null, -1, 0.5, 2 ** 53, 1e300, "F32", "I64", [], {}, [0, 24], [24, 0], [2, 3]),
     fc.array(fc.nat(40), { maxLength: 4 }),

@@ -23,6 +23,8 @@ export default defineConfig({
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
       {
         plugins: [testFileServer(import.meta.dirname)],
+        // Found while the tests run, they would make Vite reload the page under them.
+        optimizeDeps: { include: ["@huggingface/jinja", "@huggingface/tokenizers", "fast-check"] },
         test: {
           name: "gpu",
           include: GPU_TESTS,

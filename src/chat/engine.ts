@@ -44,6 +44,11 @@ export class Engine implements Disposable {
     return this.#core.gpu.adapterName;
   }
 
+  /** The adapter computes on the CPU: everything works, a hundred times slower. */
+  get isSoftware(): boolean {
+    return this.#core.gpu.features.software;
+  }
+
   /** @throws LlmError "bad-tokenizer" where the engine was loaded without one. */
   get tokenizer(): Tokenizer {
     if (!this.#tokenizer) throw new LlmError("bad-tokenizer", "This engine was loaded without a tokenizer (needsTokenizer: false).");

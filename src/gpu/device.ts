@@ -8,6 +8,8 @@ export interface GpuFeatures {
   /** Smallest and largest subgroup size of the adapter, or null where there are no subgroups. */
   readonly subgroups: { readonly min: number; readonly max: number } | null;
   readonly timestamps: boolean;
+  /** The adapter computes on the CPU (SwiftShader, WARP), where barriers cost more than the arithmetic between them. */
+  readonly software: boolean;
 }
 
 export interface GpuOptions {
@@ -48,8 +50,11 @@ export class Gpu {
   readonly adapterName: string;
   /** Resolves when the device is lost; never when it was destroyed by `dispose`. */
   readonly lost: Promise<GPUDeviceLostInfo>;
-  #errorListeners = new Set<(error: GPUError) => void>();
-  #live = new Set<TrackedBuffer>();
+  readonly #errorListeners = new Set<(error: GPUError) => void>();
+  readonly #onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
+    for (const listener of this.#errorListeners) listener(error);
+  };
+  readonly #live = new Set<TrackedBuffer>();
   #disposed = false;
 
   private constructor(shared: SharedDevice) {
@@ -59,9 +64,7 @@ export class Gpu {
     this.device = device;
     this.features = shared.features;
     this.adapterName = shared.adapterName;
-    device.addEventListener("uncapturederror", (event) => {
-      for (const listener of this.#errorListeners) listener(event.error);
-    });
+    device.addEventListener("uncapturederror", this.#onUncaptured);
     this.lost = new Promise((resolve) => {
       void device.lost.then((info) => {
         if (!this.#disposed) resolve(info);
@@ -96,11 +99,16 @@ export class Gpu {
     const requiredLimits: Record<string, number> = {};
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
     const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: "crescendo" });
-    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
+    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
     return new Gpu({
       device,
       instance: gpu,
-      features: { f16, subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null, timestamps },
+      features: {
+        f16,
+        subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null,
+        timestamps,
+        software: isFallbackAdapter === true, // older browsers do not say
+      },
       adapterName: [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
       users: 0,
     });
@@ -182,6 +190,7 @@ export class Gpu {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.device.removeEventListener("uncapturederror", this.#onUncaptured);
     for (const buffer of [...this.#live]) buffer.destroy();
     if (--this.#shared.users === 0) this.device.destroy();
   }

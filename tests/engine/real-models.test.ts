@@ -1,0 +1,133 @@
+// Real chat models, held to what transformers computes from exactly the values that their files store.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NegativeLogLikelihood } from "../../src/cli/negative-log-likelihood";
+import { readSafetensors } from "../../src/formats/safetensors";
+import type { Engine } from "../../src/index";
+import { expectGolden } from "../support/expect-close";
+import { readTensorIds, readTensorValues } from "../support/safetensors-values";
+import { hasTestFile, openTestFile, readTestJson } from "../support/test-files";
+import { evaluateAll, loadTestEngine } from "../support/test-model";
+
+interface Reference {
+  readonly tokenizer: readonly { readonly text: string; readonly ids: readonly number[]; readonly decoded: string }[];
+  readonly texts: readonly { readonly text: string; readonly ids: readonly number[]; readonly mean_nll: number }[];
+  readonly chats: readonly {
+    readonly messages: readonly { readonly role: "system" | "user" | "assistant"; readonly content: string }[];
+    readonly prompt_ids: readonly number[];
+    readonly greedy: readonly number[];
+    readonly text: string;
+  }[];
+}
+
+interface RealModel {
+  readonly name: string;
+  readonly folder: string;
+  readonly file: string;
+  /** Path of reference JSON and safetensors, without their endings. */
+  readonly reference: string;
+  /** Of the mean NLL, relative: 0.1 % where every tensor is held exactly, 0.5 % where a K-quant is expanded. */
+  readonly tolerance: number;
+  /** Greedy chats on an adapter in software, where a token takes a tenth of a second. */
+  readonly softwareChats: number;
+}
+
+const MODELS: readonly RealModel[] = [
+  {
+    name: "Crescendo 64M",
+    folder: "public/models/smollm2-crescendo-64m",
+    file: "smollm2-crescendo-64m-q4_0.gguf",
+    reference: "../shared/models/smollm2-crescendo-64m/reference-stage-C",
+    tolerance: 0.001,
+    softwareChats: 4,
+  },
+  {
+    name: "SmolLM2-135M-Instruct Q4_1",
+    folder: "../shared/models/smollm2-135m-instruct",
+    file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+    reference: "../shared/models/smollm2-135m-instruct/reference",
+    tolerance: 0.001,
+    softwareChats: 2,
+  },
+  {
+    // 491 MB: fetched by hand, never in CI (CONTRIBUTING.md).
+    name: "Qwen2.5-Coder-0.5B-Instruct Q4_K_M",
+    folder: "models-local",
+    file: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    reference: "../shared/models/qwen2.5-coder-0.5b/reference",
+    tolerance: 0.005,
+    softwareChats: 1,
+  },
+];
+
+for (const model of MODELS) {
+  const isThere = (await hasTestFile(`${model.folder}/${model.file}`)) && (await hasTestFile(`${model.reference}.json`));
+  describe.skipIf(!isThere)(`${model.name}${isThere ? "" : " (its files are not here)"}`, () => {
+    let engine: Engine;
+    let reference: Reference;
+
+    beforeAll(async () => {
+      reference = await readTestJson<Reference>(`${model.reference}.json`);
+      engine = await loadTestEngine(model.folder, { contextLength: 256, chunkRows: 128, kvFormat: "f32" }, model.file);
+    });
+    afterAll(() => engine?.dispose());
+
+    test("its tokenizer gives the reference ids and texts", () => {
+      for (const { text, ids, decoded } of reference.tokenizer) {
+        expect(engine.tokenizer.encode(text, { addSpecialTokens: false }), text).toEqual(ids);
+        expect(engine.tokenizer.decode(ids, { skipSpecialTokens: false }), text).toBe(decoded);
+      }
+    });
+
+    test("the mean NLL of four texts is the reference's", async () => {
+      const { vocabSize } = engine.config;
+      const means = [];
+      for (const { ids } of reference.texts) {
+        const nll = new NegativeLogLikelihood(ids, vocabSize);
+        await engine.evaluate({ ids, onLogits: (firstRow, rows) => nll.add(firstRow, rows) });
+        means.push(nll.mean);
+      }
+      const errors = means.map((mean, i) => mean / (reference.texts[i]?.mean_nll ?? Number.NaN) - 1);
+      expectGolden(
+        `${model.name} relative NLL`,
+        errors,
+        errors.map(() => 0),
+        model.tolerance,
+      );
+    });
+
+    test("residuals and logits of the first text are the reference's", async () => {
+      const stored = await readSafetensors(await openTestFile(`${model.reference}.safetensors`));
+      const ids = await readTensorIds(stored, "input_ids");
+      const { logits, hidden } = await evaluateAll(engine, { ids, hidden: true });
+      const width = engine.config.hiddenSize;
+      for (const [layer, values] of hidden.entries()) {
+        const expected = await readTensorValues(stored, `hidden.${layer}`);
+        const scale = Math.max(1, ...expected.map(Math.abs));
+        const scaled = (array: Float32Array) => array.map((value) => value / scale);
+        expectGolden(
+          `${model.name} residuals, relative`,
+          scaled(values.slice(0, 16 * width)),
+          scaled(expected),
+          model.tolerance > 0.001 ? 0.02 : 1e-4,
+        );
+      }
+      if (!stored.tensors.has("logits")) return; // Qwen2's reference holds the 64 highest of each row alone
+      // Stored in f16: a logit of 16 to 32 is rounded by up to 0.008.
+      expectGolden(`${model.name} logits`, logits, await readTensorValues(stored, "logits"), 0.02);
+    });
+
+    test("greedy chats are the reference's, token for token", async () => {
+      const chats = engine.isSoftware ? reference.chats.slice(0, model.softwareChats) : reference.chats;
+      for (const { messages, prompt_ids, greedy } of chats) {
+        const prompt = engine.tokenizer.encode(engine.tokenizer.renderChat(messages), { addSpecialTokens: false });
+        expect(prompt).toEqual(prompt_ids);
+        const { ids } = await engine.generateIds(prompt, {
+          temperature: 0,
+          maxTokens: greedy.length,
+          stopIds: [...engine.tokenizer.stopIds],
+        });
+        expect(ids, messages.at(-1)?.content).toEqual(greedy);
+      }
+    });
+  });
+}

@@ -21,7 +21,7 @@ export interface MatmulTileOptions {
   readonly yOffset: number;
   /** `f16` keeps the staged weights in f16 (needs shader-f16); x and the sums are f32 in both. */
   readonly math: "f32" | "f16";
-  /** `large`, the default, reuses most; `small` wastes less on up to 16 rows; `direct` is for adapters whose barriers are slow. */
+  /** `large`, the default, reuses most; `small` wastes less on up to 16 rows; `direct` has no barriers, for adapters in software. */
   readonly tile?: TileKind;
 }
 

@@ -4,7 +4,7 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import { matmulTile } from "../kernels/matmul-tile";
-import { type Epilogue, matmulVector } from "../kernels/matmul-vector";
+import { type Epilogue, gemvTuning, matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
 import { type GpuMatrix, type MatrixShape, splitRows } from "./gpu-matrix";
 import type { ProgramContext } from "./program-context";
@@ -57,6 +57,7 @@ export class Linear {
             epilogue,
             yOffset: firstRow * outputsPerRow,
             subgroups,
+            tuning: gemvTuning(shape.format, rowCount, shape.columns, gpu.features),
             ...(use.normEpsilon === undefined ? {} : { normEpsilon: use.normEpsilon }),
           }),
         ),
@@ -71,7 +72,9 @@ export class Linear {
             epilogue,
             yStride,
             yOffset: firstRow * outputsPerRow,
-            math,
+            // A weight stored as f32 is kept whole; the other formats lose nothing, or a last bit, in f16 tiles.
+            math: shape.format === "f32" ? "f32" : math,
+            tile: gpu.features.software ? "direct" : "large",
           }),
         ),
       ),

@@ -10,7 +10,7 @@ kernelTest(
   matmulTile,
   {
     format: FORMATS,
-    tile: ["large", "small"],
+    tile: ["large", "small", "direct"],
     shape: [
       [1, 3, 100],
       [7, 65, 576],

@@ -169,10 +169,14 @@ describe("metadata", () => {
     await expectLlmError(read(withValue(huge)), "unsupported", '"a.key"', "element 0");
   });
 
-  test("that states more elements than the file has bytes fails before anything is allocated", async () => {
-    const value: GgufValue = { type: "array", of: GGUF_VALUE_TYPES.f64, items: [], statedLength: 4_000_000n };
-    await expectLlmError(read(withValue(value)), "bytes-truncated", '"a.key"', NAME);
-  });
+  test.each(["f64", "string"] as const)(
+    "with more elements of %s than the file has bytes for fails before the first is read",
+    async (type) => {
+      const source = fileOf(withValue({ type: "array", of: GGUF_VALUE_TYPES[type], items: [], statedLength: 4_000_000n }));
+      const words = ['"a.key"', `goes on to byte ${source.size + 8 * 4_000_000}, but the file has ${source.size}`];
+      await expectLlmError(readGguf(source), "bytes-truncated", NAME, ...words);
+    },
+  );
 
   test("of one part of a split model says how to join the parts", async () => {
     const spec = withValue({ type: "u16", value: 3 }, "split.count");
@@ -226,6 +230,14 @@ describe("a lying tensor", () => {
       "that overlaps another",
       { tensors: [0, 32].map((offset) => ({ name: `t${offset}`, type: F32, dimensions: [9], offset })), dataBytes: 68 },
       'inside "t0"',
+    ],
+    [
+      "that overlaps one which is not the first",
+      {
+        tensors: [0, 32, 64].map((offset) => ({ name: `t${offset}`, type: F32, dimensions: [offset === 32 ? 9 : 8], offset })),
+        dataBytes: 96,
+      },
+      'inside "t32"',
     ],
     [
       "that lies where another does",

@@ -1,4 +1,4 @@
-// `vite` serves the demo. `vite build --mode library | cli | demo | bench` builds dist/crescendo.js, dist/cli.js, dist-demo/ and dist-bench/.
+// `vite` serves the demo. `vite build --mode library | cli | demo | bench | bench-node` builds dist/crescendo.js, dist/cli.js, dist-demo/ and dist-bench/.
 import { readFileSync } from "node:fs";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
 
@@ -66,6 +66,16 @@ const BENCH: UserConfig = {
   build: { target: "es2022", outDir: "../dist-bench", emptyOutDir: true },
 };
 
-const CONFIGS: Readonly<Record<string, UserConfig>> = { library: LIBRARY, cli: CLI, bench: BENCH };
+const BENCH_NODE: UserConfig = {
+  ...CLI,
+  build: {
+    ...CLI.build,
+    outDir: "dist-bench",
+    ssr: "bench/node.ts",
+    rolldownOptions: { output: { entryFileNames: "node.js", codeSplitting: false } },
+  },
+};
+
+const CONFIGS: Readonly<Record<string, UserConfig>> = { library: LIBRARY, cli: CLI, bench: BENCH, "bench-node": BENCH_NODE };
 
 export default defineConfig(({ mode }) => CONFIGS[mode] ?? DEMO);

@@ -12,11 +12,12 @@ fn cache_quads(page: u32, kv_head: u32, position: u32) -> u32 {
 alias Quad = vec2<u32>;
 fn unpack_quad(quad: Quad) -> vec4<f32> { return vec4<f32>(unpack2x16float(quad.x), unpack2x16float(quad.y)); }
 // To the nearest half, ties to even: how pack2x16float itself rounds is the device's choice, and some cut off, at twice the error.
-// Beyond the largest half, a value becomes that half: an infinity would spread.
+// Beyond the largest half, a value becomes that half: an infinity would spread. Below the normal halves, packing alone rounds.
 fn pack_quad(value: vec4<f32>) -> Quad {
-  let bits = bitcast<vec4<u32>>(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
-  let rounded = (bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u);
-  let halves = bitcast<vec4<f32>>(rounded);
+  let bounded = clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0));
+  let bits = bitcast<vec4<u32>>(bounded);
+  let rounded = bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u));
+  let halves = select(rounded, bounded, abs(bounded) < vec4<f32>(6.103515625e-5));
   return vec2<u32>(pack2x16float(halves.xy), pack2x16float(halves.zw));
 }
 #else

@@ -1,26 +1,23 @@
 // Following and waiting beside abort signals. AbortSignal.any came to Chrome (116) later than WebGPU did (113), and a
 // signal that outlives what it stops must lose its listeners.
 
-/** A signal that follows others until it is unlinked, and can be aborted by itself. */
+/** A signal that follows another until it is unlinked, and can be aborted by itself. */
 export interface LinkedAbort {
   readonly signal: AbortSignal;
   abort(reason?: unknown): void;
   unlink(): void;
 }
 
-/** Aborts with the first of `signals` that does. Whoever links unlinks. */
-export function linkAbort(...signals: readonly (AbortSignal | undefined)[]): LinkedAbort {
-  const followed = signals.filter((signal) => signal !== undefined);
+/** Whoever links unlinks. */
+export function linkAbort(followed: AbortSignal | undefined): LinkedAbort {
   const controller = new AbortController();
-  const follow = () => controller.abort(followed.find((signal) => signal.aborted)?.reason);
-  for (const signal of followed) signal.addEventListener("abort", follow);
-  if (followed.some((signal) => signal.aborted)) follow();
+  const follow = () => controller.abort(followed?.reason);
+  followed?.addEventListener("abort", follow);
+  if (followed?.aborted) follow();
   return {
     signal: controller.signal,
     abort: (reason) => controller.abort(reason),
-    unlink: () => {
-      for (const signal of followed) signal.removeEventListener("abort", follow);
-    },
+    unlink: () => followed?.removeEventListener("abort", follow),
   };
 }
 

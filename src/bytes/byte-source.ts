@@ -19,16 +19,16 @@ export interface ByteSource {
   /**
    * The bytes of `range`, all of them.
    *
-   * @throws LlmError "bytes-truncated" | "bytes-changed" | "fetch-failed"; the signal's reason when aborted.
+   * @throws LlmError "bytes-truncated" | "bytes-changed" | "fetch-failed" | "not-found" | "out-of-memory"; the signal's reason when aborted.
    */
   read(range: ByteRange, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 export type ByteEvent =
   /**
-   * Bytes came in. One event a network chunk (16 to 64 KiB as browsers hand them out, some thousand events a second on
-   * a fast link) or a cached or local read: listeners that draw should add up and draw once a frame. Counts what came
-   * over the wire, so retries can make the sum larger than the file.
+   * Bytes came in. One event for each chunk as the network hands it out (16 KiB to 1 MiB: up to some hundred events a
+   * second) and for each cached or local read: listeners that draw should add up and draw once a frame. Counts what came
+   * over the wire, so a stream that starts again can make the sum larger than the file.
    */
   | { readonly type: "bytes-received"; readonly source: string; readonly bytes: number; readonly origin: "network" | "cache" | "local" }
   | {
@@ -39,7 +39,7 @@ export type ByteEvent =
       readonly delayMs: number;
       readonly reason: string;
     }
-  /** The server ignores range requests: the file is read once as one stream, in order. */
+  /** The server ignores range requests, or hides Content-Range from pages (CORS): the file is read once as one stream, in order. */
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }

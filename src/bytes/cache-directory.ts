@@ -15,11 +15,14 @@ export interface CachedFile {
   readonly size: number;
 }
 
-export interface CacheEntryInfo extends CachedFile {
-  /** How much of the file is here. */
-  readonly cachedBytes: number;
+interface OpenedFile extends CachedFile {
   /** When it was last opened, in milliseconds since 1970. */
   readonly openedMs: number;
+}
+
+export interface CacheEntryInfo extends OpenedFile {
+  /** How much of the file is here. */
+  readonly cachedBytes: number;
 }
 
 const META_NAME = "file.json";
@@ -78,12 +81,9 @@ export class CacheDirectory {
     return names;
   }
 
-  async #meta(name: string): Promise<(CachedFile & { readonly openedMs: number }) | undefined> {
+  async #meta(name: string): Promise<OpenedFile | undefined> {
     const directory = await unlessMissing(this.#root.getDirectoryHandle(name));
-    const handle = directory && (await unlessMissing(directory.getFileHandle(META_NAME)));
-    const file = handle && (await unlessMissing(handle.getFile()));
-    const meta = file && parseMeta(await file.text());
-    return meta && { ...meta, openedMs: file.lastModified };
+    return directory && readMeta(directory);
   }
 
   async #drop(name: string): Promise<boolean> {
@@ -117,9 +117,13 @@ export class CacheEntry {
     this.#directory = directory;
   }
 
-  static async load(directory: FileSystemDirectoryHandle, file: CachedFile): Promise<CacheEntry> {
-    const { url, version, size } = file;
-    await write(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+  static async load(directory: FileSystemDirectoryHandle, { url, version, size }: CachedFile): Promise<CacheEntry> {
+    try {
+      await write(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+    } catch (error) {
+      // On a full disk only the date of opening stays old.
+      if ((await readMeta(directory)) === undefined) throw error;
+    }
     return CacheEntry.scan(directory);
   }
 
@@ -215,11 +219,15 @@ function digest(text: string): Promise<string> {
   return sha256Hex(new TextEncoder().encode(text));
 }
 
-/** Undefined for what a crash left half written: it is no entry then. */
-function parseMeta(text: string): CachedFile | undefined {
+/** Undefined for what is not there, or was left half written by a crash: that is no entry. */
+async function readMeta(directory: FileSystemDirectoryHandle): Promise<OpenedFile | undefined> {
+  const handle = await unlessMissing(directory.getFileHandle(META_NAME));
+  const file = handle && (await unlessMissing(handle.getFile()));
+  const text = file && (await unlessMissing(file.text(), "NotReadableError"));
+  if (file === undefined || text === undefined) return undefined;
   try {
     const { url, version, size } = JSON.parse(text) as CachedFile;
-    return { url, version, size };
+    return { url, version, size, openedMs: file.lastModified };
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;

@@ -45,7 +45,11 @@ export class HttpClient {
   constructor(url: string, options: HttpOptions) {
     this.url = absoluteUrl(url);
     this.#location = this.url;
-    this.patience = { ...DEFAULT_PATIENCE, ...patienceIn(options) };
+    this.patience = {
+      maxAttempts: options.maxAttempts ?? DEFAULT_PATIENCE.maxAttempts,
+      backoffMs: options.backoffMs ?? DEFAULT_PATIENCE.backoffMs,
+      stallMs: options.stallMs ?? DEFAULT_PATIENCE.stallMs,
+    };
     this.onEvent = options.onEvent;
     this.#fetch = options.fetch ?? ((input, init) => fetch(input, init));
     this.#headers = options.headers ?? {};
@@ -74,8 +78,10 @@ export class HttpClient {
 
   /** `attempt` under the client's patience, each failure told as an event with the range that is still missing. */
   retrying<T>(missing: () => ByteRange, { signal, patience }: GetOptions, attempt: () => Promise<T>): Promise<T> {
-    const onRetry = (failure: { attempt: number; delayMs: number; reason: string }) =>
+    const onRetry = (failure: { attempt: number; delayMs: number; reason: string }) => {
+      this.#location = this.url; // which may lead elsewhere by now
       this.onEvent?.({ type: "fetch-retry", source: this.url, range: missing(), ...failure });
+    };
     return retry({ name: this.url, patience, signal, progress: () => missing().start, onRetry }, attempt);
   }
 
@@ -91,14 +97,6 @@ export class HttpClient {
 
 function isServed(status: number): boolean {
   return status === 200 || status === 206 || status === 416;
-}
-
-function patienceIn({ maxAttempts, backoffMs, stallMs }: Partial<Patience>): Partial<Patience> {
-  return {
-    ...(maxAttempts !== undefined && { maxAttempts }),
-    ...(backoffMs !== undefined && { backoffMs }),
-    ...(stallMs !== undefined && { stallMs }),
-  };
 }
 
 /** @throws LlmError "bad-request" for what is no URL. */

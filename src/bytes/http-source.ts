@@ -25,12 +25,12 @@ const HEAD_BYTES = 64 << 10; // a small checkpoint's whole header, and most conf
 export async function openHttp(url: string, options: HttpOptions = {}, opening: Partial<Patience> = {}): Promise<ByteSource> {
   const client = new HttpClient(url, options);
   const get: GetOptions = { signal: options.signal, patience: { ...client.patience, ...opening } };
-  const asked: ByteRange = { start: 0, end: options.headBytes ?? HEAD_BYTES };
-  const first = await client.retrying(
-    () => asked,
-    get,
-    () => client.get(asked, get),
-  );
+  const ask = (range: ByteRange) => {
+    const attempt = () => client.get(range, get);
+    return client.retrying(() => range, get, attempt);
+  };
+  const head: ByteRange = { start: 0, end: options.headBytes ?? HEAD_BYTES };
+  const first = await ask(head);
   const { status, headers } = first.response;
   if (status === 416) {
     first.close();
@@ -40,21 +40,13 @@ export async function openHttp(url: string, options: HttpOptions = {}, opening: 
   if (status === 206 && contentRange !== undefined) {
     const file = { size: contentRange.size, version: versionOf(headers) };
     const source = new HttpSource(client, file, options);
-    await source.readHead(first, { start: 0, end: Math.min(asked.end, file.size) }, get);
+    await source.readHead(first, { start: 0, end: Math.min(head.end, file.size) }, get);
     return source;
   }
   client.onEvent?.({ type: "ranges-unsupported", source: client.url });
   if (status === 200) return openStream(client, first, options.signal);
   first.close(); // ranges, but Content-Range is hidden (CORS): neither the size nor what came can be checked
-  return openStream(
-    client,
-    await client.retrying(
-      () => WHOLE_FILE,
-      get,
-      () => client.get(WHOLE_FILE, get),
-    ),
-    options.signal,
-  );
+  return openStream(client, await ask(WHOLE_FILE), options.signal);
 }
 
 class HttpSource implements ByteSource {
@@ -101,30 +93,27 @@ class HttpSource implements ByteSource {
   async #fill(target: Uint8Array, range: ByteRange, get: GetOptions, first?: Download): Promise<void> {
     const missing = { ...range };
     let opened = first;
-    await this.#client.retrying(
-      () => ({ ...missing }),
-      get,
-      async () => {
-        const download = opened ?? (await this.#client.get(missing, get));
-        opened = undefined;
-        try {
-          this.#check(download.response, missing);
-          for await (const chunk of download.chunks()) {
-            if (missing.start + chunk.length > range.end) {
-              throw new LlmError("bytes-truncated", `${this.name}: more bytes came than the ${range.end - range.start} asked for`);
-            }
-            target.set(chunk, missing.start - range.start);
-            missing.start += chunk.length;
-            this.#client.onEvent?.({ type: "bytes-received", source: this.name, bytes: chunk.length, origin: "network" });
+    const attempt = async () => {
+      const download = opened ?? (await this.#client.get(missing, get));
+      opened = undefined;
+      try {
+        this.#check(download.response, missing);
+        for await (const chunk of download.chunks()) {
+          if (missing.start + chunk.length > range.end) {
+            throw new LlmError("bytes-truncated", `${this.name}: more bytes came than the ${range.end - range.start} asked for`);
           }
-        } finally {
-          download.close();
+          target.set(chunk, missing.start - range.start);
+          missing.start += chunk.length;
+          this.#client.onEvent?.({ type: "bytes-received", source: this.name, bytes: chunk.length, origin: "network" });
         }
-        if (missing.start < range.end) {
-          throw new RetryableError("bytes-truncated", `the body ended ${range.end - missing.start} bytes early`);
-        }
-      },
-    );
+      } finally {
+        download.close();
+      }
+      if (missing.start < range.end) {
+        throw new RetryableError("bytes-truncated", `the body ended ${range.end - missing.start} bytes early`);
+      }
+    };
+    await this.#client.retrying(() => ({ ...missing }), get, attempt);
   }
 
   /** Whether the response is of our version of the file, and of the range asked for. It may end early (RFC 9110, 14.2). */

@@ -1,13 +1,9 @@
 // A stand-in for an OPFS directory, for Node: files are replaced whole when a writer closes, locked while one is open, and
-// may run into a quota. `writes` counts what was written; `truncate` does what a crash may do.
-
-export interface MemoryDirectoryOptions {
-  readonly quotaBytes?: number;
-}
+// may run into a quota. `truncate` does what a crash may do.
 
 interface Disk {
   usedBytes: number;
-  readonly quotaBytes: number;
+  quotaBytes: number;
   writeCount: number;
   /** Thrown by every write, if set. */
   failure: DOMException | undefined;

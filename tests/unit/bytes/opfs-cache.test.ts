@@ -66,6 +66,14 @@ describe("the plan of a read", () => {
     );
   });
 
+  test("takes the extent that reaches furthest", () => {
+    const [short, long] = [
+      { start: 0, end: 10 },
+      { start: 0, end: 100 },
+    ];
+    expect(planRead({ start: 5, end: 90 }, [short, long, short])).toEqual([{ start: 5, end: 90, extent: long }]);
+  });
+
   test("cuts what is missing at multiples of 4 MiB", () => {
     const MIB = 1 << 20;
     expect(planRead({ start: 3 * MIB, end: 9 * MIB }, [{ start: 5 * MIB, end: 6 * MIB }])).toEqual([
@@ -109,7 +117,7 @@ describe("a cached source", () => {
     const source = upstream();
     const cache = await reopen(source);
     await cache.read({ start: 40_000, end: 40_010 });
-    await cache.read({ start: 40_010, end: 40_100 });
+    await cache.read({ start: 39_900, end: 40_100 });
     expect(source.reads.length).toBe(1);
     expect(bytesOf(source.reads)).toBeLessThanOrEqual(2 * GRAIN);
   });
@@ -162,11 +170,22 @@ describe("a cached source", () => {
     const cache = await reopen(source);
     await expectRange(cache, { start: 0, end: 30_000 }, bytes);
     const { writeCount } = root.disk;
-    for (const start of [40_000, 60_000, 80_000]) await expectRange(cache, { start, end: start + 20_000 }, bytes);
+    await expectRange(cache, { start: 40_000, end: 60_000 }, bytes);
+    root.disk.quotaBytes = Number.POSITIVE_INFINITY; // too late: nothing is tried any more
+    for (const start of [60_000, 80_000]) await expectRange(cache, { start, end: start + 20_000 }, bytes);
     expect(warnings()).toMatchObject([{ source: NAME, reason: expect.stringContaining("full") }]);
     expect(root.disk.writeCount).toBe(writeCount);
     const readCount = source.reads.length;
     await expectRange(cache, { start: 0, end: 30_000 }, bytes);
+    expect(source.reads.length).toBe(readCount);
+  });
+
+  test("is opened with all it holds where nothing more can be written", async () => {
+    const source = upstream();
+    await (await reopen(source)).read({ start: 0, end: SIZE });
+    root.disk.quotaBytes = 0;
+    const readCount = source.reads.length;
+    await expectRange(await reopen(source), { start: 0, end: SIZE }, bytes);
     expect(source.reads.length).toBe(readCount);
   });
 
@@ -179,6 +198,7 @@ describe("a cached source", () => {
     root.disk.failure = undefined;
     await expectRange(cache, { start: 2 * GRAIN, end: 3 * GRAIN }, bytes);
     expect(root.files().filter(({ path }) => path.endsWith(`/${2 * GRAIN}-${3 * GRAIN}`)).length).toBe(1);
+    expect(await deleteCacheEntry(NAME, options)).toBe(true); // the failed writers hold nothing back
   });
 
   test("passes failures and aborts of its source on", async () => {

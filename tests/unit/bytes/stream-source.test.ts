@@ -114,11 +114,32 @@ test("the last read to abort ends the stream, an earlier one does not, and a lat
   const reads = [source.read({ start: 0, end: SIZE }, one.signal), source.read({ start: 0, end: SIZE }, two.signal)];
   setTimeout(() => one.abort("one"), 50);
   await expect(reads[0]).rejects.toBe("one");
+  await new Promise((resolve) => setTimeout(resolve, 50));
   expect(fileRequests().at(-1)?.isOver).toBe(false);
   two.abort("two");
   await expect(reads[1]).rejects.toBe("two");
   await expectRange(source, { start: 10, end: SIZE }, bytes);
   await untilOver();
+});
+
+test("a read that begins while a stopped stream is still ending waits for the next one", async () => {
+  let count = 0;
+  const slowToEnd: typeof fetch = (input, init) => {
+    count += 1;
+    if (count !== 2) return fetch(input, init);
+    return new Promise((_, reject) => {
+      init?.signal?.addEventListener("abort", () => setTimeout(() => reject(init.signal?.reason), 50));
+    });
+  };
+  const source = await open({}, { fetch: slowToEnd });
+  const abort = new AbortController();
+  const stopped = source.read({ start: 0, end: SIZE }, abort.signal);
+  setTimeout(() => abort.abort("enough"), 20);
+  await expect(stopped).rejects.toBe("enough");
+  hub.faults = { ignoreRanges: true, stall: { afterBytes: 1_000_000, times: 1 } };
+  const read = source.read({ start: 0, end: 2_000_000 }, AbortSignal.timeout(300));
+  await expect(read).rejects.toThrow("timeout"); // not "enough"
+  await expectRange(source, { start: 0, end: SIZE }, bytes);
 });
 
 test("the signal that opened the source ends its stream", async () => {

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { ByteEvent } from "../../../src/bytes/byte-source";
@@ -318,6 +319,17 @@ describe("an abort", () => {
     setTimeout(() => abort.abort("enough"), 50);
     await expect(opening).rejects.toBe("enough");
     await untilOver();
+  });
+
+  test("that never comes leaves no listener behind, whether the read succeeded or failed", async () => {
+    const { signal } = new AbortController();
+    const source = await open({ signal, maxAttempts: 2 });
+    await source.read({ start: 0, end: SIZE }, signal);
+    hub.faults = { cut: { afterBytes: 0 } };
+    await expectLlmError(source.read({ start: 1000, end: SIZE }, signal), "bytes-truncated");
+    await hub.pause();
+    await expectLlmError(source.read({ start: 1000, end: SIZE }, signal), "fetch-failed");
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   test("before the read asks for nothing", async () => {

@@ -321,7 +321,7 @@ describe("an abort", () => {
     await untilOver();
   });
 
-  test("that never comes leaves no listener behind, whether the read succeeded or failed", async () => {
+  test("that never comes leaves no listener behind, whether what it was for succeeded or failed", async () => {
     const { signal } = new AbortController();
     const source = await open({ signal, maxAttempts: 2 });
     await source.read({ start: 0, end: SIZE }, signal);
@@ -329,6 +329,7 @@ describe("an abort", () => {
     await expectLlmError(source.read({ start: 1000, end: SIZE }, signal), "bytes-truncated");
     await hub.pause();
     await expectLlmError(source.read({ start: 1000, end: SIZE }, signal), "fetch-failed");
+    await expectLlmError(open({ signal, maxAttempts: 2 }), "fetch-failed");
     expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 

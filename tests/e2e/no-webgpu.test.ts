@@ -1,0 +1,23 @@
+// Where there is no WebGPU, or no graphics card behind it, the page says what to do, in one place.
+import { expect, test } from "@playwright/test";
+import { DemoPage } from "./demo-page";
+
+test("a browser without WebGPU gets one sentence that says which ones have it", async ({ page }) => {
+  await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
+  const demo = new DemoPage(page);
+  await demo.open();
+  await expect(demo.error).toHaveText(/^This browser has no WebGPU\. Use Chrome .*\d+ or later/);
+  await expect(page.getByRole("button", { name: "Try again" })).toBeHidden(); // it would not help
+  await expect(page.getByRole("button", { name: "Send" })).toBeDisabled();
+  await expect(page.getByText("Why is the sky blue?")).toBeHidden();
+});
+
+test("a browser without a graphics adapter gets one sentence that says what to turn on", async ({ page }) => {
+  await page.addInitScript(() => {
+    GPU.prototype.requestAdapter = () => Promise.resolve(null);
+  });
+  const demo = new DemoPage(page);
+  await demo.open();
+  await expect(demo.error).toHaveText(/^WebGPU is there but found no graphics adapter\. Turn on hardware acceleration/);
+  await expect(page.getByRole("button", { name: "Try again" })).toBeVisible();
+});

@@ -1,0 +1,127 @@
+// Models of the visitor's own choice: of a hub by name, of files chosen or dropped; and what the page does when they fail.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, type Page, test } from "@playwright/test";
+import { type HubServer, startHub } from "../support/hub-server";
+import { DemoPage, hasEnded, SLOW_MS } from "./demo-page";
+import { tinyRepository } from "./tiny-repository";
+
+test.setTimeout(2 * SLOW_MS);
+
+let hub: HubServer;
+let demo: DemoPage;
+
+test.beforeEach(async ({ page }) => {
+  hub = await startHub();
+  for (const { name, buffer } of tinyRepository()) hub.put(`somebody/tiny/${name}`, buffer);
+  demo = new DemoPage(page);
+});
+test.afterEach(() => hub.close());
+
+/** Opens the page on a model of the local hub. Temperature 1: the tiny model says the same for ever otherwise. */
+async function visit(model: string, { maxTokens = 12 } = {}): Promise<void> {
+  await demo.keepSettings({ temperature: 1, maxTokens });
+  await demo.open(`?${new URLSearchParams({ hub: hub.url, model })}`);
+}
+
+const openModels = (page: Page) => page.getByRole("button", { name: /^Model:/ }).click();
+
+test("a hub's repository loads by its name from the dialog, answers, and comes back with the address", async ({ page }) => {
+  await visit("somebody/nothing");
+  await expect(demo.error).toContainText("somebody/nothing", { timeout: SLOW_MS });
+  await openModels(page);
+  await page.getByLabel("Repository").fill("somebody/tiny");
+  await page.getByRole("button", { name: "Load", exact: true }).click();
+  await demo.isReady();
+  await expect(page).toHaveURL(/model=somebody%2Ftiny/);
+  const answer = await demo.askAndWait("Hello");
+  await expect(answer).toContainText("Cut: the maximum of 12 tokens is reached");
+  await expect(answer).toContainText("12 tokens");
+  await page.reload();
+  await demo.isReady();
+  await expect(page.getByText("from this browser’s cache")).toBeVisible();
+});
+
+test("settings hold for the next answer and for the next visit", async ({ page }) => {
+  await visit("somebody/tiny");
+  await demo.isReady();
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByLabel("Maximum tokens of an answer").fill("3");
+  await page.getByLabel("System prompt").fill("Be brief.");
+  await page.getByRole("button", { name: "Close" }).click();
+  const answer = await demo.askAndWait("Hello");
+  await expect(answer).toContainText("the maximum of 3 tokens");
+  await expect(answer).toContainText("prompt of 32"); // 17 without the system prompt
+  await page.reload();
+  await page.getByRole("button", { name: "Settings" }).click();
+  await expect(page.getByLabel("Maximum tokens of an answer")).toHaveValue("3");
+  await expect(page.getByLabel("System prompt")).toHaveValue("Be brief.");
+});
+
+test("a conversation that fills the context is told so", async () => {
+  await visit("somebody/tiny");
+  await demo.isReady();
+  const answer = await demo.askAndWait("? ".repeat(300));
+  await expect(answer).toContainText("The context is full: begin a new chat.");
+});
+
+test("the reader who scrolls up is left in peace while an answer grows", async ({ page }) => {
+  await page.setViewportSize({ width: 600, height: 360 });
+  await visit("somebody/tiny", { maxTokens: 400 });
+  await demo.isReady();
+  const answer = await demo.ask("line\n".repeat(20));
+  const fromEnd = () => page.getByRole("main").evaluate((main) => main.scrollHeight - main.clientHeight - main.scrollTop);
+  await expect(answer.locator("p").first()).toContainText(/\S{8}/, { timeout: SLOW_MS });
+  expect(await fromEnd()).toBeLessThan(2);
+  await page.getByRole("main").hover();
+  await page.mouse.wheel(0, -300);
+  await expect.poll(fromEnd).toBeGreaterThan(200);
+  const length = async () => (await answer.textContent())?.length ?? 0;
+  const said = await length();
+  await expect.poll(length, { timeout: SLOW_MS }).toBeGreaterThan(said + 20);
+  expect(await fromEnd()).toBeGreaterThan(200);
+  await page.getByRole("button", { name: "Latest" }).click();
+  await expect.poll(fromEnd).toBeLessThan(2);
+  await demo.stop.click();
+  await hasEnded(answer);
+});
+
+test("files chosen one by one load, and a model without a chat template continues the text", async ({ page }) => {
+  await visit("somebody/nothing");
+  await openModels(page);
+  await page.getByLabel("Choose files").setInputFiles(tinyRepository({ hasTemplate: false }));
+  await demo.isReady();
+  await expect(page.getByText("without a chat template: it continues your text")).toBeVisible();
+  await expect(page).not.toHaveURL(/model=/);
+  await expect(await demo.askAndWait("abc")).toContainText("12 tokens");
+});
+
+test("a folder dropped on the page loads", async ({ page }, testInfo) => {
+  const folder = testInfo.outputPath("tiny");
+  mkdirSync(folder);
+  for (const { name, buffer } of tinyRepository()) writeFileSync(join(folder, name), buffer);
+  await visit("somebody/nothing");
+  await expect(demo.error).toBeVisible({ timeout: SLOW_MS });
+  await drop(page, [folder]);
+  await demo.isReady();
+  await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
+});
+
+test("a file that is no model is refused in words, and the page goes on", async ({ page }) => {
+  await visit("somebody/nothing");
+  await openModels(page);
+  await page.getByLabel("Choose files").setInputFiles({ name: "broken.gguf", mimeType: "", buffer: Buffer.from("GGUF and no more") });
+  await expect(demo.error).toContainText("broken.gguf", { timeout: SLOW_MS });
+  await page.getByRole("button", { name: "Choose another model" }).click();
+  await page.getByLabel("Repository").fill("somebody/tiny");
+  await page.getByLabel("Repository").press("Enter");
+  await demo.isReady();
+});
+
+/** As the system's file manager drops: script can make no drop that carries a folder. */
+async function drop(page: Page, files: string[]): Promise<void> {
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files, dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"] as const)
+    await devtools.send("Input.dispatchDragEvent", { type, x: 200, y: 200, data });
+}

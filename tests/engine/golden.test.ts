@@ -8,6 +8,9 @@ import { evaluateAll, GOLDEN_CASES, loadTestEngine, readGolden } from "../suppor
 const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72 };
 const F32_LIMIT = 1e-3;
 const F16_KV_LIMIT = 2e-2;
+// Rounding K and V to the nearest half, everything else in f64, moves these two by 2.38e-2 and 3.07e-2 (tests/reference/f16-kv.py): no
+// engine that stores f16 comes closer than its rounding, so these are held to that and 2 % more.
+const F16_KV_ROUNDING: Partial<Record<(typeof GOLDEN_CASES)[number], number>> = { "qwen2-bias": 2.43e-2, "llama3-rope-tied": 3.13e-2 };
 
 for (const name of GOLDEN_CASES) {
   const folder = `tests/golden/${name}`;
@@ -33,7 +36,7 @@ for (const name of GOLDEN_CASES) {
     test("logits stay close with K/V in f16", async () => {
       using engine = await loadTestEngine(folder, OPTIONS);
       const { logits } = await evaluateAll(engine, { ids: golden.ids });
-      expectGolden(`${name} f16 K/V logits`, logits, golden.logits, F16_KV_LIMIT);
+      expectGolden(`${name} f16 K/V logits`, logits, golden.logits, F16_KV_ROUNDING[name] ?? F16_KV_LIMIT);
     });
 
     test("greedy sampling goes on as transformers does", async () => {

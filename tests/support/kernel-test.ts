@@ -85,7 +85,8 @@ function enterVariant<Binding extends string, Options, Shape>(
 ): void {
   const words = Object.values(definition.variant(options).defines).filter((value) => typeof value === "string");
   const features = enabledFeatures(variantCode(definition, options));
-  const subject = [definition.name, ...new Set([...words, ...features])].join(" ");
+  // "+f16" is arithmetic; a plain "f16" is some tensor's format.
+  const subject = [definition.name, ...new Set(words), ...features.map((feature) => `+${feature}`)].join(" ");
   context.task.meta.subject = subject;
   const missing = missingFeature(gpu, features);
   if (missing) context.skip(`${subject}: ${missing}`);

@@ -1,6 +1,6 @@
 // One run of the engine: prefill what is not cached, then decode until something ends it. The sequence is left with
 // exactly the tokens that were taken and the K/V that is valid for them.
-import { abortReason } from "../errors";
+import { abortReason, LlmError } from "../errors";
 import type { ResolvedSampling } from "./sampling-settings";
 import type { Sequence, TokenId } from "./sequence";
 import type { Stepper } from "./stepper";
@@ -80,14 +80,15 @@ async function decode(
     for (let taken = 0; ; ) {
       submitAhead();
       if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
-      const { token, isStop, isAfterStop } = await stepper.takeResult();
+      const { token, end } = await stepper.takeResult();
       if (signal?.aborted) throw abortReason(signal);
-      if (isAfterStop) return "stop";
+      if (end === "after-stop") return "stop";
+      if (end === "nothing-allowed") throw new LlmError("bad-request", "logitBias forbids every token: nothing is left to choose from.");
       taken++;
       clock.token();
       sequence.append([token]);
-      stoppedByToken = isStop;
-      if (!request.onToken(token) || isStop) return "stop";
+      stoppedByToken = end === "stop-token";
+      if (!request.onToken(token) || stoppedByToken) return "stop";
     }
   } finally {
     // Steps submitted ahead still run; the K/V that they write for tokens we took is valid, the rest is overwritten later.

@@ -4,17 +4,17 @@ import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { RESULT_BYTES } from "./sampler";
 
+/** `result[1]` as sample-pick writes it, by its number. */
+const STEP_ENDS = ["none", "stop-token", "after-stop", "nothing-allowed"] as const;
+
 export interface StepResult {
   readonly token: number;
-  /** The token is one that ends the run. */
-  readonly isStop: boolean;
-  /** The run had ended before this step: it computed nothing and has no token. */
-  readonly isAfterStop: boolean;
+  /**
+   * Whether the run goes on ("none"), ends with this token ("stop-token"), had ended before, so that the step has no token ("after-stop"),
+   * or cannot go on since every token is forbidden ("nothing-allowed").
+   */
+  readonly end: (typeof STEP_ENDS)[number];
 }
-
-/** `result[1]` as sample-pick writes it. */
-const STOP_TOKEN = 1;
-const AFTER_STOP = 2;
 
 export class ResultRing {
   readonly #slots: readonly TrackedBuffer[];
@@ -51,9 +51,9 @@ export class ResultRing {
   async take(): Promise<StepResult> {
     const { slot, mapped } = present(this.#pending.shift(), "pending result");
     await mapped;
-    const [token = 0, stopped = 0] = new Uint32Array(slot.raw.getMappedRange());
+    const [token = 0, end = 0] = new Uint32Array(slot.raw.getMappedRange());
     slot.raw.unmap();
-    return { token, isStop: stopped === STOP_TOKEN, isAfterStop: stopped === AFTER_STOP };
+    return { token, end: present(STEP_ENDS[end], `end ${end} of a step`) };
   }
 
   /** Waits until every submitted step is done, and drops the results. */

@@ -28,6 +28,7 @@ interface Block {
 export class MarkdownView {
   readonly #root: HTMLElement;
   #blocks: readonly Block[] = [];
+  #links = "{}";
 
   constructor(root: HTMLElement) {
     this.#root = root;
@@ -36,12 +37,16 @@ export class MarkdownView {
   /** Shows `text`. Where it begins as the text before did, the blocks in common stay as they are, selection included. */
   update(text: string): void {
     const tokens = marked.lexer(text);
-    const firstChange = tokens.findIndex(({ raw }, index) => raw !== this.#blocks[index]?.raw);
+    const links = JSON.stringify(tokens.links);
+    const isSame = (raw: string, index: number) => raw === this.#blocks[index]?.raw;
+    // A link that is explained at the end changes the blocks that name it, anywhere.
+    const firstChange = links === this.#links ? tokens.findIndex(({ raw }, index) => !isSame(raw, index)) : 0;
     const kept = firstChange < 0 ? tokens.length : firstChange;
     for (const { nodes } of this.#blocks.slice(kept)) for (const node of nodes) node.remove();
     const fresh = tokens.slice(kept).map((token) => ({ raw: token.raw, nodes: renderBlock(token) }));
     this.#root.append(...fresh.flatMap(({ nodes }) => nodes));
     this.#blocks = [...this.#blocks.slice(0, kept), ...fresh];
+    this.#links = links;
   }
 }
 

@@ -74,7 +74,12 @@ describe("a broken header", () => {
     ["a header that is an array", fileOf("[]"), "bad-file", '"{"'],
     ["a header that is no JSON", fileOf('{"a":'), "bad-file", "not the JSON"],
     ["a header with bytes behind its JSON", fileOf("{}x"), "bad-file", "not the JSON"],
-    ["a header that is not UTF-8", fileOf(Uint8Array.of(0x7b, 0xff, 0x7d)), "bad-file", "not the JSON"],
+    [
+      "a header that is not UTF-8",
+      fileOf(Uint8Array.from('{"__metadata__":{"\xff":""}}', (character) => character.charCodeAt(0))),
+      "bad-file",
+      "not the JSON",
+    ],
     [
       "a doubled tensor",
       fileOf('{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', 1),

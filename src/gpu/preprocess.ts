@@ -5,8 +5,8 @@ import { assert } from "../assert";
 export type Defines = Readonly<Record<string, string | number | boolean>>;
 
 /**
- * Directives stand alone on a line. A condition is built of defines, words and numbers with `==`, `!=`, `&&`, `||`,
- * `!` and brackets; a name that is not defined is an error where it stands alone, so that a misspelt one is found.
+ * Directives stand alone on a line. A condition is built of defines, alone or compared with a word or number by `==` and `!=`, and of
+ * `&&`, `||`, `!` and brackets; a define that is not there is an error, so that a misspelt one is found.
  */
 export function preprocess(source: string, defines: Defines, includes: Readonly<Record<string, string>>): string {
   const lines: string[] = [];
@@ -91,6 +91,7 @@ function evaluate(condition: string, defines: Defines): boolean {
   const comparison = (): boolean => {
     const word = tokens[at++];
     assert(word !== undefined, `#if ${condition}: something is missing`);
+    assert(word in defines, `#if ${condition}: ${word} is not defined`);
     const operator = tokens[at];
     if (operator === "==" || operator === "!=") {
       const right = tokens[at + 1];
@@ -98,7 +99,6 @@ function evaluate(condition: string, defines: Defines): boolean {
       assert(right !== undefined, `#if ${condition}: something is missing`);
       return (resolveWord(word, defines) === resolveWord(right, defines)) === (operator === "==");
     }
-    assert(word in defines, `#if ${condition}: ${word} is not defined`);
     const value = defines[word];
     return value !== false && value !== 0 && value !== "";
   };

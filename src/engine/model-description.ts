@@ -25,6 +25,9 @@ export interface DescribeOptions {
   readonly onEvent?: (event: TokenizerEvent) => void;
 }
 
+const NAMES_ADVICE = "Check the names of repository, revision and file.";
+const GGUF_ADVICE = 'Check its name; a GGUF is named by its file: "owner/name/file.gguf".';
+
 /** @throws LlmError "not-found" | "bad-file" | "bad-config" | "bad-tokenizer" | "unsupported", and those of the sources. */
 export function describeModel(files: ModelFiles, options: DescribeOptions = {}): Promise<ModelDescription> {
   return files.weightsFile && /\.gguf$/i.test(files.weightsFile)
@@ -43,21 +46,29 @@ async function describeGguf(
 }
 
 async function describeRepository(files: ModelFiles, { needsTokenizer = true, signal }: DescribeOptions): Promise<ModelDescription> {
-  const [configJson, directory, tokenizer] = await Promise.all([
-    readJson(files, "config.json", signal),
-    readSafetensorsDirectory(files, signal),
-    needsTokenizer ? readTokenizer(files, signal) : null,
-  ]);
-  if (configJson === undefined) throw missing(files, "config.json", 'A GGUF is named by its file: "owner/name/file.gguf".');
-  return { config: configFromJson(configJson, `config.json of ${files.name}`), directory, tokenizer };
+  const reading = {
+    config: readConfig(files, signal),
+    directory: readSafetensorsDirectory(files, signal),
+    tokenizer: needsTokenizer ? readTokenizer(files, signal) : null,
+  };
+  // Of several failures the first in this order says most: what lacks its weights needs no advice on tokenizers.
+  await Promise.allSettled(Object.values(reading));
+  return { directory: await reading.directory, config: await reading.config, tokenizer: await reading.tokenizer };
+}
+
+async function readConfig(files: ModelFiles, signal?: AbortSignal): Promise<ModelConfig> {
+  const json = await readJson(files, "config.json", signal);
+  if (json === undefined) throw missing(files, "config.json", GGUF_ADVICE);
+  return configFromJson(json, `config.json of ${files.name}`);
 }
 
 async function readSafetensorsDirectory(files: ModelFiles, signal?: AbortSignal): Promise<TensorDirectory> {
   const single = await files.open(files.weightsFile ?? "model.safetensors", signal);
   if (single) return readSafetensors(single, { signal });
+  if (files.weightsFile) throw missing(files, files.weightsFile, NAMES_ADVICE);
   const indexName = "model.safetensors.index.json";
   const index = await readText(files, indexName, signal);
-  if (index === undefined) throw missing(files, "model.safetensors", 'A GGUF is named by its file: "owner/name/file.gguf".');
+  if (index === undefined) throw missing(files, `model.safetensors and no ${indexName}`, GGUF_ADVICE);
   return readShardedSafetensors(index, (shard) => openRequired(files, shard, signal), { name: indexName, signal });
 }
 
@@ -79,7 +90,7 @@ async function readTokenizer(files: ModelFiles, signal?: AbortSignal): Promise<T
 
 async function openRequired(files: ModelFiles, file: string, signal?: AbortSignal): Promise<ByteSource> {
   const source = await files.open(file, signal);
-  if (!source) throw missing(files, file, "Check the names of repository, revision and file.");
+  if (!source) throw missing(files, file, NAMES_ADVICE);
   return source;
 }
 
@@ -94,7 +105,9 @@ async function readText(files: ModelFiles, file: string, signal?: AbortSignal): 
   if (!source) return undefined;
   if (source.size > MAX_TEXT_BYTES)
     throw new LlmError("bad-file", `${source.name} has ${source.size} bytes; such files have at most ${MAX_TEXT_BYTES}.`);
-  return new TextDecoder().decode(await source.read({ start: 0, end: source.size }, signal));
+  const text = new TextDecoder().decode(await source.read({ start: 0, end: source.size }, signal));
+  // Servers of single-page applications answer with their page, and status 200, what they do not have.
+  return /^\s*<(!doctype html|html)/i.test(text) ? undefined : text;
 }
 
 async function readJson(files: ModelFiles, file: string, signal?: AbortSignal): Promise<unknown> {

@@ -1,6 +1,7 @@
 // Where a model's files are: a hub repository, a folder on a server, files that a visitor dropped. Each opens by name.
 import { openBlob } from "../bytes/blob-source";
 import type { ByteEventListener, ByteSource } from "../bytes/byte-source";
+import { absoluteUrl } from "../bytes/http-client";
 import { openHttp } from "../bytes/http-source";
 import { openCachedHttp } from "../bytes/opfs-cache";
 import { LlmError } from "../errors";
@@ -28,44 +29,53 @@ export interface FetchOptions {
 }
 
 const HUB_ENDPOINT = "https://huggingface.co";
-const HUB_REPOSITORY = /^[\w.-]+\/[\w.-]+$/;
+const HUB_NAME = /^\w[\w.-]*$/;
+const URL_LIKE = /^([a-z][a-z\d+.-]*:|[./])/i; // has a scheme, or is relative to the page
+const COMMIT = /^[0-9a-f]{40}$/;
 const WEIGHTS_FILE = /\.(gguf|safetensors)$/i;
 
 /**
  * The files of `location`: "owner/name" or "owner/name/file.gguf" on a hub, a URL (absolute, or beginning with "/" or ".") of a weights file or
- * of the folder that holds config.json.
+ * of the folder that holds config.json. A URL's query goes with the request for each file.
  *
  * @throws LlmError "bad-request" when it is neither.
  */
 export function locateModel(location: string | URL, options: FetchOptions = {}): ModelFiles {
   const text = String(location);
-  if (location instanceof URL || /^(https?:|blob:|[./])/.test(text)) return urlFiles(new URL(text, globalThis.location?.href), options);
+  if (URL_LIKE.test(text)) return urlFiles(httpUrl(text), options);
   const [owner = "", name = "", ...path] = text.split("/");
-  const repository = `${owner}/${name}`;
-  if (!HUB_REPOSITORY.test(repository)) {
+  if (!HUB_NAME.test(owner) || !HUB_NAME.test(name) || path.includes(".") || path.includes("..")) {
     throw new LlmError(
       "bad-request",
       `"${text}" is no model: expected "owner/name" of a hub repository, "owner/name/file.gguf", or a URL.`,
     );
   }
   const { hubEndpoint = HUB_ENDPOINT, revision = "main" } = options;
-  const file = path.length > 0 ? path.join("/") : "";
-  const base = new URL(`${repository}/resolve/${encodeURIComponent(revision)}/${file}`, `${hubEndpoint}/`);
-  return { ...urlFiles(base, { ...options, isImmutable: /^[0-9a-f]{40}$/.test(revision) }), name: text };
+  const segments = [owner, name, "resolve", ...[revision, ...path].map(encodeURIComponent)];
+  const url = httpUrl(`${hubEndpoint.replace(/\/+$/, "")}/${segments.join("/")}`);
+  return { ...urlFiles(url, { ...options, isImmutable: COMMIT.test(revision) }), name: text };
+}
+
+function httpUrl(text: string): URL {
+  const url = new URL(absoluteUrl(text));
+  if (/^https?:$/.test(url.protocol)) return url;
+  throw new LlmError("bad-request", `"${text}" begins with "${url.protocol}": expected http or https. A file is passed as a File.`);
 }
 
 function urlFiles(url: URL, options: FetchOptions & { readonly isImmutable?: boolean }): ModelFiles {
-  const fileName = decodeURIComponent(url.pathname.slice(url.pathname.lastIndexOf("/") + 1));
+  const { pathname } = url;
+  const fileName = pathname.slice(pathname.lastIndexOf("/") + 1);
   const isFile = WEIGHTS_FILE.test(fileName);
   // A folder's URL may come without its last slash.
-  const folder = isFile || url.pathname.endsWith("/") ? new URL(".", url) : new URL(`${url.pathname}/`, url);
+  const folder = isFile || fileName === "" ? pathname.slice(0, pathname.length - fileName.length) : `${pathname}/`;
   const { fetch, headers, onEvent, cache = typeof navigator !== "undefined" && "storage" in navigator } = options;
   return {
     name: url.href,
     weightsFile: isFile ? fileName : null,
     open: (file, signal) => {
-      const target = new URL(file, folder);
-      target.search = url.search;
+      const target = new URL(url);
+      target.pathname = folder + file;
+      target.hash = "";
       const http = { ...(fetch && { fetch }), ...(headers && { headers }), ...(onEvent && { onEvent }), ...(signal && { signal }) };
       return unlessMissing(
         cache ? openCachedHttp(target.href, { ...http, immutable: options.isImmutable ?? false }) : openHttp(target.href, http),
@@ -91,9 +101,10 @@ export function droppedFiles(files: readonly File[], onEvent?: ByteEventListener
     );
   }
   if (gguf.length > 1) throw new LlmError("bad-request", `Several GGUF files (${gguf.map(({ name }) => name).join(", ")}): drop one.`);
+  const weightsFile = gguf[0]?.name ?? (weights.length === 1 ? first.name : null);
   return {
-    name: first.name,
-    weightsFile: gguf[0]?.name ?? (weights.length === 1 ? first.name : null),
+    name: weightsFile ?? first.name,
+    weightsFile,
     open: async (name) => {
       const file = files.find((candidate) => candidate.name === name);
       return file ? openBlob(file, { ...(onEvent && { onEvent }) }) : null;

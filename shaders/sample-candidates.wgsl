@@ -67,23 +67,32 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let is_filtered = !is_greedy && (params.top_k != 0u || params.top_p < 1.0 || params.min_p > 0.0);
 
   var chunk = NO_CHUNK;
+  var own: array<f32, ITEMS>;
   for (var i = 0u; i < ITEMS; i++) {
     let local_id = i * THREADS + thread;
     let id = workgroup.x * CHUNK_SIZE + local_id;
+    own[i] = LOWEST; // no mass beside any logit
     var candidate = Candidate(0u, NO_TOKEN);
     if (id < VOCAB) {
       let logit = adjust(id);
+      own[i] = logit;
       logits[id] = logit;
       candidate = Candidate(rank_of(logit), id);
-      var single = Chunk(logit, id, 1.0, LOWEST, NO_TOKEN);
-      if (!is_greedy && !is_filtered) {
-        single.draw = draw_score(logit, id, state.step, seed, inverse_temperature);
-        single.drawn = id;
+      if (logit > chunk.highest) {
+        chunk.highest = logit;
+        chunk.likeliest = id;
       }
-      chunk = merge_chunks(chunk, single, inverse_temperature);
+      if (!is_greedy && !is_filtered) {
+        let score = draw_score(logit, id, state.step, seed, inverse_temperature);
+        if (score > chunk.draw) {
+          chunk.draw = score;
+          chunk.drawn = id;
+        }
+      }
     }
     order[local_id] = candidate;
   }
+  for (var i = 0u; i < ITEMS; i++) { chunk.mass += exp((own[i] - chunk.highest) * inverse_temperature); }
 
   merged[thread] = chunk;
   for (var count = THREADS / 4u; count > 0u; count /= 4u) {

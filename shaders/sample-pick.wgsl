@@ -101,8 +101,10 @@ fn find_best(thread: u32) -> bool {
   return true;
 }
 
-// The draw from among the 64 best; NO_TOKEN if tokens beyond them may be kept too.
-fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> u32 {
+struct Drawn { from_thread: Chunk, is_known: bool }
+
+// The draw from among the 64 best; not known if tokens beyond them may be kept too.
+fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> Drawn {
   let top_k = params.top_k;
   var candidate = Candidate(0u, NO_TOKEN);
   if (thread < CHUNK_BEST) {
@@ -126,23 +128,25 @@ fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> u32 {
   if (is_kept) { chunk = scored(draw, candidate); }
   if (thread == CHUNK_BEST - 1u) { shared_value = u32(is_kept && VOCAB > CHUNK_BEST && top_k != CHUNK_BEST); }
   let goes_on = workgroupUniformLoad(&shared_value) != 0u;
-  if (goes_on) { return NO_TOKEN; }
-  return merge_threads(chunk, draw.inverse_temperature, thread).drawn;
+  return Drawn(chunk, !goes_on);
 }
 
-// What `measure` adds up over the tokens whose rank reaches a threshold.
+// What is added up over the tokens whose rank reaches a threshold.
 const COUNT = 0u;  // 1
 const MASS = 1u;   // their weight
-const TIES = 2u;   // 1, where a token at rank `tied` has VOCAB − id for a rank and the others none
+const TIES = 2u;   // 1, where a token at the cut's rank has VOCAB − id for a rank and the others none
 
-fn measure(kind: u32, tied: u32, draw: Draw, thresholds: vec3<u32>, thread: u32) -> vec3<f32> {
+// Tokens above `rank` are kept, and the first `ties` of those at it.
+struct Cut { rank: u32, ties: f32 }
+
+fn measure(kind: u32, cut: Cut, draw: Draw, thresholds: vec3<u32>, thread: u32) -> vec3<f32> {
   var sum = vec3<f32>();
   for (var id = thread; id < VOCAB; id += THREADS) {
     let logit = logits[id];
     var rank = rank_of(logit);
     var weight = 1.0;
     if (kind == MASS) { weight = weight_of(draw, logit); }
-    if (kind == TIES) { rank = select(0u, VOCAB - id, rank == tied); }
+    if (kind == TIES) { rank = select(0u, VOCAB - id, rank == cut.rank); }
     sum += select(vec3<f32>(), vec3<f32>(weight), vec3<u32>(rank) >= thresholds);
   }
   workgroupBarrier(); // the result of the call before is read
@@ -155,48 +159,59 @@ fn measure(kind: u32, tied: u32, draw: Draw, thresholds: vec3<u32>, thread: u32)
   return sums[0];
 }
 
-// The highest rank such that the tokens from it up measure `goal`; 0 if all of them do not.
-fn find_rank(kind: u32, tied: u32, draw: Draw, goal: f32, thread: u32) -> u32 {
+// The cut of top-k (COUNT), of the nucleus within it (MASS), or the place among equals where they end (TIES): the highest rank such
+// that the tokens from it up reach a goal, found from its high bits to its low ones. Before them a measure of what `cut` keeps gives
+// the goal; after them one of what lies above the rank, how many at it are kept.
+const SWEEPS = 18u;
+fn find_cut(kind: u32, cut: Cut, draw: Draw, thread: u32) -> Cut {
   var rank = 0u;
-  for (var step = 1u << 30u; step > 0u; step >>= 2u) {
-    let reached = measure(kind, tied, draw, vec3<u32>(rank) + step * vec3<u32>(1u, 2u, 3u), thread) >= vec3<f32>(goal);
-    rank += step * (u32(reached.x) + u32(reached.y) + u32(reached.z));
+  var goal = 0.0;
+  var ties = 0.0;
+  let cut_weight = select(0.0, weight_of(draw, logit_of(cut.rank)), cut.rank > 0u);
+  var step = 0u;
+  for (var sweep = 0u; sweep < SWEEPS; sweep++) {
+    let is_first = sweep == 0u;
+    let base = select(rank, cut.rank, is_first);
+    let thresholds = select(vec3<u32>(base) + step * vec3<u32>(1u, 2u, 3u), vec3<u32>(base + 1u), step == 0u);
+    let sum = measure(kind, cut, draw, thresholds, thread);
+    if (is_first) {
+      goal = select(cut.ties, f32(params.top_k), kind == COUNT);
+      if (kind == MASS) { goal = max(params.top_p * (sum.x + cut.ties * cut_weight), 1e-30); }
+    } else if (step > 0u) {
+      rank += step * dot(vec3<u32>(sum >= vec3<f32>(goal)), vec3<u32>(1u));
+    } else if (rank > 0u) {
+      let weight = select(1.0, weight_of(draw, logit_of(rank)), kind == MASS);
+      ties = clamp(ceil((goal - sum.x) / weight), 1.0, f32(VOCAB));
+    }
+    step = select(step >> 2u, 1u << 30u, is_first);
   }
-  return rank;
+  return Cut(rank, ties);
 }
 
-// Tokens above `rank` are kept, and the first `ties` of those at it.
-struct Cut { rank: u32, ties: f32 }
-
-fn find_cut(kind: u32, draw: Draw, goal: f32, thread: u32) -> Cut {
-  let rank = find_rank(kind, 0u, draw, goal, thread);
-  let above = measure(kind, 0u, draw, vec3<u32>(rank + 1u), thread).x;
-  if (rank == 0u) { return Cut(0u, 0.0); }
-  let weight = select(1.0, weight_of(draw, logit_of(rank)), kind == MASS);
-  return Cut(rank, clamp(ceil((goal - above) / weight), 1.0, f32(VOCAB)));
-}
-
-fn draw_from_all(draw: Draw, thread: u32) -> u32 {
+fn draw_from_all(draw: Draw, thread: u32) -> Chunk {
   var cut = Cut(0u, 0.0);
-  if (params.top_k != 0u && params.top_k < VOCAB) { cut = find_cut(COUNT, draw, f32(params.top_k), thread); }
-  if (params.top_p < 1.0) {
-    var mass = measure(MASS, 0u, draw, vec3<u32>(cut.rank + 1u), thread).x;
-    if (cut.rank > 0u) { mass += cut.ties * weight_of(draw, logit_of(cut.rank)); }
-    let nucleus = find_cut(MASS, draw, max(params.top_p * mass, 1e-30), thread);
-    if (nucleus.rank > cut.rank || (nucleus.rank == cut.rank && nucleus.ties < cut.ties)) { cut = nucleus; }
-  }
   var last_tie = VOCAB;
-  let tie_count = measure(TIES, cut.rank, draw, vec3<u32>(1u), thread).x;
-  if (uniform_value(u32(cut.ties < tie_count), thread) != 0u) { last_tie = VOCAB - find_rank(TIES, cut.rank, draw, cut.ties, thread); }
+  let has_top_k = params.top_k != 0u && params.top_k < VOCAB;
+  let has_top_p = params.top_p < 1.0;
+  for (var kind = COUNT; kind <= TIES; kind++) {
+    let is_needed = (has_top_k && kind != MASS) || (has_top_p && kind != COUNT);
+    if (!is_needed) { continue; }
+    let next = find_cut(kind, cut, draw, thread);
+    if (kind == TIES) {
+      last_tie = VOCAB - next.rank;
+    } else if (next.rank > cut.rank || (next.rank == cut.rank && next.ties < cut.ties)) {
+      cut = next;
+    }
+  }
 
   var chunk = NO_CHUNK;
   for (var id = thread; id < VOCAB; id += THREADS) {
     let logit = logits[id];
     let rank = rank_of(logit);
     let is_kept = (rank > cut.rank || (rank == cut.rank && id <= last_tie)) && weight_of(draw, logit) >= params.min_p;
-    if (is_kept) { chunk = merge_chunks(chunk, scored(draw, Candidate(rank, id)), draw.inverse_temperature); }
+    if (is_kept) { chunk = better_draw(chunk, scored(draw, Candidate(rank, id))); }
   }
-  return merge_threads(chunk, draw.inverse_temperature, thread).drawn;
+  return chunk;
 }
 
 fn is_stop(token: u32) -> bool {
@@ -241,12 +256,11 @@ fn main(@builtin(local_invocation_index) thread: u32) {
   var token = select(whole.drawn, whole.likeliest, is_greedy);
   if (is_filtered) {
     let draw = Draw(inverse_temperature, whole.highest, before.step, vec2<u32>(params.seed_low, params.seed_high));
-    token = NO_TOKEN;
-    // The mass of more than 64 tokens out of all is known to draw_from_all alone.
-    if (params.top_k <= CHUNK_BEST || params.top_p >= 1.0) {
-      if (find_best(thread)) { token = draw_from_best(draw, whole.mass, thread); }
-    }
-    if (token == NO_TOKEN) { token = draw_from_all(draw, thread); }
+    var drawn = Drawn(NO_CHUNK, false);
+    // The mass of the k best is known to draw_from_all alone where k is over 64.
+    if ((params.top_k <= CHUNK_BEST || params.top_p >= 1.0) && find_best(thread)) { drawn = draw_from_best(draw, whole.mass, thread); }
+    if (uniform_value(u32(drawn.is_known), thread) == 0u) { drawn.from_thread = draw_from_all(draw, thread); }
+    token = merge_threads(drawn.from_thread, inverse_temperature, thread).drawn;
   }
   if (thread == 0u) { finish(before, token); }
 }

@@ -28,7 +28,7 @@ const CHUNK_SIZE = 1024u;
 override CHUNK_COUNT: u32 = (VOCAB + CHUNK_SIZE - 1u) / CHUNK_SIZE;
 const CHUNK_BEST = 64u;   // candidates that a chunk hands on
 const FORBIDDEN = -1e30;  // the logit of what must never be drawn: WGSL need not know infinities
-const LOWEST = -3e38;     // below any score
+const LOWEST = -2e30;     // below any logit
 const NO_TOKEN = 0xffffffffu;
 const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN);
 
@@ -49,17 +49,23 @@ fn comes_before(a: Candidate, b: Candidate) -> bool {
   return a.x > b.x || (a.x == b.x && a.y < b.y);
 }
 
+// `a` with the better draw of the two; of equals, the lower id.
+fn better_draw(a: Chunk, b: Chunk) -> Chunk {
+  var better = a;
+  if (b.draw > a.draw || (b.draw == a.draw && b.drawn < a.drawn)) {
+    better.draw = b.draw;
+    better.drawn = b.drawn;
+  }
+  return better;
+}
+
 fn merge_chunks(a: Chunk, b: Chunk, inverse_temperature: f32) -> Chunk {
-  var merged = a;
+  var merged = better_draw(a, b);
   if (b.highest > a.highest || (b.highest == a.highest && b.likeliest < a.likeliest)) {
     merged.highest = b.highest;
     merged.likeliest = b.likeliest;
   }
   merged.mass = a.mass * exp((a.highest - merged.highest) * inverse_temperature) + b.mass * exp((b.highest - merged.highest) * inverse_temperature);
-  if (b.draw > a.draw || (b.draw == a.draw && b.drawn < a.drawn)) {
-    merged.draw = b.draw;
-    merged.drawn = b.drawn;
-  }
   return merged;
 }
 

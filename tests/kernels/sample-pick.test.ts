@@ -1,0 +1,245 @@
+import { describe, expect, test } from "vitest";
+import { SAMPLE_STOP } from "../../src/kernels/sample-pick";
+import { IN_PROMPT, type SamplingParams } from "../../src/kernels/sampling-params";
+import { sampleCandidatesReference } from "../reference/sample-candidates";
+import { keptTokens, samplePickReference } from "../reference/sample-pick";
+import { expectSame } from "../support/expect-close";
+import { type Random, seededRandom } from "../support/random";
+import { runSampling, type SamplingRunInput } from "../support/sampling-run";
+import { getTestGpu } from "../support/test-gpu";
+
+const OFF: SamplingParams = {
+  temperature: 1,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 1,
+};
+const NO_TOKEN = 0xffffffff;
+// Scores are f32: where two lead by less, either may win.
+const NEAR_TIE = 1e-4;
+
+/** A vocabulary as a model sees it: a few tokens that matter, many that hardly do. */
+function modelLogits(random: Random, vocab: number): Float32Array<ArrayBuffer> {
+  const logits = random.normal([vocab], 2.5);
+  for (let i = 0; i < 12; i++) logits[random.integer(vocab)] = 8 + 6 * random.next();
+  return logits;
+}
+
+/** Draws `steps` tokens and holds each against the reference. */
+async function expectReference(input: SamplingRunInput): Promise<number[]> {
+  const { logits, params, steps = 1 } = input;
+  const bias = input.bias ?? new Float32Array(logits.length);
+  const counts = input.counts ?? new Uint32Array(logits.length);
+  const { results } = await runSampling(await getTestGpu(), input);
+  const adjusted = sampleCandidatesReference({ logits, bias, counts, params });
+  for (let step = 0; step < steps; step++) {
+    const { token, lead } = samplePickReference(adjusted, params, step);
+    const drawn = results[step]?.[0];
+    if (drawn !== token && lead > NEAR_TIE) {
+      expect.fail(
+        `step ${step}: drew ${drawn} (logit ${adjusted[drawn ?? 0]}), expected ${token} (logit ${adjusted[token]}), which leads by ${lead}`,
+      );
+    }
+  }
+  return results.map(([token]) => token);
+}
+
+describe("draws are the reference's", () => {
+  const FILTERS: Record<string, Partial<SamplingParams>> = {
+    "no filter": {},
+    "no filter, hot": { temperature: 2 },
+    "no filter, cold": { temperature: 0.05 },
+    "top-k 1": { topK: 1 },
+    "top-k 40": { topK: 40 },
+    "top-k 64": { topK: 64, temperature: 3 },
+    "top-k 65": { topK: 65, temperature: 3 },
+    "top-k 700": { topK: 700, temperature: 3 },
+    "top-p 0.9": { topP: 0.9, temperature: 0.7 },
+    "top-p 0.95, hot": { topP: 0.95, temperature: 3 },
+    "top-p 0": { topP: 0 },
+    "min-p 0.05": { minP: 0.05 },
+    "min-p 0.001, hot": { minP: 0.001, temperature: 3 },
+    "top-k 40, top-p 0.8, min-p 0.02": { topK: 40, topP: 0.8, minP: 0.02, temperature: 1.5 },
+    "top-k 500, top-p 0.8, min-p 0.001": { topK: 500, topP: 0.8, minP: 0.001, temperature: 3 },
+  };
+  const LARGE = ["no filter", "top-k 40", "top-p 0.95, hot", "top-k 500, top-p 0.8, min-p 0.001"];
+  for (const [vocab, steps] of [
+    [50, 12],
+    [5000, 12],
+    [151_936, 2],
+  ] as const) {
+    for (const [name, filter] of Object.entries(FILTERS)) {
+      if (vocab > 100_000 && !LARGE.includes(name)) continue;
+      test(`vocabulary of ${vocab}, ${name}`, async () => {
+        const random = seededRandom(`${vocab} ${name}`);
+        const params = { ...OFF, ...filter, seed: random.integer(2 ** 32) * 1000 };
+        await expectReference({ logits: modelLogits(random, vocab), params, steps });
+      });
+    }
+  }
+
+  test("with penalties and a bias", async () => {
+    const random = seededRandom("penalties");
+    const vocab = 5000;
+    const bias = random.normal([vocab]).map((value) => (value > 1 ? Number.NEGATIVE_INFINITY : value));
+    const counts = random.ids(vocab, 4).map((count) => (random.next() < 0.3 ? IN_PROMPT + count : count));
+    const params = { ...OFF, repetitionPenalty: 1.3, presencePenalty: 0.5, frequencyPenalty: 0.2, seed: -5 };
+    for (const filter of [{}, { topK: 40 }, { topP: 0.99, temperature: 2 }, { temperature: 0 }]) {
+      await expectReference({ logits: modelLogits(random, vocab), bias, counts, params: { ...params, ...filter } });
+    }
+  });
+
+  test("the seed's low and high words both count", async () => {
+    const logits = new Float32Array(5000);
+    const first = await expectReference({ logits, params: { ...OFF, seed: 3 }, steps: 4 });
+    for (const seed of [4, 3 + 2 ** 32, -3]) {
+      expect(await expectReference({ logits, params: { ...OFF, seed }, steps: 4 })).not.toEqual(first);
+    }
+  });
+});
+
+describe("greedy", () => {
+  test("takes the highest logit, and the lowest id of equals", async () => {
+    const random = seededRandom("greedy");
+    const logits = random.normal([5000]).map((value) => Math.min(1, Math.round(value * 4) / 4));
+    const [[token] = []] = (await runSampling(await getTestGpu(), { logits, params: { ...OFF, temperature: 0 } })).results;
+    expect(token).toBe(logits.indexOf(1));
+  });
+
+  test("is what top-k 1 is, at any temperature", async () => {
+    const random = seededRandom("top-k 1");
+    const logits = modelLogits(random, 5000);
+    const [greedy] = await expectReference({ logits, params: { ...OFF, temperature: 0 } });
+    expect(await expectReference({ logits, params: { ...OFF, temperature: 5, topK: 1 }, steps: 20 })).toEqual(new Array(20).fill(greedy));
+  });
+});
+
+describe("hard distributions", () => {
+  test("flat logits, whose nucleus is far more than 64 tokens, are cut at the right id", async () => {
+    const vocab = 5000;
+    const tokens = await expectReference({ logits: new Float32Array(vocab), params: { ...OFF, topP: 0.3 }, steps: 60 });
+    expect(Math.max(...tokens)).toBeLessThan(0.3 * vocab + 1);
+    expect(Math.max(...tokens)).toBeGreaterThan(0.27 * vocab);
+    const fewer = await expectReference({ logits: new Float32Array(vocab).fill(-3), params: { ...OFF, topK: 70 }, steps: 60 });
+    expect(Math.max(...fewer)).toBeLessThan(70);
+  });
+
+  test("ties across the cut keep the lower ids", async () => {
+    const random = seededRandom("ties");
+    const logits = random.normal([5000]).map((value) => Math.round(value * 2) / 2);
+    for (const filter of [{ topK: 10 }, { topK: 64 }, { topK: 300 }, { topP: 0.05 }, { topP: 0.5 }, { topK: 1000, topP: 0.7 }]) {
+      const params = { ...OFF, ...filter };
+      const kept = new Set(keptTokens(logits, params));
+      for (const token of await expectReference({ logits, params, steps: 12 })) expect(kept).toContain(token);
+    }
+  });
+
+  test("whether tokens were filtered or not, the same noise draws the same token", async () => {
+    const logits = modelLogits(seededRandom("ways"), 5000);
+    const draw = (filter: Partial<SamplingParams>) =>
+      expectReference({ logits, params: { ...OFF, ...filter, temperature: 0.8 }, steps: 20 });
+    const free = await draw({});
+    expect(await draw({ topK: 4999 })).toEqual(free);
+    expect(await draw({ minP: 1e-30 })).toEqual(free);
+    expect(await draw({ topP: 0.9999999 })).toEqual(free);
+  });
+
+  test("one token far above all others, and logits of 1e4, give no NaN", async () => {
+    const logits = seededRandom("peak").normal([5000], 1e4);
+    logits[1234] = 9e4;
+    for (const filter of [{}, { topP: 0.9 }, { topK: 100 }, { minP: 0.1 }]) {
+      expect(await expectReference({ logits, params: { ...OFF, ...filter }, steps: 4 })).toEqual(new Array(4).fill(1234));
+    }
+  });
+
+  test("a forbidden token is never drawn at temperature 2", async () => {
+    const random = seededRandom("forbidden");
+    const logits = random.normal([1000], 0.1);
+    const bias = Float32Array.from(logits, () => (random.next() < 0.9 ? Number.NEGATIVE_INFINITY : 0));
+    for (const filter of [{}, { topK: 50 }, { topK: 900 }, { topP: 0.999999 }, { minP: 1e-6 }]) {
+      const tokens = await expectReference({ logits, bias, params: { ...OFF, ...filter, temperature: 2 }, steps: 50 });
+      for (const token of tokens) if (bias[token] !== 0) expect.fail(`${JSON.stringify(filter)} drew the forbidden ${token}`);
+    }
+  });
+});
+
+describe("draws follow the probabilities", () => {
+  for (const [name, draws, filter] of [
+    ["no filter", 10_000, {}],
+    ["top-p 0.9", 2000, { topP: 0.9 }],
+  ] as const) {
+    test(`of ${draws} draws with ${name}, each token has its share`, async () => {
+      const logits = seededRandom("shares").normal([50], 1.5);
+      const params = { ...OFF, ...filter, seed: 2024 };
+      const { results } = await runSampling(await getTestGpu(), { logits, params, steps: draws });
+      const seen = new Map<number, number>();
+      for (const [token] of results) seen.set(token, (seen.get(token) ?? 0) + 1);
+      const kept = keptTokens(logits, params);
+      const mass = kept.reduce((sum, id) => sum + Math.exp(logits[id] ?? 0), 0);
+      let chiSquare = 0;
+      for (const id of kept) {
+        const expected = (draws * Math.exp(logits[id] ?? 0)) / mass;
+        chiSquare += ((seen.get(id) ?? 0) - expected) ** 2 / expected;
+        seen.delete(id);
+      }
+      expect([...seen.keys()], "tokens drawn that are not kept").toEqual([]);
+      const freedom = kept.length - 1;
+      expect(chiSquare).toBeLessThan(freedom + 4 * Math.sqrt(2 * freedom));
+    });
+  }
+});
+
+describe("the state", () => {
+  const logits = new Float32Array(50).fill(-4);
+  logits[17] = 9;
+  const greedy = { ...OFF, temperature: 0 };
+  const input = { logits, params: greedy, counts: new Uint32Array(50).fill(IN_PROMPT + 2), state: new Uint32Array([100, 12, 0, 5]) };
+
+  test("moves on by the step's rows, and the token feeds the next step", async () => {
+    const { results, state, counts, ids } = await runSampling(await getTestGpu(), { ...input, steps: 2 });
+    expect(results).toEqual([
+      [17, 0, 5, 100],
+      [17, 0, 6, 112],
+    ]);
+    expectSame(state, [113, 1, 0, 7]);
+    expectSame(ids, [17]);
+    expectSame(
+      counts,
+      Uint32Array.from(counts, (_, id) => IN_PROMPT + (id === 17 ? 4 : 2)),
+    );
+  });
+
+  test("stops at a stop token; steps after it change nothing", async () => {
+    const { results, state, counts } = await runSampling(await getTestGpu(), { ...input, stopIds: [3, 17], steps: 3 });
+    expect(results).toEqual([
+      [17, SAMPLE_STOP.stopToken, 5, 100],
+      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 112],
+      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 112],
+    ]);
+    expectSame(state, [112, 1, SAMPLE_STOP.stopToken, 6]);
+    expect(counts[17]).toBe(IN_PROMPT + 3);
+  });
+
+  test("a stop token that is not drawn does not stop it", async () => {
+    const { state } = await runSampling(await getTestGpu(), { ...input, stopIds: [16, 18] });
+    expectSame(state, [112, 1, 0, 6]);
+  });
+
+  for (const [name, wrong] of Object.entries({
+    "all tokens are forbidden": { bias: new Float32Array(50).fill(Number.NEGATIVE_INFINITY) },
+    "the logits are not numbers": { logits: new Float32Array(50).fill(Number.NaN) },
+  })) {
+    for (const filter of [{ temperature: 0 }, {}, { topK: 5 }]) {
+      test(`no token is made up where ${name}, ${JSON.stringify(filter)}`, async () => {
+        const { results, state, ids } = await runSampling(await getTestGpu(), { ...input, ...wrong, params: { ...OFF, ...filter } });
+        expect(results).toEqual([[NO_TOKEN, SAMPLE_STOP.nothingAllowed, 5, 100]]);
+        expectSame(state, [100, 12, SAMPLE_STOP.nothingAllowed, 5]);
+        expectSame(ids, [0]);
+      });
+    }
+  }
+});

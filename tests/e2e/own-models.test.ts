@@ -39,7 +39,7 @@ test("a hub's repository loads by its name from the dialog, answers, and comes b
   await expect(answer).toContainText("12 tokens");
   await page.reload();
   await demo.isReady();
-  await expect(page.getByText("from this browser’s cache")).toBeVisible();
+  await expect(page.locator("#intro-facts")).toContainText("from this browser’s cache");
 });
 
 test("settings hold for the next answer and for the next visit", async ({ page }) => {

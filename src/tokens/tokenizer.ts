@@ -1,5 +1,6 @@
 // Text to token ids and back, conversations to prompts: what a model's tokenizer files, or its GGUF, say about text.
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { assert } from "../assert";
 import { LlmError } from "../errors";
 import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
 import { Detokenizer } from "./detokenizer";
@@ -14,6 +15,13 @@ export type { TokenizerFiles } from "./tokenizer-config";
 
 /** An index into the vocabulary. Plain, since ids come from typed arrays and JSON; a `PageId` is branded, so the two never mix. */
 export type TokenId = number;
+
+export interface EncodeOptions {
+  /** Puts the model's first token (and last, where it has one) around the text. Default true. */
+  readonly addSpecialTokens?: boolean;
+  /** The text goes on after other text, so that no space is put in front of it. Default false. */
+  readonly continuesText?: boolean;
+}
 
 export interface DecodeOptions {
   /** Leaves special tokens out. Default true. */
@@ -69,12 +77,9 @@ export class Tokenizer {
     this.#guard = new SpecialTokenGuard(json.addedTokens.filter(({ id }) => config.specialIds.has(id)).map(({ content }) => content));
   }
 
-  /**
-   * The ids of `text`, in which special tokens are recognised, as Hugging Face's tokenizers do.
-   * @param addSpecialTokens puts the model's first token (and last, where it has one) around the text. Default true.
-   */
-  encode(text: string, { addSpecialTokens = true }: { readonly addSpecialTokens?: boolean } = {}): TokenId[] {
-    const { ids } = this.#library.encode(text);
+  /** The ids of `text`, in which special tokens are recognised, as Hugging Face's tokenizers do. */
+  encode(text: string, { addSpecialTokens = true, continuesText = false }: EncodeOptions = {}): TokenId[] {
+    const ids = continuesText && this.#putsSpaceFirst ? this.#encodeAfterBreak(text) : this.#library.encode(text).ids;
     return addSpecialTokens ? [...this.#frame.before, ...ids, ...this.#frame.after] : ids;
   }
 
@@ -88,11 +93,10 @@ export class Tokenizer {
 
   /** A stream from ids to text, for one text. */
   detokenizer({ skipSpecialTokens = true, continuesText = false }: DecodeOptions = {}): Detokenizer {
-    const { decoding } = this.#spelling;
     return new Detokenizer({
       spelling: this.#spelling,
       hiddenIds: skipSpecialTokens ? this.specialIds : NO_IDS,
-      dropsFirstSpace: decoding.kind === "sentencepiece" && decoding.dropsFirstSpace && !continuesText,
+      dropsFirstSpace: this.#putsSpaceFirst && !continuesText,
     });
   }
 
@@ -112,6 +116,23 @@ export class Tokenizer {
     }
     const guarded = messages.map((message) => ({ ...message, content: this.#guard.guard(message.content) }));
     return this.chatTemplate.render(guarded, options);
+  }
+
+  /** Whether the encoder puts a space in front of every text. */
+  get #putsSpaceFirst(): boolean {
+    const { decoding } = this.#spelling;
+    return decoding.kind === "sentencepiece" && decoding.dropsFirstSpace;
+  }
+
+  /** The ids of `text` after a line break, which takes the space that is put first and merges with nothing in these vocabularies. */
+  #encodeAfterBreak(text: string): TokenId[] {
+    const before = this.#library.encode("\n").ids;
+    const { ids } = this.#library.encode(`\n${text}`);
+    assert(
+      before.every((id, index) => ids[index] === id),
+      "a line break merges with the text after it",
+    );
+    return ids.slice(before.length);
   }
 }
 

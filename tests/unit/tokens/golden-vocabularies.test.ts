@@ -52,15 +52,29 @@ describe("SentencePiece", () => {
     expect(tokenizer.encode("the", PLAIN)).not.toEqual(Tokenizer.fromGguf(sentencePieceMetadata()).encode("the", PLAIN));
   });
 
+  test("text that goes on after other text gets no space in front, and loses none of its own", () => {
+    const models = [Tokenizer.fromGguf(sentencePieceMetadata()), ...sentencePiece.cases.map(({ tokenizer }) => fromCase(tokenizer))];
+    for (const tokenizer of models) {
+      for (const text of ["the ship", " the ship", "\n\nthe", "", "日本"]) {
+        const ids = tokenizer.encode(text, { addSpecialTokens: false, continuesText: true });
+        expect(tokenizer.decode(ids, { continuesText: true }), JSON.stringify(text)).toBe(text);
+      }
+    }
+  });
+
   for (const golden of sentencePiece.cases) {
     test(`tokenizer.json whose space in front is "${golden.name}" gives tokenizers' ids and texts, special tokens shown or not`, () => {
-      const model = golden.tokenizer.model ?? sentencePiece.cases[0]?.tokenizer.model;
-      const tokenizer = Tokenizer.fromJson({ tokenizer: { ...golden.tokenizer, model } });
+      const tokenizer = fromCase(golden.tokenizer);
       golden.strings.forEach((text, index) => {
         const ids = golden.ids[index] ?? [];
         expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
         expect({ all: tokenizer.decode(ids, ALL), plain: tokenizer.decode(ids) }).toEqual(golden.decoded[index]);
       });
     });
+  }
+
+  function fromCase(tokenizer: (typeof sentencePiece.cases)[number]["tokenizer"]): Tokenizer {
+    const model = tokenizer.model ?? sentencePiece.cases[0]?.tokenizer.model;
+    return Tokenizer.fromJson({ tokenizer: { ...tokenizer, model } });
   }
 });

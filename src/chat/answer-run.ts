@@ -1,6 +1,5 @@
 // Runs one answer: sampled ids to text, up to a stop token, a stop string or a limit.
 import type { EngineCore } from "../engine/engine-core";
-import type { GenerationRequest } from "../engine/generation";
 import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
 import type { Sequence } from "../engine/sequence";
 import { LlmError } from "../errors";
@@ -17,9 +16,16 @@ export interface AnswerOptions extends SamplingSettings {
   readonly signal?: AbortSignal;
 }
 
+/** What an answer's turn begins and ends with. */
+export interface AnswerSteps {
+  /** Leaves the prompt's ids in the sequence. */
+  readonly prepare: () => void;
+  /** Hears the answer's text, whole or as far as it came. */
+  readonly settle?: (text: string) => void;
+}
+
 /**
- * Starts an answer. `prepare` runs when its turn comes and leaves the prompt's ids in the sequence; `settle` hears the
- * answer's text, whole or as far as it came, before anyone who awaits the answer does.
+ * Starts an answer, which runs when its turn comes.
  *
  * @throws LlmError "bad-request" for settings out of range.
  */
@@ -28,35 +34,33 @@ export function startAnswer(
   tokenizer: Tokenizer,
   sequence: Sequence,
   options: AnswerOptions,
-  prepare: () => void,
-  settle: (text: string) => void = () => undefined,
+  { prepare, settle = () => undefined }: AnswerSteps,
 ): Answer {
   const sampling = resolveSampling(options, core.config.vocabSize);
   const { maxTokens = Number.POSITIVE_INFINITY } = options;
   if (!(maxTokens >= 0)) throw new LlmError("bad-request", `maxTokens is ${maxTokens}; it must be 0 or more.`);
   const stopIds = [...tokenizer.stopIds];
   const answerText = new AnswerText({ detokenizer: tokenizer.detokenizer(), stopIds: new Set(stopIds), stopStrings: options.stop ?? [] });
-  return new Answer(async (emit, signal): Promise<AnswerSummary> => {
-    let text = "";
-    const add = (piece: string) => {
-      if (piece === "") return;
-      text += piece;
-      emit(piece);
-    };
-    try {
-      const request = (): GenerationRequest => {
-        prepare();
-        return { sequence, sampling, stopIds, maxTokens, signal, onToken };
+  const run = (emit: (text: string) => void, signal: AbortSignal) =>
+    core.takeTurn(async (generate): Promise<AnswerSummary> => {
+      prepare();
+      let text = "";
+      const add = (piece: string) => {
+        if (piece === "") return;
+        text += piece;
+        emit(piece);
       };
       const onToken = (id: number) => {
         add(answerText.push(id));
         return answerText.stop === null;
       };
-      const result = await core.generate(request, signal);
-      add(answerText.flush());
-      return { ...result, text };
-    } finally {
-      settle(text);
-    }
-  }, options.signal);
+      try {
+        const result = await generate({ sequence, sampling, stopIds, maxTokens, onToken });
+        add(answerText.flush());
+        return { ...result, text };
+      } finally {
+        settle(text);
+      }
+    }, signal);
+  return new Answer(run, options.signal);
 }

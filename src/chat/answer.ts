@@ -1,4 +1,5 @@
 // An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
+import { linkAbort } from "../bytes/abort";
 import { AsyncQueue } from "../engine/async-queue";
 import type { FinishReason, GenerationTimings } from "../engine/generation";
 
@@ -21,10 +22,9 @@ export class Answer implements AsyncIterable<AnswerDelta> {
   readonly #deltas: AsyncQueue<AnswerDelta>;
 
   constructor(run: (emit: (text: string) => void, signal: AbortSignal) => Promise<AnswerSummary>, signal?: AbortSignal) {
-    const left = new AbortController();
-    this.#deltas = new AsyncQueue<AnswerDelta>(() => left.abort(new DOMException("The answer's reader left.", "AbortError")));
-    const either = signal ? AbortSignal.any([signal, left.signal]) : left.signal;
-    this.finished = run((text) => this.#deltas.push({ text }), either);
+    const ending = linkAbort(signal);
+    this.#deltas = new AsyncQueue<AnswerDelta>(() => ending.abort(new DOMException("The answer's reader left.", "AbortError")));
+    this.finished = run((text) => this.#deltas.push({ text }), ending.signal).finally(() => ending.unlink());
     this.finished.then(
       () => this.#deltas.end(),
       (error: unknown) => this.#deltas.fail(error),

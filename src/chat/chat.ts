@@ -1,10 +1,20 @@
 // A conversation: messages in, answers out, its tokens and K/V kept from turn to turn.
+import { present } from "../assert";
+import { type LinkedAbort, linkAbort } from "../bytes/abort";
 import type { EngineCore } from "../engine/engine-core";
 import type { Sequence } from "../engine/sequence";
+import { LlmError } from "../errors";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { Answer } from "./answer";
 import { type AnswerOptions, startAnswer } from "./answer-run";
-import { nextPrompt, type TranscriptCodec, type TranscriptMessage, type TranscriptTurn } from "./transcript";
+import {
+  endTurn,
+  nextPrompt,
+  type TranscriptCodec,
+  type TranscriptMessage,
+  type TranscriptPrompt,
+  type TranscriptTurn,
+} from "./transcript";
 
 export interface ChatOptions {
   /** What the model is told before the first message. Unless given, the template's own, if it has one. */
@@ -13,20 +23,36 @@ export interface ChatOptions {
   readonly messages?: readonly TranscriptMessage[];
 }
 
+export type ChatEvent = {
+  /**
+   * The template renders earlier turns otherwise than it did (some take reasoning out, or write the date), so the conversation was
+   * tokenised anew: of the prompt's tokens the first `keptTokens` are those whose K/V is there.
+   */
+  readonly type: "transcript-rewritten";
+  readonly keptTokens: number;
+  readonly promptTokens: number;
+};
+
 export class Chat implements Disposable {
   readonly #core: EngineCore;
   readonly #tokenizer: Tokenizer;
   readonly #sequence: Sequence;
   readonly #codec: TranscriptCodec;
-  readonly #messages: TranscriptMessage[];
+  readonly #onEvent: (event: ChatEvent) => void;
+  readonly #answers = new Set<LinkedAbort>();
+  #messages: readonly TranscriptMessage[];
   #turn: TranscriptTurn | null = null;
+  #isDisposed = false;
 
-  constructor(core: EngineCore, tokenizer: Tokenizer, options: ChatOptions) {
+  constructor(core: EngineCore, tokenizer: Tokenizer, onEvent: (event: ChatEvent) => void, options: ChatOptions) {
     this.#core = core;
+    this.#onEvent = onEvent;
     this.#tokenizer = tokenizer;
     this.#codec = {
       render: (messages) => tokenizer.renderChat(messages, { addGenerationPrompt: true }),
       encode: (text) => tokenizer.encode(text, { addSpecialTokens: false }),
+      encodeMore: (text) => tokenizer.encode(text, { addSpecialTokens: false, continuesText: true }),
+      decode: (ids) => tokenizer.decode(ids),
       stopText: (id) => (tokenizer.stopIds.has(id) ? tokenizer.decode([id], { skipSpecialTokens: false }) : null),
     };
     this.#messages = [
@@ -49,30 +75,56 @@ export class Chat implements Disposable {
   /**
    * Says `text` and starts the answer, which runs when those asked for before are done.
    *
-   * @throws LlmError "bad-request" for settings out of range; from the answer, also "device-lost" and "disposed".
+   * @throws LlmError "bad-request" for settings out of range, "disposed"; from the answer, also "device-lost", and "bad-request" where the
+   * template refuses the conversation, which then stays as it was.
    */
   send(text: string, options: AnswerOptions = {}): Answer {
-    let promptText = "";
+    if (this.#isDisposed) throw disposedError();
+    let prompt: TranscriptPrompt | null = null;
     const prepare = () => {
-      this.#messages.push({ role: "user", content: text });
-      const prompt = nextPrompt(this.#codec, this.#messages, this.#turn);
-      promptText = prompt.text;
-      this.#sequence.replaceTokens(prompt.ids);
+      const messages = [...this.#messages, { role: "user" as const, content: text }];
+      prompt = this.#begin(nextPrompt(this.#codec, messages, this.#turn));
+      this.#messages = messages;
     };
-    const settle = (answer: string) => {
-      if (promptText === "") return; // it never began
-      this.#messages.push({ role: "assistant", content: answer });
-      this.#turn = { promptText, ids: [...this.#sequence.tokens] };
+    const settle = (answer: string) => this.#end(present(prompt, "prompt"), answer);
+    const ending = linkAbort(options.signal);
+    const answer = startAnswer(this.#core, this.#tokenizer, this.#sequence, { ...options, signal: ending.signal }, { prepare, settle });
+    this.#answers.add(ending);
+    const forget = () => {
+      this.#answers.delete(ending);
+      ending.unlink();
     };
-    return startAnswer(this.#core, this.#tokenizer, this.#sequence, options, prepare, settle);
+    answer.finished.then(forget, forget);
+    return answer;
   }
 
-  /** Frees the K/V. */
+  /** Frees the K/V; answers under way fail with "disposed". */
   dispose(): void {
-    this.#core.releaseSequence(this.#sequence);
+    this.#isDisposed = true;
+    for (const answer of this.#answers) answer.abort(disposedError());
+    void this.#core.releaseSequence(this.#sequence);
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+
+  #begin(prompt: TranscriptPrompt): TranscriptPrompt {
+    this.#sequence.replaceTokens(prompt.ids);
+    if (!prompt.isContinued) {
+      this.#onEvent({ type: "transcript-rewritten", keptTokens: this.#sequence.cachedLength, promptTokens: prompt.ids.length });
+    }
+    return prompt;
+  }
+
+  /** What the answer does not say, a stop string's tokens, does not stay in the sequence either. */
+  #end(prompt: TranscriptPrompt, answer: string): void {
+    this.#messages = [...this.#messages, { role: "assistant", content: answer }];
+    this.#turn = endTurn(this.#codec, prompt, this.#sequence.tokens.slice(prompt.ids.length), answer);
+    this.#sequence.truncate(this.#turn.ids.length);
+  }
+}
+
+function disposedError(): LlmError {
+  return new LlmError("disposed", "This chat was disposed. Create another with engine.createChat.");
 }

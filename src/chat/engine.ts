@@ -4,12 +4,12 @@ import type { Evaluation, EvaluationRequest } from "../engine/evaluate";
 import type { GenerationResult } from "../engine/generation";
 import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
 import { LlmError } from "../errors";
-import type { Gpu } from "../gpu/device";
+import type { Gpu, GpuOptions } from "../gpu/device";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";
 import type { Answer } from "./answer";
 import { type AnswerOptions, startAnswer } from "./answer-run";
-import { Chat, type ChatOptions } from "./chat";
+import { Chat, type ChatEvent, type ChatOptions } from "./chat";
 
 export interface IdGenerationOptions extends SamplingSettings {
   readonly maxTokens: number;
@@ -25,9 +25,11 @@ export interface IdGeneration extends GenerationResult {
 export class Engine implements Disposable {
   readonly #core: EngineCore;
   readonly #tokenizer: Tokenizer | null;
+  readonly #onEvent: (event: ChatEvent) => void;
 
-  constructor(core: EngineCore, tokenizer: Tokenizer | null) {
+  constructor(core: EngineCore, tokenizer: Tokenizer | null, onEvent: (event: ChatEvent) => void = () => undefined) {
     this.#core = core;
+    this.#onEvent = onEvent;
     this.#tokenizer = tokenizer;
   }
 
@@ -62,16 +64,15 @@ export class Engine implements Disposable {
 
   /** A conversation in the model's own template. Several share the engine; their answers take turns. @throws LlmError "bad-tokenizer" without a template. */
   createChat(options: ChatOptions = {}): Chat {
-    return new Chat(this.#core, this.tokenizer, options);
+    return new Chat(this.#core, this.tokenizer, this.#onEvent, options);
   }
 
   /** Continues a text as it is, without a template. */
   completeText(prompt: string, options: AnswerOptions = {}): Answer {
     const sequence = this.#core.createSequence();
     const { tokenizer } = this;
-    const answer = startAnswer(this.#core, tokenizer, sequence, options, () => {
-      sequence.append(tokenizer.encode(prompt, { addSpecialTokens: true }));
-    });
+    const prepare = () => sequence.append(tokenizer.encode(prompt));
+    const answer = startAnswer(this.#core, tokenizer, sequence, options, { prepare });
     const release = () => this.#core.releaseSequence(sequence);
     answer.finished.then(release, release);
     return answer;
@@ -82,15 +83,13 @@ export class Engine implements Disposable {
     const { signal, maxTokens, stopIds = [] } = options;
     const sampling = resolveSampling(options, this.config.vocabSize);
     const sequence = this.#core.createSequence();
+    sequence.append(ids);
     try {
-      const prepare = () => {
-        sequence.append(ids);
-        return { sequence, sampling, stopIds, maxTokens, onToken: () => true, ...(signal && { signal }) };
-      };
-      const result = await this.#core.generate(prepare, signal);
+      const request = { sequence, sampling, stopIds, maxTokens, onToken: () => true };
+      const result = await this.#core.takeTurn((generate) => generate(request), signal);
       return { ...result, ids: sequence.tokens.slice(ids.length) };
     } finally {
-      this.#core.releaseSequence(sequence);
+      await this.#core.releaseSequence(sequence);
     }
   }
 
@@ -100,8 +99,8 @@ export class Engine implements Disposable {
   }
 
   /** For `LoadOptions.shareDeviceWith`. @internal */
-  shareDevice(): Gpu {
-    return this.#core.gpu.share();
+  shareDevice(options: Pick<GpuOptions, "maxBindingBytes"> = {}): Gpu {
+    return this.#core.gpu.share(options);
   }
 
   /** Bytes that the engine holds on the GPU. */

@@ -1,13 +1,16 @@
 // From a model's name to an engine that answers.
+import { abortable, linkAbort } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
-import { EngineCore, type EngineOptions } from "../engine/engine-core";
+import { EngineCore } from "../engine/engine-core";
+import type { EngineOptions } from "../engine/engine-options";
 import { describeModel } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles } from "../engine/model-files";
-import { Gpu, type GpuOptions } from "../gpu/device";
+import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import { WeightLoader, WeightPlans } from "../stages/weight-loader";
 import type { TokenizerEvent } from "../tokens/tokenizer";
 import type { PlanOptions } from "../weights/model-weights";
 import { Packer, type PackerEvent } from "../weights/packer";
+import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
 /** News of what runs by itself. */
@@ -15,6 +18,7 @@ export type EngineEvent =
   | ByteEvent
   | TokenizerEvent
   | PackerEvent
+  | ChatEvent
   /** The files are known and what they hold is supported; the weights' bytes follow. */
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
   /** Weights that have reached the GPU, in bytes of their files. */
@@ -26,7 +30,7 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   /** Ends the load; nothing is left behind. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: EngineEvent) => void;
-  /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing. */
+  /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing, but for `maxBindingBytes`. */
   readonly shareDeviceWith?: Engine;
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
@@ -46,37 +50,55 @@ export type ModelLocation = string | URL | File | readonly File[] | ModelFiles;
  */
 export async function loadEngine(location: ModelLocation, options: LoadOptions = {}): Promise<Engine> {
   const start = performance.now();
-  const { signal, onEvent = () => undefined } = options;
-  signal?.throwIfAborted();
-  const gpu = options.shareDeviceWith?.shareDevice() ?? (await Gpu.request(options));
-  let core: EngineCore | undefined;
+  const { onEvent = () => undefined } = options;
+  options.signal?.throwIfAborted();
+  const files = modelFiles(location, options);
+  const gpu = options.shareDeviceWith?.shareDevice(options) ?? (await Gpu.request(options));
+  const load = linkAbort(options.signal);
+  void gpu.lost.then((info) => {
+    onEvent({ type: "device-lost", reason: info.message || info.reason });
+    load.abort(deviceLostError(info)); // by itself nothing on a lost device fails
+  });
   const packer = new Packer({ onEvent });
   try {
-    const files = modelFiles(location, options);
-    const description = await describeModel(files, { onEvent, ...(signal && { signal }), needsTokenizer: options.needsTokenizer ?? true });
-    const { config, directory, tokenizer } = description;
-    const plans = new WeightPlans(config, directory, options);
-    const { totalBytes } = plans;
-    onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
-    core = await EngineCore.create(gpu, config, options);
-    // Compiles while bytes arrive; a failure shows again where the same kernels are awaited.
-    core.model.warmUp(plans.layerShapes(), plans.outerShapes()).catch(() => undefined);
-    let loadedBytes = 0;
-    const onLoaded = (bytes: number) => {
-      loadedBytes += bytes;
-      onEvent({ type: "load-progress", loadedBytes, totalBytes });
-    };
-    await new WeightLoader(core.model, packer, plans, { onLoaded, ...(signal && { signal }) }).loadAll();
-    void gpu.lost.then(({ reason, message }) => onEvent({ type: "device-lost", reason: message || reason }));
+    const engine = await loadOnto(gpu, files, { ...options, onEvent, packer, signal: load.signal });
     onEvent({ type: "load-end", loadMs: performance.now() - start });
-    return new Engine(core, tokenizer);
+    return engine;
   } catch (error) {
-    core?.dispose();
+    if (!load.signal.aborted) load.abort((await gpu.lossError()) ?? error); // ends what else is under way
     gpu.dispose();
-    throw error;
+    throw load.signal.reason;
   } finally {
+    load.unlink();
     packer.dispose();
   }
+}
+
+interface LoadContext extends LoadOptions {
+  readonly signal: AbortSignal;
+  readonly onEvent: (event: EngineEvent) => void;
+  readonly packer: Packer;
+}
+
+/** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
+async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Promise<Engine> {
+  const { signal, onEvent, packer } = context;
+  const { config, directory, tokenizer } = await describeModel(files, context);
+  const plans = new WeightPlans(config, directory, context);
+  const { totalBytes } = plans;
+  signal.throwIfAborted();
+  onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
+  const core = await abortable(EngineCore.create(gpu, config, context), signal);
+  // Compiles while bytes arrive; a failure shows again where the same kernels are awaited.
+  core.model.warmUp(plans.layerShapes(), plans.outerShapes()).catch(() => undefined);
+  let loadedBytes = 0;
+  const onLoaded = (bytes: number) => {
+    loadedBytes += bytes;
+    onEvent({ type: "load-progress", loadedBytes, totalBytes });
+  };
+  await new WeightLoader(core.model, packer, plans, { onLoaded, signal }).loadAll();
+  signal.throwIfAborted();
+  return new Engine(core, tokenizer, onEvent);
 }
 
 function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {

@@ -1,9 +1,7 @@
 // What a conversation's token ids stand for, so that the next turn only adds to them: the true ids are kept, and nothing
-// that the model has read or written is tokenised again.
+// that the model has read or written is tokenised again, but for the end of an answer that was cut within a token.
 import type { TokenId } from "../engine/sequence";
-
-/** Renders a conversation as its template has it, ready for the next answer. */
-export type RenderChat = (messages: readonly TranscriptMessage[]) => string;
+import { GUARD } from "../tokens/special-token-guard";
 
 export interface TranscriptMessage {
   readonly role: "system" | "user" | "assistant" | "tool";
@@ -11,44 +9,99 @@ export interface TranscriptMessage {
 }
 
 export interface TranscriptCodec {
-  readonly render: RenderChat;
-  /** Ids of text that a template wrote, control tokens included. */
+  /** The conversation as its template has it, ready for the next answer. */
+  readonly render: (messages: readonly TranscriptMessage[]) => string;
+  /** Ids of a prompt that a template wrote, control tokens included. */
   readonly encode: (text: string) => TokenId[];
+  /** Ids of text that goes on after other ids. */
+  readonly encodeMore: (text: string) => TokenId[];
+  /** The text of an answer's ids, without control tokens. */
+  readonly decode: (ids: readonly TokenId[]) => string;
   /** The text of a stop token as templates write it, or null for another token. */
   readonly stopText: (id: TokenId) => string | null;
 }
 
-/** The prompt of an answer and the ids that then came of it. */
+/** An answer that is over, and the prompt that it follows. */
 export interface TranscriptTurn {
-  /** The rendered text that the answer follows. */
+  /** The prompt as it was rendered. */
   readonly promptText: string;
-  /** All ids up to the answer's end. */
+  /** Prompt and answer: only tokens whose text is in the answer, and the stop token if one ended it. */
   readonly ids: readonly TokenId[];
+  /** The end of the answer's text that `ids` do not hold, since the token there says more than the answer. Mostly empty. */
+  readonly tail: string;
+  /** The last of `ids`, if it is a stop token that ended the answer. */
+  readonly stopId: TokenId | null;
+}
+
+/**
+ * A turn of prompt and answer. `answer` is the text of `answerIds`, or a beginning of it: a stop string or an abort took the rest.
+ */
+export function endTurn(
+  codec: TranscriptCodec,
+  prompt: { readonly text: string; readonly ids: readonly TokenId[] },
+  answerIds: readonly TokenId[],
+  answer: string,
+): TranscriptTurn {
+  const lastId = answerIds.at(-1);
+  const stopId = lastId !== undefined && codec.stopText(lastId) !== null ? lastId : null;
+  const saidIds = stopId === null ? answerIds : answerIds.slice(0, -1);
+  let kept = saidIds.length;
+  let text = codec.decode(saidIds);
+  // Half a character reads U+FFFD, which the answer does not have there: its tokens go as well.
+  while (!answer.startsWith(text)) text = codec.decode(saidIds.slice(0, --kept));
+  const isWhole = kept === saidIds.length;
+  return {
+    promptText: prompt.text,
+    ids: [...prompt.ids, ...(isWhole ? answerIds : saidIds.slice(0, kept))],
+    tail: answer.slice(text.length),
+    stopId: isWhole ? stopId : null,
+  };
+}
+
+export interface TranscriptPrompt {
+  readonly ids: readonly TokenId[];
+  readonly text: string;
+  /** False: the template renders earlier turns otherwise than it did, so all is encoded anew. */
+  readonly isContinued: boolean;
 }
 
 // Stands for the last answer while the template renders what follows it. Letters only: templates trim and split contents.
 const ANSWER_MARK = "CRESCENDOxANSWERxMARK";
 
-/**
- * The ids of the next prompt. Where the template renders the conversation so far as it did before, they are the ids there
- * are and those of what follows; otherwise (`isContinued` false: a template that rewrites earlier turns) all is encoded anew.
- */
+/** The prompt of the next answer: the ids that there are and those of what follows, where the template renders the conversation so. */
 export function nextPrompt(
   codec: TranscriptCodec,
   messages: readonly TranscriptMessage[],
   previous: TranscriptTurn | null,
-): { readonly ids: readonly TokenId[]; readonly text: string; readonly isContinued: boolean } {
+): TranscriptPrompt {
   const text = codec.render(messages);
-  const last = messages.findLastIndex(({ role }) => role === "assistant");
-  if (!previous || last < 0) return { ids: codec.encode(text), text, isContinued: previous === null };
-  const marked = codec.render(messages.with(last, { role: "assistant", content: ANSWER_MARK }));
-  const [before, after, ...more] = marked.split(ANSWER_MARK);
-  if (before !== previous.promptText || after === undefined || more.length > 0)
-    return { ids: codec.encode(text), text, isContinued: false };
-  const stop = codec.stopText(previous.ids.at(-1) ?? -1);
-  if (stop === null) return { ids: [...previous.ids, ...codec.encode(after)], text, isContinued: true };
+  if (!previous) return { ids: codec.encode(text), text, isContinued: true };
+  const after = textAfterAnswer(codec, messages, previous.promptText, text);
+  if (after === null) return { ids: codec.encode(text), text, isContinued: false };
+  const { ids, tail, stopId } = previous;
+  const stop = stopId === null ? null : codec.stopText(stopId);
+  if (stop === null) return { ids: [...ids, ...codec.encodeMore(tail + after)], text, isContinued: true };
   // The stop token that ended the answer is the one that the template writes after it, or has no place there.
   return after.startsWith(stop)
-    ? { ids: [...previous.ids, ...codec.encode(after.slice(stop.length))], text, isContinued: true }
-    : { ids: [...previous.ids.slice(0, -1), ...codec.encode(after)], text, isContinued: true };
+    ? { ids: [...ids, ...codec.encodeMore(after.slice(stop.length))], text, isContinued: true }
+    : { ids: [...ids.slice(0, -1), ...codec.encodeMore(after)], text, isContinued: true };
+}
+
+/** What `text` has after the last answer; null unless the prompt before stands in front of it and the answer as it is between. */
+function textAfterAnswer(
+  { render }: TranscriptCodec,
+  messages: readonly TranscriptMessage[],
+  promptText: string,
+  text: string,
+): string | null {
+  const last = messages.findLastIndex(({ role }) => role === "assistant");
+  const answer = messages[last];
+  if (!answer) return null;
+  const marked = render(messages.with(last, { ...answer, content: ANSWER_MARK }));
+  const [before, after] = marked.split(ANSWER_MARK);
+  if (before !== promptText || after === undefined) return null;
+  if (text.length < before.length + after.length || !text.startsWith(before) || !text.endsWith(after)) return null;
+  const rendered = text.slice(before.length, text.length - after.length);
+  // Templates trim answers. Those that take more away, such as earlier reasoning, want the model not to see it.
+  return rendered.replaceAll(GUARD, "").trim() === answer.content.trim() ? after : null;
 }

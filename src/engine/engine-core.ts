@@ -1,36 +1,21 @@
 // A model that answers: its weights on the GPU, the conversations whose K/V it holds, one run at a time.
+import { type LinkedAbort, linkAbort } from "../bytes/abort";
 import { LlmError } from "../errors";
-import type { Gpu } from "../gpu/device";
+import { deviceLostError, type Gpu } from "../gpu/device";
 import { KernelCache } from "../gpu/kernel";
-import { KvCache, type KvFormat } from "../kv/kv-cache";
+import { KvCache } from "../kv/kv-cache";
 import { PagePool } from "../kv/page-pool";
 import { Model } from "../model/model";
 import type { ProgramContext } from "../model/program-context";
 import { Scratch } from "../model/scratch";
 import type { ModelConfig } from "../weights/model-config";
+import { type EngineOptions, resolveEngineOptions } from "./engine-options";
 import { type Evaluation, type EvaluationRequest, evaluate } from "./evaluate";
 import { type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
 import { RunQueue } from "./run-queue";
 import { Sampler } from "./sampler";
 import { Sequence } from "./sequence";
 import { Stepper } from "./stepper";
-
-export interface EngineOptions {
-  /** Positions that a conversation can have. Default: what the model was made for, at most 4096. */
-  readonly contextLength?: number;
-  /** Positions in the K/V pool, shared by all chats. Default: contextLength. */
-  readonly poolLength?: number;
-  /** Positions in a page: 16, 32, 64 or 128. Default 64. */
-  readonly pageSize?: number;
-  /** K/V as stored; f16 by default. */
-  readonly kvFormat?: KvFormat;
-  /** Rows of a prefill chunk, at most. Default 256. */
-  readonly chunkRows?: number;
-  /** Decode steps submitted ahead of the CPU. Default 4. */
-  readonly stepsAhead?: number;
-}
-
-const DEFAULT_CONTEXT = 4096;
 
 export interface EngineMemory {
   /** Bytes on the GPU. */
@@ -40,6 +25,9 @@ export interface EngineMemory {
   readonly total: number;
   readonly bufferCount: number;
 }
+
+/** Prefills what is not cached of a sequence and decodes on. */
+export type Generate = (request: GenerationRequest) => Promise<GenerationResult>;
 
 interface EngineParts {
   readonly gpu: Gpu;
@@ -56,18 +44,18 @@ export class EngineCore {
   readonly contextLength: number;
   readonly #parts: EngineParts;
   readonly #queue = new RunQueue();
+  /** Those that may hold pages. */
   readonly #sequences = new Set<Sequence>();
   #clock = 0;
-  #disposed = false;
-  #lost: GPUDeviceLostInfo | null = null;
+  readonly #runs = new Set<LinkedAbort>();
+  /** Why no run can be: the engine was disposed of, or its device lost. */
+  #end: LlmError | null = null;
 
   private constructor(parts: EngineParts) {
     this.#parts = parts;
     this.config = parts.config;
     this.contextLength = parts.contextLength;
-    void parts.gpu.lost.then((info) => {
-      this.#lost = info;
-    });
+    void parts.gpu.lost.then((info) => this.#endRuns(deviceLostError(info)));
   }
 
   /**
@@ -77,16 +65,14 @@ export class EngineCore {
    */
   static async create(gpu: Gpu, config: ModelConfig, options: EngineOptions = {}): Promise<EngineCore> {
     try {
-      const contextLength = checkedContext(options.contextLength ?? Math.min(config.maxPositions, DEFAULT_CONTEXT), config);
-      const pageSize = options.pageSize ?? 64;
-      const pageCount = Math.ceil(Math.max(options.poolLength ?? contextLength, contextLength) / pageSize);
+      const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = resolveEngineOptions(options, config);
+      const pageCount = Math.ceil(poolLength / pageSize);
       const { layerCount, kvHeadCount, headDim } = config;
-      const chunkRows = options.chunkRows ?? 256;
       const { scratch, cache } = await gpu.checked(
         "the K/V pool and activations",
         () => ({
           scratch: new Scratch(gpu, config, { chunkRows, contextLength, pageSize }),
-          cache: new KvCache(gpu, { layerCount, kvHeadCount, headDim, pageSize, pageCount, format: options.kvFormat ?? "f16" }),
+          cache: new KvCache(gpu, { layerCount, kvHeadCount, headDim, pageSize, pageCount, format: kvFormat }),
         }),
         () => undefined, // gpu.dispose below frees them
       );
@@ -101,7 +87,7 @@ export class EngineCore {
       };
       const model = new Model(context);
       const sampler = await Sampler.create(context);
-      const stepper = new Stepper(model, sampler, { chunkRows, stepsAhead: options.stepsAhead ?? 4 });
+      const stepper = new Stepper(model, sampler, { chunkRows, stepsAhead });
       return new EngineCore({ gpu, config, model, sampler, stepper, pool: new PagePool(pageCount, pageSize), contextLength });
     } catch (error) {
       gpu.dispose();
@@ -118,46 +104,42 @@ export class EngineCore {
   }
 
   createSequence(): Sequence {
-    this.#check();
-    const sequence = new Sequence(this.#parts.pool);
-    this.#sequences.add(sequence);
-    return sequence;
+    if (this.#end) throw this.#end;
+    return new Sequence(this.#parts.pool);
   }
 
-  /** Frees the sequence's pages. */
-  releaseSequence(sequence: Sequence): void {
-    sequence.evict();
-    this.#sequences.delete(sequence);
+  /** Frees the sequence's pages, when the run that may use them is over. */
+  async releaseSequence(sequence: Sequence): Promise<void> {
+    await this.#queue.run(async () => this.#release(sequence));
   }
 
   /**
-   * Continues a sequence when its turn comes; `prepare` then says how, so that it sees what the runs before left.
+   * Runs `turn` when those asked for before are over; it sees what they left, and until it ends no other run begins. What
+   * it is given continues a sequence.
    *
    * @throws LlmError "device-lost" | "disposed"; the signal's reason.
    */
-  generate(prepare: () => GenerationRequest, signal?: AbortSignal): Promise<GenerationResult> {
-    return this.#run(() => {
-      const request = prepare();
-      request.sequence.lastUsed = ++this.#clock;
+  takeTurn<T>(turn: (generate: Generate) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#run((ending) => {
       const reserve = (sequence: Sequence, positions: number) => this.#reserve(sequence, positions);
-      return runGeneration(this.#parts.stepper, request, { contextLength: this.contextLength, reserve });
+      const limits = { contextLength: this.contextLength, reserve };
+      return turn((request) => {
+        this.#sequences.add(request.sequence);
+        request.sequence.lastUsed = ++this.#clock;
+        return runGeneration(this.#parts.stepper, request, limits, ending);
+      });
     }, signal);
   }
 
   /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. */
   evaluate(request: EvaluationRequest): Promise<Evaluation> {
-    return this.#run(async () => {
+    return this.#run(async (signal) => {
       const sequence = this.createSequence();
+      const reserve = (positions: number) => this.#reserve(sequence, positions);
       try {
-        return await evaluate(
-          this.#parts.stepper,
-          sequence,
-          request,
-          (positions) => this.#reserve(sequence, positions),
-          this.contextLength,
-        );
+        return await evaluate(this.#parts.stepper, sequence, { ...request, signal }, reserve, this.contextLength);
       } finally {
-        this.releaseSequence(sequence);
+        this.#release(sequence);
       }
     }, request.signal);
   }
@@ -168,33 +150,34 @@ export class EngineCore {
 
   /** Frees everything on the GPU. Runs under way fail with "disposed". */
   dispose(): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
+    this.#endRuns(new LlmError("disposed", "This engine was disposed. Load it again with loadEngine."));
     this.#parts.gpu.dispose();
   }
 
-  async #run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#check();
+  /** `task` gets a signal that aborts as the caller's does, and when the engine's end has come. */
+  async #run<T>(task: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (this.#end) throw this.#end;
+    const run = linkAbort(signal);
+    this.#runs.add(run);
     try {
-      return await this.#queue.run(() => {
-        this.#check();
-        return task();
-      }, signal);
+      return await this.#queue.run(() => task(run.signal), run.signal);
     } catch (error) {
       // What fails because the device is gone fails for that reason, whatever the call that noticed says.
-      this.#check();
-      throw error;
+      throw this.#end ?? error;
+    } finally {
+      this.#runs.delete(run);
+      run.unlink();
     }
   }
 
-  #check(): void {
-    if (this.#disposed) throw new LlmError("disposed", "This engine was disposed. Load it again with loadEngine.");
-    if (this.#lost) {
-      throw new LlmError(
-        "device-lost",
-        `The graphics device was lost (${this.#lost.reason}): ${this.#lost.message || "no reason given"}. Load the engine again.`,
-      );
-    }
+  #endRuns(error: LlmError): void {
+    this.#end ??= error;
+    for (const run of this.#runs) run.abort(this.#end);
+  }
+
+  #release(sequence: Sequence): void {
+    sequence.evict();
+    this.#sequences.delete(sequence);
   }
 
   /** Pages for `positions`; where the pool is full, those of the longest idle sequences are taken. */
@@ -209,11 +192,4 @@ export class EngineCore {
     }
     return false;
   }
-}
-
-function checkedContext(contextLength: number, config: ModelConfig): number {
-  if (!Number.isInteger(contextLength) || contextLength < 1 || contextLength > config.maxPositions) {
-    throw new LlmError("bad-request", `contextLength is ${contextLength}; this model takes 1 to ${config.maxPositions} positions.`);
-  }
-  return contextLength;
 }

@@ -2,7 +2,7 @@
 import { LlmError } from "../errors";
 import { readback } from "../gpu/readback";
 import type { StepShape } from "../kernels/step-shape";
-import type { Sequence, TokenId } from "./sequence";
+import { checkIds, type Sequence, type TokenId } from "./sequence";
 import type { Stepper } from "./stepper";
 
 export interface EvaluationRequest {
@@ -21,7 +21,7 @@ export interface Evaluation {
   readonly hidden: readonly Float32Array[];
 }
 
-/** @throws LlmError "bad-request" when the ids do not fit the context. */
+/** @throws LlmError "bad-request" when the ids do not fit the context or the vocabulary; the signal's reason. */
 export async function evaluate(
   stepper: Stepper,
   sequence: Sequence,
@@ -30,6 +30,7 @@ export async function evaluate(
   contextLength: number,
 ): Promise<Evaluation> {
   const { ids, signal } = request;
+  checkIds(ids, stepper.model.context.config.vocabSize);
   if (ids.length > contextLength || !reserve(ids.length)) {
     throw new LlmError(
       "bad-request",
@@ -38,7 +39,7 @@ export async function evaluate(
   }
   const { config, gpu, scratch } = stepper.model.context;
   const rowBytes = config.vocabSize * 4;
-  const fitting = Math.floor(Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize) / rowBytes);
+  const fitting = Math.floor(gpu.maxBindingBytes / rowBytes);
   const chunk = Math.max(1, Math.min(request.chunk ?? stepper.options.chunkRows, stepper.options.chunkRows, fitting));
   const hidden = request.hidden
     ? Array.from({ length: config.layerCount + 1 }, () => new Float32Array(ids.length * config.hiddenSize))

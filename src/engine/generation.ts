@@ -2,7 +2,7 @@
 // exactly the tokens that were taken and the K/V that is valid for them.
 import { abortReason, LlmError } from "../errors";
 import type { ResolvedSampling } from "./sampling-settings";
-import type { Sequence, TokenId } from "./sequence";
+import { checkIds, type Sequence, type TokenId } from "./sequence";
 import type { Stepper } from "./stepper";
 
 /** Why a run ended: a stop token or string, the token limit, the context's end. An abort throws instead. */
@@ -13,7 +13,6 @@ export interface GenerationRequest {
   readonly sampling: ResolvedSampling;
   readonly stopIds: readonly TokenId[];
   readonly maxTokens: number;
-  readonly signal?: AbortSignal;
   /** Takes each token as it comes; false ends the run with reason "stop" (a stop string was found). */
   readonly onToken: (id: TokenId) => boolean;
 }
@@ -41,10 +40,21 @@ export interface GenerationLimits {
   readonly reserve: (sequence: Sequence, positions: number) => boolean;
 }
 
-export async function runGeneration(stepper: Stepper, request: GenerationRequest, limits: GenerationLimits): Promise<GenerationResult> {
-  const { sequence, signal } = request;
+/**
+ * @throws LlmError "bad-request" for a sequence that is empty or holds ids of no token, and where no token may be drawn;
+ * the signal's reason. The K/V there is stays valid.
+ */
+export async function runGeneration(
+  stepper: Stepper,
+  request: GenerationRequest,
+  limits: GenerationLimits,
+  signal: AbortSignal,
+): Promise<GenerationResult> {
+  const { sequence } = request;
   const clock = new GenerationClock();
   const promptLength = sequence.tokens.length;
+  if (promptLength === 0) throw new LlmError("bad-request", "The prompt has no tokens: there is nothing to go on from.");
+  checkIds(sequence.tokens, stepper.model.context.config.vocabSize);
   // The last token runs again where all are cached: its logits are what the first sampled token comes from.
   sequence.markCached(Math.min(sequence.cachedLength, promptLength - 1));
   const cachedTokens = sequence.cachedLength;
@@ -53,24 +63,25 @@ export async function runGeneration(stepper: Stepper, request: GenerationRequest
   if (request.maxTokens === 0) return finish("length");
   await stepper.prefill(sequence, signal);
   stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens);
-  return finish(await decode(stepper, request, limits, promptLength, clock));
+  return finish(await decode(stepper, request, limits, signal, clock));
 }
 
 async function decode(
   stepper: Stepper,
   request: GenerationRequest,
   limits: GenerationLimits,
-  promptLength: number,
+  signal: AbortSignal,
   clock: GenerationClock,
 ): Promise<FinishReason> {
-  const { sequence, signal, maxTokens } = request;
+  const { sequence, maxTokens } = request;
+  const promptLength = sequence.tokens.length;
   let decodeSteps = 0;
   let stoppedByToken = false;
-  // Step n computes position promptLength + n − 1 and samples token n + 1 of the answer.
+  // The step at a position samples the token of the next one, which must have a place too.
   const submitAhead = () => {
     while (stepper.canSubmit && decodeSteps + 1 < maxTokens) {
       const position = promptLength + decodeSteps;
-      if (position >= limits.contextLength || !limits.reserve(sequence, position + 1)) return;
+      if (position + 1 >= limits.contextLength || !limits.reserve(sequence, position + 1)) return;
       stepper.submitDecode(sequence, position);
       decodeSteps++;
     }
@@ -81,7 +92,7 @@ async function decode(
       submitAhead();
       if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
       const { token, end } = await stepper.takeResult();
-      if (signal?.aborted) throw abortReason(signal);
+      if (signal.aborted) throw abortReason(signal);
       if (end === "after-stop") return "stop";
       if (end === "nothing-allowed") throw new LlmError("bad-request", "logitBias forbids every token: nothing is left to choose from.");
       taken++;

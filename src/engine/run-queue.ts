@@ -1,5 +1,5 @@
 // One run at a time, in the order that they asked: answers of several chats never interleave on the GPU, and none is starved.
-import { abortReason } from "../errors";
+import { abortable } from "../bytes/abort";
 
 export class RunQueue {
   #tail: Promise<void> = Promise.resolve();
@@ -24,17 +24,4 @@ export class RunQueue {
       leave();
     }
   }
-}
-
-function abortable(promise: Promise<void>, signal?: AbortSignal): Promise<void> {
-  if (!signal) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(abortReason(signal));
-    if (signal.aborted) return onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    void promise.then(() => {
-      signal.removeEventListener("abort", onAbort);
-      resolve();
-    });
-  });
 }

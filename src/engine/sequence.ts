@@ -1,9 +1,16 @@
 // One conversation's tokens and where their K/V lies: the true ids, never re-tokenised, and how many of them are cached.
 import { assert } from "../assert";
+import { LlmError } from "../errors";
 import type { PagePool } from "../kv/page-pool";
 import { PageTable } from "../kv/page-table";
 
 export type TokenId = number;
+
+/** @throws LlmError "bad-request" naming the first that is no row of the model's vocabulary. */
+export function checkIds(ids: readonly TokenId[], vocabSize: number): void {
+  const at = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+  if (at >= 0) throw new LlmError("bad-request", `Token ${at} has the id ${ids[at]}; this model's ids are 0 to ${vocabSize - 1}.`);
+}
 
 export class Sequence {
   readonly #tokens: TokenId[] = [];

@@ -19,7 +19,11 @@ export interface GpuOptions {
   readonly without?: readonly ("f16" | "subgroups")[];
   /** Ask for WebGPU's default limits instead of the adapter's, to hold code against the smallest device. */
   readonly defaultLimits?: boolean;
+  /** Bind at most this many bytes at once, though the device could bind more: for tests of matrices that are split. */
+  readonly maxBindingBytes?: number;
 }
+
+type BindingOptions = Pick<GpuOptions, "maxBindingBytes">;
 
 const LIMITS = [
   "maxStorageBufferBindingSize",
@@ -48,8 +52,11 @@ export class Gpu {
   readonly device: GPUDevice;
   readonly features: GpuFeatures;
   readonly adapterName: string;
+  /** The most bytes of a buffer that a kernel can bind. Whatever may be larger is split. */
+  readonly maxBindingBytes: number;
   /** Resolves when the device is lost; never when it was destroyed by `dispose`. */
   readonly lost: Promise<GPUDeviceLostInfo>;
+  #loss: GPUDeviceLostInfo | null = null;
   readonly #errorListeners = new Set<(error: GPUError) => void>();
   readonly #onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     for (const listener of this.#errorListeners) listener(error);
@@ -57,9 +64,11 @@ export class Gpu {
   readonly #live = new Set<TrackedBuffer>();
   #disposed = false;
 
-  private constructor(shared: SharedDevice) {
+  private constructor(shared: SharedDevice, { maxBindingBytes = Number.POSITIVE_INFINITY }: BindingOptions) {
     const { device } = shared;
+    const { maxStorageBufferBindingSize, maxBufferSize } = device.limits;
     shared.users++;
+    this.maxBindingBytes = Math.min(maxBindingBytes, maxStorageBufferBindingSize, maxBufferSize);
     this.#shared = shared;
     this.device = device;
     this.features = shared.features;
@@ -67,7 +76,9 @@ export class Gpu {
     device.addEventListener("uncapturederror", this.#onUncaptured);
     this.lost = new Promise((resolve) => {
       void device.lost.then((info) => {
-        if (!this.#disposed) resolve(info);
+        if (this.#disposed) return;
+        this.#loss = info;
+        resolve(info);
       });
     });
   }
@@ -98,9 +109,9 @@ export class Gpu {
     if (timestamps) requiredFeatures.push("timestamp-query");
     const requiredLimits: Record<string, number> = {};
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
-    const device = await adapter.requestDevice({ requiredFeatures, requiredLimits, label: "crescendo" });
+    const device = await requestDevice(adapter, { requiredFeatures, requiredLimits, label: "crescendo" });
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
-    return new Gpu({
+    const shared: SharedDevice = {
       device,
       instance: gpu,
       features: {
@@ -111,20 +122,40 @@ export class Gpu {
       },
       adapterName: [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
       users: 0,
-    });
+    };
+    return new Gpu(shared, options);
   }
 
-  /** Another user of the same device, with buffers of its own. The device goes when its last user is disposed of. */
-  share(): Gpu {
-    return new Gpu(this.#shared);
+  /**
+   * Another user of the same device, with buffers of its own. The device goes when its last user is disposed of.
+   *
+   * @throws LlmError "disposed"
+   */
+  share(options: BindingOptions = {}): Gpu {
+    this.#checkLive();
+    return new Gpu(this.#shared, options);
+  }
+
+  /**
+   * The device's loss as an error, if it is lost by now. A lost device does what it is told and computes nothing; only mapping a buffer
+   * fails, a moment before `lost` resolves.
+   */
+  async lossError(): Promise<LlmError | null> {
+    await this.device.queue.onSubmittedWorkDone();
+    return this.#loss && deviceLostError(this.#loss);
   }
 
   get limits(): GPUSupportedLimits {
     return this.device.limits;
   }
 
-  /** Counts towards `memory()` until destroyed. Zero-initialised, as WebGPU has it. */
+  /**
+   * Counts towards `memory()` until destroyed. Zero-initialised, as WebGPU has it.
+   *
+   * @throws LlmError "out-of-memory" when no buffer of this device can be so large; "disposed": what still runs then leaves nothing behind.
+   */
   createBuffer(label: string, bytes: number, category: GpuMemoryCategory, usage: GPUBufferUsageFlags): TrackedBuffer {
+    this.#checkLive();
     if (bytes > this.device.limits.maxBufferSize) {
       throw new LlmError(
         "out-of-memory",
@@ -194,6 +225,14 @@ export class Gpu {
     for (const buffer of [...this.#live]) buffer.destroy();
     if (--this.#shared.users === 0) this.device.destroy();
   }
+
+  #checkLive(): void {
+    if (this.#disposed) throw new LlmError("disposed", "This engine was disposed. Load it again with loadEngine.");
+  }
+}
+
+export function deviceLostError({ reason, message }: GPUDeviceLostInfo): LlmError {
+  return new LlmError("device-lost", `The graphics device was lost (${reason}): ${message || "no reason given"}. Load the engine again.`);
 }
 
 async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
@@ -203,4 +242,16 @@ async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
     await new Promise((resolve) => setTimeout(resolve, ADAPTER_RETRY_MS));
   }
   return null;
+}
+
+async function requestDevice(adapter: GPUAdapter, descriptor: GPUDeviceDescriptor): Promise<GPUDevice> {
+  try {
+    return await adapter.requestDevice(descriptor);
+  } catch (cause) {
+    throw new LlmError(
+      "no-adapter",
+      `The graphics adapter gave no device: ${cause instanceof Error ? cause.message : cause}. Restart the browser, or update the graphics driver.`,
+      { cause },
+    );
+  }
 }

@@ -32,7 +32,7 @@ export class KvCache {
   constructor(gpu: Gpu, layout: KvLayout) {
     this.layout = layout;
     const bytes = pageBytes(layout) * layout.pageCount;
-    const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize);
+    const limit = gpu.maxBindingBytes;
     if (bytes > limit) {
       const fitting = Math.floor(limit / pageBytes(layout)) * layout.pageSize;
       throw new LlmError(

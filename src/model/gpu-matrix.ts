@@ -55,7 +55,7 @@ export class GpuMatrix implements MatrixShape {
     this.columns = shape.columns;
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const buffers: TrackedBuffer[] = [];
-    this.parts = splitRows(shape, gpu.limits.maxStorageBufferBindingSize).map(({ firstRow, rowCount }) => {
+    this.parts = splitRows(shape, gpu.maxBindingBytes).map(({ firstRow, rowCount }) => {
       const codeBytes = rowCount * rowCodeBytes(shape.format, shape.columns);
       const scaleBytes = rowCount * rowScaleBytes(shape.format, shape.columns);
       const scaleOffset = alignBinding(codeBytes);

@@ -43,7 +43,7 @@ export class Linear {
   static async compile(context: ProgramContext, shape: MatrixShape, use: LinearUse): Promise<Linear> {
     const { gpu, kernels, subgroups, math } = context;
     const { epilogue, bias, yStride } = use;
-    const parts = splitRows(shape, gpu.limits.maxStorageBufferBindingSize);
+    const parts = splitRows(shape, gpu.maxBindingBytes);
     assert(parts.length === 1 || !bias, "a matrix with a bias is too large to bind in one part");
     const outputsPerRow = epilogue === "silu-gated" ? 0.5 : 1;
     const [vector, tile] = await Promise.all([

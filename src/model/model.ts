@@ -130,7 +130,7 @@ export class Model {
     const { gpu, kernels, config } = this.context;
     const [embed, head, norm] = await Promise.all([
       Promise.all(
-        splitRows(shapes.embedding, gpu.limits.maxStorageBufferBindingSize).map((part) =>
+        splitRows(shapes.embedding, gpu.maxBindingBytes).map((part) =>
           kernels.compile(embedding, { format: shapes.embedding.format, columns: config.hiddenSize, ...part }),
         ),
       ),

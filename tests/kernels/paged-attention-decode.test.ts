@@ -1,87 +1,95 @@
 import { expect } from "vitest";
-import { pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
+import { type PagedAttentionDecodeOptions, pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
+import type { StepShape } from "../../src/kernels/step-shape";
 import { pagedAttentionDecodeReference } from "../reference/paged-attention-decode";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
-import { randomTable, scatter, stored } from "../reference/paged-cache";
-import { expectNmse } from "../support/expect-close";
+import { HEAD_NAMES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, stepTensors } from "../support/attention-sequence";
+import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, type RunKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
 
-const MAX_NMSE = 1e-12;
+type Run = RunKernel<"state" | "qkv" | "table" | "keys" | "values" | "partial" | "y", PagedAttentionDecodeOptions, StepShape>;
 
-// Query heads, K/V heads, dimensions: groups of 1 to 8, of Falcon's 4 and 71 on one head, and what fills no workgroup evenly.
-const HEADS = {
-  "4/2×16": { headCount: 4, kvHeadCount: 2, headDim: 16, pageSize: 16 },
-  "9/3×64": { headCount: 9, kvHeadCount: 3, headDim: 64, pageSize: 32 },
-  "14/2×64": { headCount: 14, kvHeadCount: 2, headDim: 64, pageSize: 16 },
-  "3/3×32": { headCount: 3, kvHeadCount: 3, headDim: 32, pageSize: 64 },
-  "71/1×32": { headCount: 71, kvHeadCount: 1, headDim: 32, pageSize: 16 },
-  "4/1×80": { headCount: 4, kvHeadCount: 1, headDim: 80, pageSize: 128 },
-  "8/1×128": { headCount: 8, kvHeadCount: 1, headDim: 128, pageSize: 16 },
-  "5/1×256": { headCount: 5, kvHeadCount: 1, headDim: 256, pageSize: 32 },
-} as const;
-const ALL_HEADS = Object.keys(HEADS) as (keyof typeof HEADS)[];
-
-interface Case {
-  readonly heads: keyof typeof HEADS;
-  readonly kvFormat: "f32" | "f16";
+interface Step {
+  readonly context: number;
   readonly window: number | null;
   readonly direct: boolean;
-  readonly split: 64 | 128 | 256;
-  /** That the query sees without a window, itself included. */
-  readonly context: number;
-  /** Standard deviation of the unscaled scores. */
-  readonly spread: number;
-  /** Upper bound of the context that the CPU knows. */
+  readonly split?: number;
+  /** The context's upper bound that the dispatch is sized for. */
   readonly bound?: number;
 }
 
-type Run = RunKernel<
-  "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y",
-  Parameters<typeof pagedAttentionDecode.variant>[0],
-  { rows: number; positions: number }
->;
-
-async function attend(run: Run, random: Random, test: Case) {
-  const { kvFormat, window, direct, split, context, bound = context } = test;
-  const layout = { ...HEADS[test.heads], kvFormat };
-  const { headCount, kvHeadCount, headDim, pageSize } = layout;
-  const qkv = random.normal([(headCount + 2 * kvHeadCount) * headDim], Math.sqrt(test.spread / Math.sqrt(headDim)));
-  const keys = stored(layout, random.normal([context * kvHeadCount * headDim], Math.sqrt(test.spread / Math.sqrt(headDim))));
-  const values = stored(layout, random.normal([context * kvHeadCount * headDim]));
-  const table = randomTable(random, context, pageSize);
-  const tensors = {
-    state: new Uint32Array([context - 1, 1, 0, 0]),
-    qkv,
-    table,
-    keys: scatter(random, layout, table, keys),
-    values: scatter(random, layout, table, values),
-  };
-  const input = { ...layout, window, qkvStride: qkv.length, qkv, keys, values, position: context - 1 };
-  const options = { ...layout, window, direct, split };
-  const expected = pagedAttentionDecodeReference(input);
-  if (direct) {
-    const { y } = await run(options, { rows: 1, positions: bound }, tensors, { y: unwritten(headCount * headDim) });
-    return { actual: y, expected };
-  }
+/** Attention of the last of `context` positions: from `y`, or put together from `partial` on the CPU. */
+async function attend(run: Run, random: Random, sequence: Sequence, { context, window, direct, split = 256, bound = context }: Step) {
+  const { headCount, headDim } = sequence.layout;
+  const tensors = stepTensors(random, sequence, context - 1, 1);
+  const options = { ...sequence.layout, window, direct, split };
+  const shape = { rows: 1, positions: bound };
+  if (direct) return (await run(options, shape, tensors, { y: unwritten(headCount * headDim) })).y;
   const record = headCount * (headDim + 2);
-  const { partial } = await run(options, { rows: 1, positions: bound }, tensors, { partial: unwritten(Math.ceil(bound / split) * record) });
+  const { partial } = await run(options, shape, tensors, { partial: unwritten(Math.ceil(bound / split) * record) });
   const first = window === null ? 0 : Math.floor(Math.max(0, context - window) / split);
-  const computed = partial.subarray(first * record, Math.ceil(context / split) * record);
-  for (const untouched of [partial.subarray(0, first * record), partial.subarray(Math.ceil(context / split) * record)]) {
-    expect(untouched.every(Number.isNaN), "a split that no position needs was written").toBe(true);
+  const end = Math.ceil(context / split);
+  for (const untouched of [partial.subarray(0, first * record), partial.subarray(end * record)]) {
+    expect(untouched.every(Number.isNaN), "a split that the query does not see was written").toBe(true);
   }
-  return { actual: pagedAttentionReduceReference(computed, headCount, headDim), expected };
+  return pagedAttentionReduceReference(partial.subarray(first * record, end * record), headCount, headDim);
+}
+
+function expected(sequence: Sequence, { context, window }: Step) {
+  return pagedAttentionDecodeReference(stepInput(sequence, context - 1, 1, window));
 }
 
 kernelTest(
   pagedAttentionDecode,
-  { heads: ALL_HEADS, kvFormat: ["f32", "f16"], direct: [true, false] },
+  { heads: HEAD_NAMES, kvFormat: ["f32", "f16"], direct: [true, false] },
   async ({ run, random, heads, kvFormat, direct }) => {
-    const { pageSize } = HEADS[heads];
-    for (const context of [1, pageSize - 1, pageSize, pageSize + 1, 250, ...(direct ? [256] : [257, 600])]) {
-      const { actual, expected } = await attend(run, random, { heads, kvFormat, window: null, direct, split: 256, context, spread: 5 });
-      expectNmse(actual, expected, MAX_NMSE);
+    const layout = { ...HEADS[heads], kvFormat };
+    const sequence = randomSequence(random, layout, 600);
+    const { pageSize } = layout;
+    for (const context of [1, pageSize - 1, pageSize, pageSize + 1, ...(direct ? [250, 256] : [257, 600])]) {
+      const step = { context, window: null, direct };
+      expectNmse(await attend(run, random, sequence, step), expected(sequence, step), MAX_NMSE.soft);
     }
   },
 );
+
+kernelTest(
+  pagedAttentionDecode,
+  { kvFormat: ["f16"], window: [null, 1, 16], split: [64, 128] },
+  async ({ run, random, kvFormat, window, split }) => {
+    const layout = { ...HEADS["9/3×64"], kvFormat, pageSize: 128 };
+    const sequence = randomSequence(random, layout, 600);
+    for (const context of [1, 15, 16, 17, 64, 65, 73, 128, 135, 600]) {
+      const step = { context, window, split, direct: false };
+      expectNmse(await attend(run, random, sequence, step), expected(sequence, step), MAX_NMSE.soft);
+    }
+  },
+);
+
+kernelTest(pagedAttentionDecode, { window: [1, 16, 100], direct: [true, false] }, async ({ run, random, window, direct }) => {
+  const sequence = randomSequence(random, { ...HEADS["4/2×16"], kvFormat: "f32" }, 600);
+  for (const context of [1, 16, 17, 101, 256, ...(direct ? [] : [257, 271, 272, 600])]) {
+    const step = { context, window, direct };
+    expectNmse(await attend(run, random, sequence, step), expected(sequence, step), MAX_NMSE.soft);
+  }
+});
+
+kernelTest(pagedAttentionDecode, { scores: ["peaked", "lifted"], kvFormat: ["f32", "f16"] }, async ({ run, random, scores, kvFormat }) => {
+  const sequence = randomSequence(random, { ...HEADS["9/3×64"], kvFormat }, 600, scores);
+  for (const context of [17, 600]) {
+    const step = { context, window: null, direct: false };
+    expectNmse(await attend(run, random, sequence, step), expected(sequence, step), MAX_NMSE[scores]);
+  }
+});
+
+kernelTest(pagedAttentionDecode, { invariant: ["the dispatch's bound", "page size and order"] }, async ({ run, random, invariant }) => {
+  const layout = { ...HEADS["9/3×64"], kvFormat: "f32" } as const;
+  const sequence = randomSequence(random, layout, 300);
+  const step = { context: 300, window: null, direct: false };
+  const before = await attend(run, random, sequence, step);
+  if (invariant === "the dispatch's bound") expectSame(await attend(run, random, sequence, { ...step, bound: 2000 }), before);
+  else
+    for (const pageSize of [16, 64, 128])
+      expectSame(await attend(run, random, { ...sequence, layout: { ...layout, pageSize } }, step), before);
+});

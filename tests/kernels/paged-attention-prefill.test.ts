@@ -1,72 +1,97 @@
 import { pagedAttentionPrefill } from "../../src/kernels/paged-attention-prefill";
+import type { StepShape } from "../../src/kernels/step-shape";
 import { pagedAttentionPrefillReference } from "../reference/paged-attention-prefill";
-import { randomTable, scatter, stored } from "../reference/paged-cache";
-import { expectNmse } from "../support/expect-close";
-import { kernelTest } from "../support/kernel-test";
+import { HEAD_NAMES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, stepTensors } from "../support/attention-sequence";
+import { expectNmse, expectSame } from "../support/expect-close";
+import { kernelTest, type RunKernel } from "../support/kernel-test";
 import type { Random } from "../support/random";
 
-const MAX_NMSE = 1e-12;
+const PADDING = 32; // floats behind a row of y; they must stay 0
 
-const HEADS = {
-  "4/2×16": { headCount: 4, kvHeadCount: 2, headDim: 16, pageSize: 16 },
-  "9/3×64": { headCount: 9, kvHeadCount: 3, headDim: 64, pageSize: 32 },
-  "3/3×32": { headCount: 3, kvHeadCount: 3, headDim: 32, pageSize: 64 },
-  "71/1×32": { headCount: 71, kvHeadCount: 1, headDim: 32, pageSize: 16 },
-  "4/1×80": { headCount: 4, kvHeadCount: 1, headDim: 80, pageSize: 128 },
-  "8/1×128": { headCount: 8, kvHeadCount: 1, headDim: 128, pageSize: 16 },
-  "2/1×256": { headCount: 2, kvHeadCount: 1, headDim: 256, pageSize: 32 },
-} as const;
+type Run = RunKernel<"state" | "qkv" | "table" | "keys" | "values" | "y", Parameters<typeof pagedAttentionPrefill.variant>[0], StepShape>;
 
-interface Case {
-  readonly heads: keyof typeof HEADS;
-  readonly kvFormat: "f32" | "f16";
-  readonly window: number | null;
+interface Chunk {
   readonly position: number;
   readonly rows: number;
-  /** Standard deviation of the unscaled scores. */
-  readonly spread: number;
+  readonly window: number | null;
 }
 
-function prefillCase(random: Random, { heads, kvFormat, window, position, rows, spread }: Case) {
-  const layout = { ...HEADS[heads], kvFormat };
-  const { headCount, kvHeadCount, headDim, pageSize } = layout;
-  const qkvStride = (headCount + 2 * kvHeadCount) * headDim + 32;
-  const scale = Math.sqrt(spread / Math.sqrt(headDim));
-  const length = (position + rows) * kvHeadCount * headDim;
-  const qkv = random.normal([rows * qkvStride], scale);
-  const keys = stored(layout, random.normal([length], scale));
-  const values = stored(layout, random.normal([length]));
-  const table = randomTable(random, position + rows, pageSize);
-  const cache = { table, keys: scatter(random, layout, table, keys), values: scatter(random, layout, table, values) };
-  const yStride = headCount * headDim + 32;
-  return {
-    options: { ...layout, window, qkvStride, yStride },
-    shape: { rows, positions: position + rows },
-    tensors: { state: new Uint32Array([position, rows, 0, 0]), qkv, ...cache },
-    y: new Float32Array(rows * yStride),
-    expected: () =>
-      padRows(pagedAttentionPrefillReference({ ...layout, window, qkvStride, qkv, keys, values, position, rows }), rows, yStride),
-  };
+/** [rows, headCount · headDim + PADDING] */
+async function attend(run: Run, random: Random, sequence: Sequence, { position, rows, window }: Chunk) {
+  const { layout, qkvStride } = sequence;
+  const yStride = layout.headCount * layout.headDim + PADDING;
+  const tensors = stepTensors(random, sequence, position, rows);
+  const options = { ...layout, window, qkvStride, yStride };
+  return (await run(options, { rows, positions: position + rows }, tensors, { y: new Float32Array(rows * yStride) })).y;
 }
 
-/** Rows `stride` apart with zeros between: what pads a row must stay 0. */
-function padRows(values: Float64Array, rows: number, stride: number): Float64Array {
-  const padded = new Float64Array(rows * stride);
-  for (let row = 0; row < rows; row++)
-    padded.set(values.subarray((row * values.length) / rows, ((row + 1) * values.length) / rows), row * stride);
+function expected(sequence: Sequence, { position, rows, window }: Chunk): Float64Array {
+  const width = sequence.layout.headCount * sequence.layout.headDim;
+  const values = pagedAttentionPrefillReference(stepInput(sequence, position, rows, window));
+  const padded = new Float64Array(rows * (width + PADDING));
+  for (let row = 0; row < rows; row++) padded.set(values.subarray(row * width, (row + 1) * width), row * (width + PADDING));
   return padded;
 }
 
+kernelTest(pagedAttentionPrefill, { heads: HEAD_NAMES, kvFormat: ["f32", "f16"] }, async ({ run, random, heads, kvFormat }) => {
+  const sequence = randomSequence(random, { ...HEADS[heads], kvFormat }, 122);
+  for (const position of [0, 50]) {
+    for (const rows of [1, 7, 16, 72]) {
+      const chunk = { position, rows, window: null };
+      expectNmse(await attend(run, random, sequence, chunk), expected(sequence, chunk), MAX_NMSE.soft);
+    }
+  }
+});
+
 kernelTest(
   pagedAttentionPrefill,
-  { heads: Object.keys(HEADS) as (keyof typeof HEADS)[], kvFormat: ["f32", "f16"] },
-  async ({ run, random, heads, kvFormat }) => {
-    for (const position of [0, 50]) {
-      for (const rows of [1, 7, 16, 72]) {
-        const { options, shape, tensors, y, expected } = prefillCase(random, { heads, kvFormat, window: null, position, rows, spread: 5 });
-        const result = await run(options, shape, tensors, { y });
-        expectNmse(result.y, expected(), MAX_NMSE);
+  { heads: ["4/2×16", "9/3×64"], kvFormat: ["f32", "f16"], window: [1, 16] },
+  async ({ run, random, heads, kvFormat, window }) => {
+    const sequence = randomSequence(random, { ...HEADS[heads], kvFormat }, 300);
+    for (const [position, rows] of [
+      [0, 1],
+      [0, 16],
+      [0, 40],
+      [15, 7],
+      [16, 1],
+      [50, 72],
+      [228, 72],
+    ] as const) {
+      const chunk = { position, rows, window };
+      expectNmse(await attend(run, random, sequence, chunk), expected(sequence, chunk), MAX_NMSE.soft);
+    }
+  },
+);
+
+kernelTest(pagedAttentionPrefill, { scores: ["peaked", "lifted"], kvFormat: ["f32", "f16"] }, async ({ run, random, scores, kvFormat }) => {
+  const sequence = randomSequence(random, { ...HEADS["9/3×64"], kvFormat }, 122, scores);
+  const chunk = { position: 50, rows: 72, window: null };
+  expectNmse(await attend(run, random, sequence, chunk), expected(sequence, chunk), MAX_NMSE[scores]);
+});
+
+kernelTest(
+  pagedAttentionPrefill,
+  { window: [null, 16], sameBits: ["however a prompt is cut", "whatever the pages"] },
+  async ({ run, random, window, sameBits }) => {
+    const layout = { ...HEADS["9/3×64"], kvFormat: "f32" } as const;
+    const sequence = randomSequence(random, layout, 122);
+    const whole = await attend(run, random, sequence, { position: 0, rows: 122, window });
+    if (sameBits === "whatever the pages") {
+      for (const pageSize of [16, 64]) {
+        const repaged = { ...sequence, layout: { ...layout, pageSize } };
+        expectSame(await attend(run, random, repaged, { position: 0, rows: 122, window }), whole);
       }
+      return;
+    }
+    for (const [position, rows] of [
+      [0, 1],
+      [1, 7],
+      [33, 16],
+      [50, 72],
+    ] as const) {
+      const part = await attend(run, random, sequence, { position, rows, window });
+      const stride = part.length / rows;
+      expectSame(part, whole.subarray(position * stride, (position + rows) * stride));
     }
   },
 );

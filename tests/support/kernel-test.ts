@@ -94,7 +94,8 @@ function enterVariant<Binding extends string, Options, Shape>(
 
 const GUARD = 0x7fc0dead; // a NaN of our own, so that a read past the end shows too
 
-async function runKernel<Binding extends string, Options, Shape, Output extends Partial<Record<Binding, TestTensor>>>(
+/** `kernelTest`'s `run` for any kernel, on a device and cache of the caller's. */
+export async function runKernel<Binding extends string, Options, Shape, Output extends Partial<Record<Binding, TestTensor>>>(
   gpu: Gpu,
   cache: KernelCache,
   definition: KernelDefinition<Binding, Options, Shape>,

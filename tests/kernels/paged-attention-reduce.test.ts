@@ -1,0 +1,65 @@
+import { KernelCache } from "../../src/gpu/kernel";
+import { pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
+import { pagedAttentionReduce } from "../../src/kernels/paged-attention-reduce";
+import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
+import { HEADS, randomSequence, stepTensors } from "../support/attention-sequence";
+import { expectNmse, expectSame } from "../support/expect-close";
+import { kernelTest, runKernel, unwritten } from "../support/kernel-test";
+import type { Random } from "../support/random";
+
+const MAX_NMSE = 1e-12;
+const STEP = { rows: 1, positions: 1 };
+
+/** Records of some splits of each head: sums, maxima that lie far apart, totals. */
+function randomRecords(random: Random, splits: number, headCount: number, headDim: number): Float32Array<ArrayBuffer> {
+  const size = headDim + 2;
+  const records = random.normal([splits * headCount * size]);
+  for (let at = headDim; at < records.length; at += size) {
+    records[at] = (random.next() - 0.5) * 40 + 1e4;
+    records[at + 1] = 1 + random.next() * 255;
+  }
+  return records;
+}
+
+kernelTest(
+  pagedAttentionReduce,
+  { headDim: [16, 64, 80, 128, 256], window: [null, 100], split: [64, 256] },
+  async ({ run, random, headDim, window, split }) => {
+    const headCount = 7;
+    for (const position of [0, split - 1, split, 3 * split + 5, 40 * split]) {
+      const end = Math.floor(position / split) + 1;
+      const first = window === null ? 0 : Math.floor(Math.max(0, position + 1 - window) / split);
+      const record = headCount * (headDim + 2);
+      const partial = unwritten((end + 2) * record); // NaN where no split was computed
+      const computed = randomRecords(random, end - first, headCount, headDim);
+      partial.set(computed, first * record);
+      const state = new Uint32Array([position, 1, 0, 0]);
+      const { y } = await run({ headCount, headDim, window, split }, STEP, { state, partial }, { y: unwritten(headCount * headDim) });
+      expectNmse(y, pagedAttentionReduceReference(computed, headCount, headDim), MAX_NMSE);
+    }
+  },
+);
+
+kernelTest(pagedAttentionReduce, { oneSplit: ["is bit for bit what direct attention gives"] }, async ({ run, random, gpu }) => {
+  const layout = { ...HEADS["9/3×64"], kvFormat: "f32" } as const;
+  const { headCount, headDim } = layout;
+  const cache = new KernelCache(gpu);
+  for (const context of [1, 33, 256]) {
+    const tensors = stepTensors(random, randomSequence(random, layout, context), context - 1, 1);
+    const shape = { rows: 1, positions: context };
+    const options = { ...layout, window: null };
+    const attend = <Output extends { y: Float32Array<ArrayBuffer> } | { partial: Float32Array<ArrayBuffer> }>(
+      direct: boolean,
+      output: Output,
+    ) => runKernel(gpu, cache, pagedAttentionDecode, { ...options, direct }, shape, tensors, output);
+    const direct = await attend(true, { y: unwritten(headCount * headDim) });
+    const { partial } = await attend(false, { partial: unwritten(headCount * (headDim + 2)) });
+    const { y } = await run(
+      { headCount, headDim, window: null },
+      shape,
+      { state: tensors.state, partial },
+      { y: unwritten(headCount * headDim) },
+    );
+    expectSame(y, direct.y);
+  }
+});

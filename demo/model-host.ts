@@ -8,11 +8,18 @@ export type ModelState =
   | { readonly kind: "ready"; readonly choice: ModelChoice; readonly progress: LoadProgress; readonly engine: Engine }
   | { readonly kind: "failed"; readonly choice: ModelChoice; readonly reason: string; readonly canRetry: boolean };
 
+/** One load, from its start until another takes its place. */
+interface Load {
+  readonly choice: ModelChoice;
+  readonly abort: AbortController;
+  readonly progress: LoadProgress;
+  engine: Engine | null;
+}
+
 export class ModelHost {
   readonly #onChange: (state: ModelState) => void;
   readonly #hubEndpoint: string | null;
-  #abort: AbortController | null = null;
-  #engine: Engine | null = null;
+  #current: Load | null = null;
 
   constructor({ hubEndpoint, onChange }: { hubEndpoint: string | null; onChange: (state: ModelState) => void }) {
     this.#hubEndpoint = hubEndpoint;
@@ -21,45 +28,47 @@ export class ModelHost {
 
   /** Puts `choice` in the place of whatever is loaded or loading. */
   async load(choice: ModelChoice): Promise<void> {
-    this.#abort?.abort();
     this.#release();
-    const abort = new AbortController();
-    this.#abort = abort;
     const progress = new LoadProgress();
-    const onEvent = (event: EngineEvent) => {
-      progress.take(event, performance.now());
-      if (event.type === "device-lost" && this.#abort === abort) this.#lose(choice, event.reason);
-    };
+    const load: Load = { choice, abort: new AbortController(), progress, engine: null };
+    this.#current = load;
     this.#onChange({ kind: "loading", choice, progress });
     try {
-      const hub = this.#hubEndpoint === null ? {} : { hubEndpoint: this.#hubEndpoint };
-      const engine = await loadEngine(locationOf(choice, document.baseURI), { ...hub, signal: abort.signal, onEvent });
-      if (abort.signal.aborted) return engine.dispose();
-      this.#engine = engine;
+      const engine = await this.#loadEngine(load);
+      if (this.#current !== load) return engine.dispose();
+      load.engine = engine;
       this.#onChange({ kind: "ready", choice, progress, engine });
     } catch (error) {
-      if (this.#abort === abort) this.#onChange({ kind: "failed", choice, ...explain(error, abort.signal) });
+      if (this.#current !== load) return; // cancelled, or another one has taken its place
+      const canRetry = !(error instanceof LlmError && error.code === "no-webgpu");
+      this.#fail(load, error instanceof Error ? error.message : String(error), canRetry);
     }
   }
 
+  /** Gives up what is loading: at once for the reader, although a driver may still be compiling for it. */
   cancel(): void {
-    this.#abort?.abort();
+    const load = this.#current;
+    if (load && !load.engine) this.#fail(load, "Loading was cancelled. What has arrived is kept in this browser.");
   }
 
-  #lose(choice: ModelChoice, reason: string): void {
+  #loadEngine(load: Load): Promise<Engine> {
+    const onEvent = (event: EngineEvent) => {
+      load.progress.take(event, performance.now());
+      if (event.type !== "device-lost" || this.#current !== load) return;
+      this.#fail(load, `The graphics device was lost (${event.reason}). Load the model again; the conversation goes on.`);
+    };
+    const hub = this.#hubEndpoint === null ? {} : { hubEndpoint: this.#hubEndpoint };
+    return loadEngine(locationOf(load.choice, document.baseURI), { ...hub, signal: load.abort.signal, onEvent });
+  }
+
+  #fail({ choice }: Load, reason: string, canRetry = true): void {
     this.#release();
-    const why = `The graphics device was lost (${reason}). Load the model again; the conversation goes on.`;
-    this.#onChange({ kind: "failed", choice, reason: why, canRetry: true });
+    this.#onChange({ kind: "failed", choice, reason, canRetry });
   }
 
   #release(): void {
-    this.#engine?.dispose();
-    this.#engine = null;
+    this.#current?.abort.abort();
+    this.#current?.engine?.dispose();
+    this.#current = null;
   }
-}
-
-function explain(error: unknown, signal: AbortSignal): { readonly reason: string; readonly canRetry: boolean } {
-  if (signal.aborted) return { reason: "Loading was cancelled. What has arrived is kept.", canRetry: true };
-  const reason = error instanceof Error ? error.message : String(error);
-  return { reason, canRetry: !(error instanceof LlmError && error.code === "no-webgpu") };
 }

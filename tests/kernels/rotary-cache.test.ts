@@ -1,5 +1,5 @@
 import { rotaryCache } from "../../src/kernels/rotary-cache";
-import { foreignPool, gather, randomTable, stored } from "../reference/paged-cache";
+import { foreignPool, place, poolValues, randomTable, stored } from "../reference/paged-cache";
 import { rotaryCacheReference } from "../reference/rotary-cache";
 import { expectClose, expectSame } from "../support/expect-close";
 import { kernelTest } from "../support/kernel-test";
@@ -42,20 +42,16 @@ kernelTest(
           { length: rows * length },
           (_, i) => values[Math.floor(i / length) * qkvStride + from + (i % length)] ?? Number.NaN,
         );
-      const tolerance = { atol: 1e-3, rtol: 1e-6 }; // atol: outliers of 1000 cancel
+      const tolerance = { atol: 2e-4, rtol: 1e-6 }; // atol: outliers of 1000 cancel
       expectClose(ofRows(result.qkv, 0, queryFloats), ofRows(turned, 0, queryFloats), tolerance);
       expectSame(ofRows(result.qkv, queryFloats, qkvStride - queryFloats), ofRows(qkv, queryFloats, qkvStride - queryFloats));
-      const expectedKeys = stored(layout, ofRows(turned, queryFloats, keyFloats));
-      const expectedValues = stored(layout, ofRows(qkv, queryFloats + keyFloats, keyFloats));
-      for (const [name, expected] of [
-        ["keys", expectedKeys],
-        ["values", expectedValues],
+      for (const [name, written] of [
+        ["keys", stored(layout, ofRows(turned, queryFloats, keyFloats))],
+        ["values", stored(layout, ofRows(qkv, queryFloats + keyFloats, keyFloats))],
       ] as const) {
-        const before = gather(layout, table, pools[name], positions);
-        before.set(expected, position * keyFloats);
-        const after = gather(layout, table, result[name], positions);
-        if (name === "values") expectSame(after, before);
-        else expectClose(after, before, kvFormat === "f16" ? { atol: 1e-3, rtol: 1e-3 } : tolerance);
+        const expected = poolValues(place(layout, table, pools[name], position, written));
+        if (name === "values") expectSame(poolValues(result[name]), expected);
+        else expectClose(poolValues(result[name]), expected, kvFormat === "f16" ? { atol: 2e-4, rtol: 1e-3 } : tolerance);
       }
     }
   },

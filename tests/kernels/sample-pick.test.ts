@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { SAMPLE_STOP } from "../../src/kernels/sample-pick";
 import { IN_PROMPT, type SamplingParams } from "../../src/kernels/sampling-params";
 import { sampleCandidatesReference } from "../reference/sample-candidates";
-import { keptTokens, samplePickReference } from "../reference/sample-pick";
+import { gumbel, keptTokens, samplePickReference } from "../reference/sample-pick";
 import { expectSame } from "../support/expect-close";
 import { type Random, seededRandom } from "../support/random";
 import { runSampling, type SamplingRunInput } from "../support/sampling-run";
@@ -127,6 +127,32 @@ describe("hard distributions", () => {
     const fewer = await expectReference({ logits: new Float32Array(vocab).fill(-3), params: { ...OFF, topK: 70 }, steps: 60 });
     expect(Math.max(...fewer)).toBeLessThan(70);
   });
+
+  // A step at which the given token has the best noise of all up to `last`.
+  const stepWon = (winner: number, last: number, seed: number) => {
+    for (let step = 0; ; step++) {
+      const best = gumbel(seed, step, winner);
+      if (Array.from({ length: last + 1 }, (_, id) => id).every((id) => id === winner || gumbel(seed, step, id) < best)) return step;
+    }
+  };
+  for (const [name, equals, filter, kept] of [
+    ["top-p, among the 64 best", 40, { topP: 0.29999 }, 12],
+    ["top-p, beyond them", 1000, { topP: 0.29999 }, 300],
+    ["top-k, among the 64 best", 40, { topK: 12 }, 12],
+    ["top-k, beyond them", 1000, { topK: 300 }, 300],
+    ["top-p within top-k", 1000, { topK: 500, topP: 0.19999 }, 100],
+  ] as const) {
+    test(`the last token kept can be drawn and the next cannot: ${name}`, async () => {
+      const logits = Float32Array.from({ length: 1000 }, (_, id) => (id < equals ? 3 : -100));
+      const gpu = await getTestGpu();
+      const drawAt = async (step: number) => {
+        const state = new Uint32Array([0, 1, 0, step]);
+        return (await runSampling(gpu, { logits, params: { ...OFF, ...filter, seed: 11 }, state })).results[0]?.[0];
+      };
+      expect(await drawAt(stepWon(kept - 1, kept, 11))).toBe(kept - 1);
+      expect(await drawAt(stepWon(kept, kept, 11))).toBeLessThan(kept);
+    });
+  }
 
   test("ties across the cut keep the lower ids", async () => {
     const random = seededRandom("ties");

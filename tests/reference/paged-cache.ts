@@ -1,4 +1,4 @@
-// K and V scattered over pages as the GPU holds them, among pages of other sequences, and gathered from them again.
+// K and V scattered over pages as the GPU holds them, among pages of other sequences.
 import { packHalves, roundToHalf, unpackHalves } from "../support/half";
 import type { Random } from "../support/random";
 
@@ -25,19 +25,21 @@ export function foreignPool(random: Random, layout: PageLayout, pageCount: numbe
   return layout.kvFormat === "f16" ? packHalves(values) : values;
 }
 
-/** Places [position][kvHead][headDim] into a foreign pool. */
+/** A foreign pool that holds a sequence, [position][kvHead][headDim]. */
 export function scatter(random: Random, layout: PageLayout, table: Uint32Array, sequence: ArrayLike<number>): CacheTensor {
-  const pool = foreignPool(random, layout, table.length);
-  const values = pool instanceof Uint32Array ? unpackHalves(pool) : pool;
-  for (let i = 0; i < sequence.length; i++) values[placeOf(layout, table, i)] = sequence[i] ?? Number.NaN;
-  return layout.kvFormat === "f16" ? packHalves(values) : values;
+  return place(layout, table, foreignPool(random, layout, table.length), 0, sequence);
 }
 
-/** [position][kvHead][headDim] of the first `positions`. */
-export function gather(layout: PageLayout, table: Uint32Array, pool: CacheTensor, positions: number): Float32Array<ArrayBuffer> {
-  const values = pool instanceof Uint32Array ? unpackHalves(pool) : pool;
-  const length = positions * layout.kvHeadCount * layout.headDim;
-  return Float32Array.from({ length }, (_, i) => values[placeOf(layout, table, i)] ?? Number.NaN);
+/** The pool with `values`, [position][kvHead][headDim], written from `position` on. */
+export function place(layout: PageLayout, table: Uint32Array, pool: CacheTensor, position: number, values: ArrayLike<number>): CacheTensor {
+  const all = poolValues(pool).slice();
+  const from = position * layout.kvHeadCount * layout.headDim;
+  for (let i = 0; i < values.length; i++) all[placeOf(layout, table, from + i)] = values[i] ?? Number.NaN;
+  return layout.kvFormat === "f16" ? packHalves(all) : all;
+}
+
+export function poolValues(pool: CacheTensor): Float32Array<ArrayBuffer> {
+  return pool instanceof Uint32Array ? unpackHalves(pool) : pool;
 }
 
 /** What a value is once it has been stored. */

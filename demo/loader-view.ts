@@ -30,8 +30,8 @@ export class LoaderView {
     this.#root.hidden = state.kind === "ready";
     const isLoading = state.kind === "loading";
     for (const part of [this.#title, this.#progress, this.#detail, this.#cancel]) part.hidden = !isLoading;
-    this.#error.hidden = this.#other.hidden = state.kind !== "failed";
-    this.#retry.hidden = !(state.kind === "failed" && state.canRetry);
+    this.#error.hidden = state.kind !== "failed";
+    this.#retry.hidden = this.#other.hidden = !(state.kind === "failed" && state.canRetry);
     this.#error.textContent = state.kind === "failed" ? state.reason : "";
     if (state.kind !== "loading") return;
     const draw = oncePerFrame(() => this.#draw(state.choice, state.progress));

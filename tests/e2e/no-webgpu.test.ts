@@ -7,7 +7,7 @@ test("a browser without WebGPU gets one sentence that says which ones have it", 
   const demo = new DemoPage(page);
   await demo.open();
   await expect(demo.error).toHaveText(/^This browser has no WebGPU\. Use Chrome .*\d+ or later/);
-  await expect(page.getByRole("button", { name: "Try again" })).toBeHidden(); // it would not help
+  for (const name of ["Try again", "Choose another model"]) await expect(page.getByRole("button", { name })).toBeHidden(); // no help
   await expect(page.getByRole("button", { name: "Send" })).toBeDisabled();
   await expect(page.getByText("Why is the sky blue?")).toBeHidden();
 });

@@ -86,6 +86,27 @@ test("the reader who scrolls up is left in peace while an answer grows", async (
   await hasEnded(answer);
 });
 
+test("a lost graphics device is told of, and the conversation goes on when the model is loaded again", async ({ page }) => {
+  await page.addInitScript(() => {
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = async function (...options) {
+      const device = await requestDevice.apply(this, options);
+      addEventListener("lose-device", () => device.destroy());
+      return device;
+    };
+  });
+  await visit("somebody/tiny");
+  await demo.isReady();
+  await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
+  await page.evaluate(() => dispatchEvent(new Event("lose-device")));
+  await expect(demo.error).toContainText("The graphics device was lost");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await demo.isReady();
+  await expect(demo.questions).toHaveText("Hello");
+  const next = await demo.askAndWait("Hello");
+  await expect(next).toContainText(/prompt of ([5-9]\d|\d{3})/); // both questions and the answer between them
+});
+
 test("files chosen one by one load, and a model without a chat template continues the text", async ({ page }) => {
   await visit("somebody/nothing");
   await openModels(page);

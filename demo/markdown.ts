@@ -5,7 +5,7 @@ import { Marked, type Token } from "marked";
 import { make } from "./dom";
 
 const TAGS = "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr input li ol p pre strong table tbody td th thead tr ul".split(" ");
-const ATTRIBUTES = ["align", "checked", "class", "disabled", "href", "start", "type"];
+const PLAIN_ATTRIBUTES = ["align", "checked", "class", "disabled", "start", "type"];
 const SAFE_ADDRESS = /^(?:https?:|mailto:)/i;
 
 const escapeHtml = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -53,7 +53,8 @@ export class MarkdownView {
 function renderBlock(token: Token): ChildNode[] {
   const fragment = DOMPurify.sanitize(marked.parser([token]), {
     ALLOWED_TAGS: TAGS,
-    ALLOWED_ATTR: ATTRIBUTES,
+    ALLOWED_ATTR: [...PLAIN_ATTRIBUTES, "href"],
+    ADD_URI_SAFE_ATTR: PLAIN_ATTRIBUTES,
     ALLOWED_URI_REGEXP: SAFE_ADDRESS,
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,

@@ -108,6 +108,15 @@ test("nothing that a model writes runs, loads or looks like the page's own", asy
   expect(requests.filter((url) => !url.endsWith("/markdown.js"))).toEqual([]);
 });
 
+// Once lost to the check of addresses, which DOMPurify makes of every attribute that it does not know to be none.
+test("a list's first number, a column's side and a ticked box are drawn", async ({ page }) => {
+  await draw(page, "3. three\n4. four\n\n| a |\n| -: |\n| 1 |\n\n- [x] done\n- [ ] to do");
+  await expect(page.locator("ol")).toHaveAttribute("start", "3");
+  await expect(page.locator("td")).toHaveCSS("text-align", /right/);
+  await expect(page.getByRole("checkbox", { checked: true, disabled: true })).toHaveCount(1);
+  await expect(page.getByRole("checkbox", { checked: false, disabled: true })).toHaveCount(1);
+});
+
 test("links open elsewhere and tell nobody where they come from", async ({ page }) => {
   await draw(page, "[out](https://example.org)");
   await expect(page.locator("a")).toHaveAttribute("target", "_blank");

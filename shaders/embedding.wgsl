@@ -29,7 +29,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (id >= ROW_COUNT) { return; }
   for (var octet = thread; octet < OCTETS; octet += WORKGROUP_SIZE) {
     let group = octet / 4u;
-    let scale = load_scale(id, group);
+    let scale = unpack_scale(load_scale_word(id, group), group);
     let values = unpack_octet(codes[id * OCTETS + octet]);
     let places = group * 8u + octet_places(octet % 4u);
     store(row, places.x, values[0] * scale.x + scale.y);

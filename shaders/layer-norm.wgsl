@@ -1,5 +1,5 @@
-// y = (x − mean) / √(variance + ε) · weight + bias, a workgroup a row. The variance is summed about the mean in a second pass:
-// E[x²] − mean² loses every digit of a row whose mean is large.
+// y = (x − mean) / √(variance + ε) · weight + bias, a workgroup a row. All sums are of differences, to the row's first value and then
+// to the mean: E[x²] − mean² loses every digit of a row whose mean is large, and the mean itself its last ones.
 #if SUBGROUPS
 enable subgroups;
 #endif
@@ -26,14 +26,15 @@ fn main(
 ) {
   if (workgroup.x >= state.row_count) { return; }
   let row = workgroup.x * ROW_VEC4S;
-  var sum = vec4<f32>();
-  for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) { sum += x[row + i]; }
-  let mean = workgroup_sum(dot(sum, vec4<f32>(1.0)), thread, subgroup_size) / f32(COLUMNS);
+  let origin = x[row].x;
+  var sum = 0.0;
+  for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) { sum += dot(x[row + i] - origin, vec4<f32>(1.0)); }
+  let mean = workgroup_sum(sum, thread, subgroup_size) / f32(COLUMNS);
   var squares = 0.0;
   for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) {
-    let centred = x[row + i] - mean;
+    let centred = x[row + i] - origin - mean;
     squares += dot(centred, centred);
   }
   let scale = inverseSqrt(workgroup_sum(squares, thread, subgroup_size) / f32(COLUMNS) + EPSILON);
-  for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) { y[row + i] = (x[row + i] - mean) * scale * weight[i] + bias[i]; }
+  for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) { y[row + i] = (x[row + i] - origin - mean) * scale * weight[i] + bias[i]; }
 }

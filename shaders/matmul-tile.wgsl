@@ -1,9 +1,11 @@
-// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk: a tile of TILE_ROWS × 64 outputs a workgroup, THREAD_ROWS × 4 a thread,
-// in f32 accumulators; each turn takes one group of 32 columns through workgroup memory, 16 KiB at most.
+// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk: TILE_ROWS × TILE_COLUMNS outputs a workgroup, THREAD_ROWS × 4 a thread, summed
+// in f32.
 //
-// Both tiles keep their rows along the columns, as memory has them, so staging stores whole vec4s. The vec4s of a row are placed by
-// exclusive-or with its block of four rows: threads that read one column of neighbouring blocks then touch different banks.
-// With MATH f16 the weights' tile holds f16 (x stays f32: activations reach beyond 65,504).
+// With STAGED, each turn takes one group of 32 columns through workgroup memory. Both tiles keep their rows along the columns, as
+// memory has them, so that whole vec4s are stored; a row's vec4s are placed by exclusive-or with the row's block, the rows of one
+// thread: threads that read the same columns of neighbouring blocks then touch different banks. The next turn's x and weights are
+// loaded before this turn's arithmetic. With MATH f16 the tile of weights holds f16; x stays f32, for activations reach beyond 65,504.
+// Without STAGED, each thread reads what it multiplies: the form for adapters in software, where barriers are dear.
 #if MATH == f16
 enable f16;
 #endif
@@ -27,9 +29,15 @@ override Y_STRIDE: u32;
 override Y_OFFSET: u32;
 
 const ROW_VEC4S = GROUPS * 8u;
-const TILE_COLUMNS = 64u;
 const THREADS_ACROSS = TILE_COLUMNS / 4u;
 const WORKGROUP_SIZE = TILE_ROWS / THREAD_ROWS * THREADS_ACROSS;
+
+fn load_code(row: u32, group: u32, octet: u32) -> Octet { return codes[(row * GROUPS + group) * 4u + octet]; }
+
+fn scale_octet(code: Octet, scale: vec2<f32>) -> mat2x4<f32> {
+  let weights = unpack_octet(code);
+  return mat2x4<f32>(weights[0] * scale.x + scale.y, weights[1] * scale.x + scale.y);
+}
 
 #if STAGED
 #if MATH == f16
@@ -43,10 +51,46 @@ fn to_weight(value: vec4<f32>) -> Weight { return value; }
 var<workgroup> tile_x: array<vec4<f32>, TILE_ROWS * 8u>;
 var<workgroup> tile_w: array<Weight, TILE_COLUMNS * 8u>;
 
-fn tile_index(row: u32, place: u32) -> u32 { return row * 8u + (place ^ (row / 4u % 8u)); }
+fn tile_index(row: u32, place: u32, block_rows: u32) -> u32 { return row * 8u + (place ^ (row / block_rows % 8u)); }
+
+// What a thread stages: vec4s of x, eight threads a row; octets of weights, four threads a row.
+const X_STEP = WORKGROUP_SIZE / 8u;
+const X_LOADS = (TILE_ROWS + X_STEP - 1u) / X_STEP;
+const W_STEP = WORKGROUP_SIZE / 4u;
+const W_LOADS = (TILE_COLUMNS + W_STEP - 1u) / W_STEP;
+var<private> next_x: array<vec4<f32>, X_LOADS>;
+var<private> next_codes: array<Octet, W_LOADS>;
+var<private> next_scale_words: array<u32, W_LOADS>;
+
+fn load_next(first_m: u32, first_n: u32, group: u32, thread: u32) {
+  for (var i = 0u; i < X_LOADS; i++) {
+    next_x[i] = x[(first_m + thread / 8u + i * X_STEP) * ROW_VEC4S + group * 8u + thread % 8u];
+  }
+  for (var i = 0u; i < W_LOADS; i++) {
+    let row = min(first_n + thread / 4u + i * W_STEP, ROWS - 1u);
+    next_codes[i] = load_code(row, group, thread % 4u);
+    next_scale_words[i] = load_scale_word(row, group);
+  }
+}
+
+fn stage_next(group: u32, thread: u32) {
+  for (var i = 0u; i < X_LOADS; i++) {
+    let row = thread / 8u + i * X_STEP;
+    if (row < TILE_ROWS) { tile_x[tile_index(row, thread % 8u, THREAD_ROWS)] = next_x[i]; }
+  }
+  let places = octet_places(thread % 4u);
+  for (var i = 0u; i < W_LOADS; i++) {
+    let row = thread / 4u + i * W_STEP;
+    let weights = scale_octet(next_codes[i], unpack_scale(next_scale_words[i], group));
+    if (row < TILE_COLUMNS) {
+      tile_w[tile_index(row, places.x, 4u)] = to_weight(weights[0]);
+      tile_w[tile_index(row, places.y, 4u)] = to_weight(weights[1]);
+    }
+  }
+}
 #endif
 
-// Columns of the output from `row` of the weights on; the accumulator's four.
+// Row m, outputs from n on.
 fn store(m: u32, n: u32, sums: vec4<f32>) {
   if (m >= state.row_count) { return; }
 #if BIAS
@@ -56,31 +100,23 @@ fn store(m: u32, n: u32, sums: vec4<f32>) {
 #endif
 #if EPILOGUE == silu_gated
   let at = m * Y_STRIDE + Y_OFFSET + n / 2u;
-  if (n + 1u < ROWS) { y[at] = silu(values.x) * values.y; }
-  if (n + 3u < ROWS) { y[at + 1u] = silu(values.z) * values.w; }
+  if (n < ROWS) { y[at] = silu(values.x) * values.y; }
+  if (n + 2u < ROWS) { y[at + 1u] = silu(values.z) * values.w; }
 #else
   let at = m * Y_STRIDE + Y_OFFSET + n;
   for (var i = 0u; i < 4u; i++) {
-    if (n + i < ROWS) {
+    if (n + i >= ROWS) { return; }
 #if EPILOGUE == add
-      y[at + i] += values[i];
+    y[at + i] += values[i];
 #elif EPILOGUE == gelu
-      y[at + i] = gelu(values[i]);
+    y[at + i] = gelu(values[i]);
 #elif EPILOGUE == gelu_tanh
-      y[at + i] = gelu_tanh(values[i]);
+    y[at + i] = gelu_tanh(values[i]);
 #else
-      y[at + i] = values[i];
+    y[at + i] = values[i];
 #endif
-    }
   }
 #endif
-}
-
-// The two vec4s of an octet, scaled.
-fn load_weights(row: u32, group: u32, octet: u32) -> mat2x4<f32> {
-  let scale = load_scale(row, group);
-  let weights = unpack_octet(codes[(row * GROUPS + group) * 4u + octet]);
-  return mat2x4<f32>(weights[0] * scale.x + scale.y, weights[1] * scale.x + scale.y);
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
@@ -93,28 +129,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   var sums: array<vec4<f32>, THREAD_ROWS>;
 
 #if STAGED
-  // Staging: of x, eight threads a row, a vec4 each; of the weights, four threads a row, an octet each.
-  let x_row = thread / 8u;
-  let x_place = thread % 8u;
-  let w_row = thread / 4u;
-  let w_octet = thread % 4u;
-  let w_places = octet_places(w_octet);
+  let swizzle_x = block_m / THREAD_ROWS % 8u;
+  let swizzle_w = block_n / 4u % 8u;
+  load_next(first_m, first_n, 0u, thread);
   for (var group = 0u; group < GROUPS; group++) {
-    for (var m = x_row; m < TILE_ROWS; m += WORKGROUP_SIZE / 8u) {
-      tile_x[tile_index(m, x_place)] = x[(first_m + m) * ROW_VEC4S + group * 8u + x_place];
-    }
-    let weights = load_weights(min(first_n + w_row, ROWS - 1u), group, w_octet);
-    tile_w[tile_index(w_row, w_places.x)] = to_weight(weights[0]);
-    tile_w[tile_index(w_row, w_places.y)] = to_weight(weights[1]);
+    stage_next(group, thread);
     workgroupBarrier();
+    if (group + 1u < GROUPS) { load_next(first_m, first_n, group + 1u, thread); }
     for (var place = 0u; place < 8u; place++) {
+      let at_x = block_m * 8u + (place ^ swizzle_x);
+      let at_w = block_n * 8u + (place ^ swizzle_w);
       let w = transpose(mat4x4<f32>(
-        vec4<f32>(tile_w[tile_index(block_n, place)]),
-        vec4<f32>(tile_w[tile_index(block_n + 1u, place)]),
-        vec4<f32>(tile_w[tile_index(block_n + 2u, place)]),
-        vec4<f32>(tile_w[tile_index(block_n + 3u, place)])));
+        vec4<f32>(tile_w[at_w]), vec4<f32>(tile_w[at_w + 8u]), vec4<f32>(tile_w[at_w + 16u]), vec4<f32>(tile_w[at_w + 24u])));
       for (var i = 0u; i < THREAD_ROWS; i++) {
-        let a = tile_x[tile_index(block_m + i, place)];
+        let a = tile_x[at_x + i * 8u];
         sums[i] += a.x * w[0] + a.y * w[1] + a.z * w[2] + a.w * w[3];
       }
     }
@@ -124,10 +152,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   if (first_m + block_m >= state.row_count || first_n + block_n >= ROWS) { return; }
   for (var at = 0u; at < GROUPS * 4u; at++) {
     let group = at / 4u;
-    let octet = at % 4u;
-    let places = octet_places(octet) + group * 8u;
+    let places = group * 8u + octet_places(at % 4u);
     var w: array<mat2x4<f32>, 4>;
-    for (var j = 0u; j < 4u; j++) { w[j] = load_weights(min(first_n + block_n + j, ROWS - 1u), group, octet); }
+    for (var j = 0u; j < 4u; j++) {
+      let row = min(first_n + block_n + j, ROWS - 1u);
+      w[j] = scale_octet(load_code(row, group, at % 4u), unpack_scale(load_scale_word(row, group), group));
+    }
     for (var i = 0u; i < THREAD_ROWS; i++) {
       let row = (first_m + block_m + i) * ROW_VEC4S;
       let a = x[row + places.x];

@@ -1,11 +1,12 @@
-// y = epilogue(W·x) for the step's last row, the kernel that decode spends its bytes in.
+// y = epilogue(W·x) for the step's last row: what decode spends its bytes in.
 //
 // A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
-// turn, so that neighbours read neighbouring addresses in every format. x is staged once a workgroup, a chunk of columns at a time,
-// transposed to [vec4 of the unit][unit] with an odd stride: neighbouring lanes then read neighbouring vec4s without bank conflicts,
-// where x itself would put them a unit (up to 128 bytes) apart. Staging also applies the RMSNorm weight and sums the squares; the
-// norm's one factor is multiplied in at the end. The minimum of a q4m group costs one multiplication by Σx.
-// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory; one thread a row finishes.
+// turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
+// columns at a time, transposed to [vec4 of the unit][unit] at an odd stride: neighbouring lanes then read neighbouring vec4s without
+// bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded one turn ahead, the first before x is staged.
+// RMSNorm is one factor of all outputs: its weight is applied to x on the way in, the sum of squares is kept beside the rows' sums.
+// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory; one thread finishes an output.
+// With one lane there is nothing to meet and, without STAGED, no barrier: the form for adapters in software.
 #if SUBGROUPS
 enable subgroups;
 #endif
@@ -31,25 +32,20 @@ override ROWS: u32;
 override Y_OFFSET: u32;
 override NORM_EPSILON: f32 = 0.0;
 
-// A unit's x, as vec4s: UNIT_VEC4S of them.
+// x of a unit: UNIT_VEC4S vec4s in the order of columns.
+alias UnitX = array<vec4<f32>, UNIT_VEC4S>;
 #if FORMAT == f32
 const UNIT_VEC4S = 1u;
-fn dot_unit(code: vec4<u32>, x: array<vec4<f32>, UNIT_VEC4S>) -> f32 {
-  return dot(bitcast<vec4<f32>>(code), x[0]);
-}
+fn dot_unit(code: vec4<u32>, x: UnitX) -> f32 { return dot(bitcast<vec4<f32>>(code), x[0]); }
 #elif FORMAT == f16
 const UNIT_VEC4S = 2u;
-fn dot_unit(code: vec4<u32>, x: array<vec4<f32>, UNIT_VEC4S>) -> f32 {
-  return dot_octet(code, x[0], x[1]);
-}
+fn dot_unit(code: vec4<u32>, x: UnitX) -> f32 { return dot_octet(code, x[0], x[1]); }
 #elif FORMAT == q8
 const UNIT_VEC4S = 4u;
-fn dot_unit(code: vec4<u32>, x: array<vec4<f32>, UNIT_VEC4S>) -> f32 {
-  return dot_octet(code.xy, x[0], x[1]) + dot_octet(code.zw, x[2], x[3]);
-}
+fn dot_unit(code: vec4<u32>, x: UnitX) -> f32 { return dot_octet(code.xy, x[0], x[1]) + dot_octet(code.zw, x[2], x[3]); }
 #else
 const UNIT_VEC4S = 8u;
-fn dot_unit(code: vec4<u32>, x: array<vec4<f32>, UNIT_VEC4S>) -> f32 {
+fn dot_unit(code: vec4<u32>, x: UnitX) -> f32 {
   return dot_octet(code.x, x[0], x[4]) + dot_octet(code.y, x[1], x[5]) + dot_octet(code.z, x[2], x[6]) + dot_octet(code.w, x[3], x[7]);
 }
 #endif
@@ -64,23 +60,32 @@ const ROW_UNITS = ROW_VEC4S / UNIT_VEC4S;
 const TEAMS = WORKGROUP_SIZE / LANES;
 const ROWS_PER_WORKGROUP = TEAMS * ROWS_PER_THREAD;
 
-#if SUBGROUPS
-const MAX_WIDTH_PARTIALS = LANES / min(LANES, 4u); // the smallest subgroups have 4 threads
+// A thread's sums: of its rows and, with NORM, of the squares of x.
+#if NORM
+const SUMS = ROWS_PER_THREAD + 1u;
 #else
-const MAX_WIDTH_PARTIALS = LANES;
-const subgroup_size = 1u;
+const SUMS = ROWS_PER_THREAD;
 #endif
+var<private> sums: array<f32, SUMS>;
 
 #if STAGED
 const CHUNK_UNITS = CHUNK_VEC4S / UNIT_VEC4S;
 const STAGED_STRIDE = CHUNK_UNITS | 1u;
+const STAGE_LOADS = (CHUNK_VEC4S + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 var<workgroup> staged: array<vec4<f32>, STAGED_STRIDE * UNIT_VEC4S>;
+#if NORM
+var<workgroup> squares: array<f32, WORKGROUP_SIZE>;
+#endif
+#endif
+
+#if SUBGROUPS
+const MAX_PARTIALS = LANES / min(LANES, 4u); // the smallest subgroups have 4 threads
+#else
+const MAX_PARTIALS = LANES;
+const subgroup_size = 1u;
 #endif
 #if LANES != 1
-var<workgroup> partials: array<f32, ROWS_PER_WORKGROUP * MAX_WIDTH_PARTIALS>;
-#if NORM
-var<workgroup> squares: array<f32, TEAMS * MAX_WIDTH_PARTIALS>;
-#endif
+var<workgroup> partials: array<f32, TEAMS * SUMS * MAX_PARTIALS>;
 #endif
 
 #if EPILOGUE == silu_gated
@@ -89,19 +94,45 @@ const ROWS_PER_OUTPUT = 2u;
 const ROWS_PER_OUTPUT = 1u;
 #endif
 
-var<private> sums: array<f32, ROWS_PER_THREAD>;
+// x as the product takes it; its squares are summed on the way.
+fn load_x(row: u32, column: u32) -> vec4<f32> {
+  let value = x[row + column];
+#if NORM
+  sums[ROWS_PER_THREAD] += dot(value, value);
+  return value * norm_weight[column];
+#else
+  return value;
+#endif
+}
 
-// Adds one unit of x times the thread's rows.
-fn accumulate(first_row: u32, unit: u32, x: array<vec4<f32>, UNIT_VEC4S>) {
+// A unit of each of the thread's rows, as loaded.
+struct Units {
+  codes: array<vec4<u32>, ROWS_PER_THREAD>,
+  scale_words: array<u32, ROWS_PER_THREAD>,
+}
+
+// Past the end of the row or of the matrix, what comes last: it is never used.
+fn load_units(first_row: u32, unit: u32) -> Units {
+  let at = min(unit, ROW_UNITS - 1u);
+  var units: Units;
+  for (var r = 0u; r < ROWS_PER_THREAD; r++) {
+    let row = min(first_row + r, ROWS - 1u);
+    units.codes[r] = codes[row * ROW_UNITS + at];
+    units.scale_words[r] = load_scale_word(row, at * UNIT_VEC4S / 8u);
+  }
+  return units;
+}
+
+fn accumulate(loaded: Units, unit: u32, x: UnitX) {
+  var units = loaded; // only a variable can be indexed by a loop's counter
 #if FORMAT == q4m
   let x_sum = dot(x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0));
 #else
   let x_sum = 0.0;
 #endif
   for (var r = 0u; r < ROWS_PER_THREAD; r++) {
-    let row = min(first_row + r, ROWS - 1u);
-    let scale = load_scale(row, unit * UNIT_VEC4S / 8u);
-    sums[r] += scale.x * dot_unit(codes[row * ROW_UNITS + unit], x) + scale.y * x_sum;
+    let scale = unpack_scale(units.scale_words[r], unit * UNIT_VEC4S / 8u);
+    sums[r] += scale.x * dot_unit(units.codes[r], x) + scale.y * x_sum;
   }
 }
 
@@ -113,12 +144,17 @@ fn with_bias(row: u32, sum: f32) -> f32 {
 #endif
 }
 
-// `next_sum` belongs to the row after `row`, where rows are paired.
-fn store(row: u32, sum: f32, next_sum: f32) {
+// `next_sum` is that of the row after `row`, where rows are paired.
+fn store(row: u32, sum: f32, next_sum: f32, square: f32) {
   if (row >= ROWS) { return; }
-  let value = with_bias(row, sum);
+#if NORM
+  let factor = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
+#else
+  let factor = 1.0;
+#endif
+  let value = with_bias(row, factor * sum);
 #if EPILOGUE == silu_gated
-  y[Y_OFFSET + row / 2u] = silu(value) * with_bias(row + 1u, next_sum);
+  y[Y_OFFSET + row / 2u] = silu(value) * with_bias(row + 1u, factor * next_sum);
 #elif EPILOGUE == add
   y[Y_OFFSET + row] += value;
 #elif EPILOGUE == gelu
@@ -139,93 +175,78 @@ fn main(
   @builtin(num_workgroups) workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let first_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
-  if (state.stopped != 0u || first_row >= ROWS) { return; }
+  let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
+  if (state.stopped != 0u || workgroup_row >= ROWS) { return; }
   let x_row = (state.row_count - 1u) * ROW_VEC4S;
   let lane = thread % LANES;
   let team = thread / LANES;
-  let team_row = team * ROWS_PER_THREAD;
-  var unit_x: array<vec4<f32>, UNIT_VEC4S>;
-  var square = 0.0;
+  let first_row = workgroup_row + team * ROWS_PER_THREAD;
+  var unit_x: UnitX;
 
 #if STAGED
+  var next = load_units(first_row, lane);
   for (var chunk = 0u; chunk < ROW_VEC4S; chunk += CHUNK_VEC4S) {
     if (chunk > 0u) { workgroupBarrier(); }
-    for (var i = thread; i < min(CHUNK_VEC4S, ROW_VEC4S - chunk); i += WORKGROUP_SIZE) {
-      var value = x[x_row + chunk + i];
-#if NORM
-      square += dot(value, value);
-      value *= norm_weight[chunk + i];
-#endif
-      staged[i % UNIT_VEC4S * STAGED_STRIDE + i / UNIT_VEC4S] = value;
+    for (var i = 0u; i < STAGE_LOADS; i++) {
+      let at = thread + i * WORKGROUP_SIZE;
+      if (at < min(CHUNK_VEC4S, ROW_VEC4S - chunk)) {
+        staged[at % UNIT_VEC4S * STAGED_STRIDE + at / UNIT_VEC4S] = load_x(x_row, chunk + at);
+      }
     }
+#if NORM
+    squares[thread] = sums[ROWS_PER_THREAD];
+#endif
     workgroupBarrier();
     let first_unit = chunk / UNIT_VEC4S;
     for (var i = lane; i < min(CHUNK_UNITS, ROW_UNITS - first_unit); i += LANES) {
+      let units = next;
+      next = load_units(first_row, first_unit + i + LANES);
       for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = staged[j * STAGED_STRIDE + i]; }
-      accumulate(first_row + team_row, first_unit + i, unit_x);
+      accumulate(units, first_unit + i, unit_x);
     }
   }
+#if NORM
+  // Every team adds up all threads' squares, a share each lane.
+  sums[ROWS_PER_THREAD] = 0.0;
+  for (var i = lane; i < WORKGROUP_SIZE; i += LANES) { sums[ROWS_PER_THREAD] += squares[i]; }
+#endif
 #else
   for (var unit = lane; unit < ROW_UNITS; unit += LANES) {
-    for (var j = 0u; j < UNIT_VEC4S; j++) {
-      var value = x[x_row + unit * UNIT_VEC4S + j];
-#if NORM
-      square += dot(value, value);
-      value *= norm_weight[unit * UNIT_VEC4S + j];
-#endif
-      unit_x[j] = value;
-    }
-    accumulate(first_row + team_row, unit, unit_x);
+    for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = load_x(x_row, unit * UNIT_VEC4S + j); }
+    accumulate(load_units(first_row, unit), unit, unit_x);
   }
 #endif
 
 #if LANES == 1
-#if NORM
-  let norm = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
-#else
-  let norm = 1.0;
-#endif
   for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
-    store(first_row + team_row + r, norm * sums[r], norm * sums[r + ROWS_PER_OUTPUT - 1u]);
+    store(first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
   }
 #else
-  let width = min(LANES, subgroup_size); // of what shuffles reach
+  let width = min(LANES, subgroup_size); // threads of a team within one subgroup
   let partial_count = LANES / width;
+  for (var i = 0u; i < SUMS; i++) {
+    var sum = sums[i];
 #if SUBGROUPS
-  for (var mask = 1u; mask < width; mask *= 2u) {
-    for (var r = 0u; r < ROWS_PER_THREAD; r++) { sums[r] += subgroupShuffleXor(sums[r], mask); }
-    square += subgroupShuffleXor(square, mask);
-  }
+    for (var mask = 1u; mask < width; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
 #endif
-  if (lane % width == 0u) {
-    for (var r = 0u; r < ROWS_PER_THREAD; r++) { partials[(team_row + r) * partial_count + lane / width] = sums[r]; }
-#if NORM
-    squares[thread / width] = square;
-#endif
+    if (lane % width == 0u) { partials[(team * SUMS + i) * partial_count + lane / width] = sum; }
   }
   workgroupBarrier();
-
-  let local_row = thread * ROWS_PER_OUTPUT;
-  if (local_row >= ROWS_PER_WORKGROUP) { return; }
-  var outputs: array<f32, ROWS_PER_OUTPUT>;
-  for (var r = 0u; r < ROWS_PER_OUTPUT; r++) {
-    for (var i = 0u; i < partial_count; i++) { outputs[r] += partials[(local_row + r) * partial_count + i]; }
-  }
-#if NORM
-#if STAGED
-  let first_square = 0u;
-  let square_count = TEAMS * partial_count;
-#else
-  let first_square = local_row / ROWS_PER_THREAD * partial_count;
-  let square_count = partial_count;
-#endif
-  square = 0.0;
-  for (var i = 0u; i < square_count; i++) { square += squares[first_square + i]; }
-  let norm = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
-#else
-  let norm = 1.0;
-#endif
-  store(first_row + local_row, norm * outputs[0], norm * outputs[ROWS_PER_OUTPUT - 1u]);
+  let row = thread * ROWS_PER_OUTPUT;
+  if (row >= ROWS_PER_WORKGROUP) { return; }
+  store(
+    workgroup_row + row,
+    total(row / ROWS_PER_THREAD, row % ROWS_PER_THREAD, partial_count),
+    total((row + ROWS_PER_OUTPUT - 1u) / ROWS_PER_THREAD, (row + ROWS_PER_OUTPUT - 1u) % ROWS_PER_THREAD, partial_count),
+    total(row / ROWS_PER_THREAD, SUMS - 1u, partial_count));
 #endif
 }
+
+#if LANES != 1
+fn total(team: u32, index: u32, partial_count: u32) -> f32 {
+  let first = (team * SUMS + index) * partial_count;
+  var sum = partials[first];
+  for (var i = 1u; i < partial_count; i++) { sum += partials[first + i]; }
+  return sum;
+}
+#endif

@@ -43,12 +43,23 @@ fn octet_places(octet: u32) -> vec2<u32> {
 #endif
 }
 
-// (scale, offset) of a group. Constant where the format has none, so that the compiler drops them.
-fn load_scale(row: u32, group: u32) -> vec2<f32> {
+// The word that holds a group's scale; to be unpacked apart, so that it can be loaded ahead.
+fn load_scale_word(row: u32, group: u32) -> u32 {
 #if FORMAT == q4m
-  return unpack2x16float(scales[row * GROUPS + group]);
+  return scales[row * GROUPS + group];
 #elif FORMAT == q4 || FORMAT == q8
-  let pair = unpack2x16float(scales[row * ((GROUPS + 1u) / 2u) + group / 2u]);
+  return scales[row * ((GROUPS + 1u) / 2u) + group / 2u];
+#else
+  return 0u;
+#endif
+}
+
+// (scale, offset) of a group. Constants where the format has none, so that the compiler drops them.
+fn unpack_scale(word: u32, group: u32) -> vec2<f32> {
+#if FORMAT == q4m
+  return unpack2x16float(word);
+#elif FORMAT == q4 || FORMAT == q8
+  let pair = unpack2x16float(word);
   let scale = select(pair.x, pair.y, (group & 1u) == 1u);
 #if FORMAT == q4
   return vec2<f32>(scale / 16.0, 0.0);

@@ -21,17 +21,29 @@ export interface MatmulTileOptions {
   readonly yOffset: number;
   /** `f16` keeps the staged weights in f16 (needs shader-f16); x and the sums are f32 in both. */
   readonly math: "f32" | "f16";
-  /** `large`, the default, reuses most; `small` wastes less on up to 16 rows; `direct` has no barriers, for adapters in software. */
   readonly tile?: TileKind;
 }
 
-type TileKind = "large" | "small" | "direct";
+/**
+ * - `large`, the default: reuses most.
+ * - `small`: wastes less on few rows, and fills a large GPU where both dimensions are small.
+ * - `direct`: no workgroup memory and no barriers, for adapters in software.
+ */
+export type TileKind = "large" | "small" | "direct";
 
-const TILE_COLUMNS = 64;
-const TILES: Readonly<Record<TileKind, { readonly tileRows: number; readonly threadRows: number; readonly staged: boolean }>> = {
-  large: { tileRows: 64, threadRows: 4, staged: true },
-  small: { tileRows: 16, threadRows: 1, staged: true },
-  direct: { tileRows: 16, threadRows: 4, staged: false },
+interface Tile {
+  readonly rows: number;
+  readonly columns: number;
+  /** Rows that one thread computes, four columns wide. */
+  readonly threadRows: number;
+  readonly staged: boolean;
+}
+
+// On an H100, 512 rows, q4m: 3072 × 576 takes large 69 µs, small 111; 576 × 576 takes 33 and 30. 32 rows: 31 and 15, 33 and 14.
+const TILES: Readonly<Record<TileKind, Tile>> = {
+  large: { rows: 64, columns: 64, threadRows: 8, staged: true },
+  small: { rows: 16, columns: 32, threadRows: 2, staged: true },
+  direct: { rows: 16, columns: 64, threadRows: 4, staged: false },
 };
 
 /** `x`: f32 [rows of the step, paddedColumns(columns)]; `bias`: f32 [rows]; `y`: f32 [rows of the step, yStride]. */
@@ -41,30 +53,38 @@ export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bia
   bindings: ["state", "x", "codes", "scales", "bias", "y"],
   variant({ format, rows, columns, bias, epilogue, yStride, yOffset, math, tile = "large" }) {
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
-    const { tileRows, threadRows, staged } = TILES[tile];
+    const shape = TILES[tile];
     return {
       defines: {
         ...weightDefines(format, columns),
         BIAS: bias,
         EPILOGUE: epilogueDefine(epilogue),
         MATH: math,
-        TILE_ROWS: tileRows,
-        THREAD_ROWS: threadRows,
-        STAGED: staged,
+        TILE_ROWS: shape.rows,
+        TILE_COLUMNS: shape.columns,
+        THREAD_ROWS: shape.threadRows,
+        STAGED: shape.staged,
       },
       constants: { ROWS: rows, Y_STRIDE: yStride, Y_OFFSET: yOffset },
     };
   },
-  workgroups: ({ rows, tile = "large" }, shape) => [Math.ceil(rows / TILE_COLUMNS), Math.ceil(shape.rows / TILES[tile].tileRows), 1],
+  workgroups({ rows, tile = "large" }, step) {
+    const shape = TILES[tile];
+    return [Math.ceil(rows / shape.columns), Math.ceil(step.rows / shape.rows), 1];
+  },
 });
 
 const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
 
+const TILE_KINDS: readonly TileKind[] = ["large", "small", "direct"];
+
 export const matmulTileVariants: readonly MatmulTileOptions[] = WEIGHT_FORMATS.flatMap((format) =>
   (["f32", "f16"] as const).flatMap((math) =>
-    EPILOGUES.flatMap((epilogue, index) => [
-      { format, rows: 64, columns: 100, bias: index % 2 === 0, epilogue, yStride: 64, yOffset: 0, math, tile: "large" as const },
-      { format, rows: 64, columns: 100, bias: index % 2 === 1, epilogue, yStride: 64, yOffset: 0, math, tile: "small" as const },
-    ]),
+    EPILOGUES.flatMap((epilogue) =>
+      TILE_KINDS.map((tile) => {
+        const bias = tile === "large";
+        return { format, rows: 64, columns: 100, bias, epilogue, yStride: 64, yOffset: 0, math, tile };
+      }),
+    ),
   ),
 );

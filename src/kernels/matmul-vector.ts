@@ -52,11 +52,12 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
     assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
     const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
+    assert(epilogue !== "silu-gated" || ((workgroupSize / lanes) * rowsPerThread) % 2 === 0, "a workgroup with half a pair of rows");
     return {
       defines: {
         ...weightDefines(format, columns),
         COLUMNS: columns,
-        CHUNK_VEC4S: chunkColumns(columns) / 4,
+        CHUNK_VEC4S: Math.min(paddedColumns(columns), CHUNK_COLUMNS) / 4,
         NORM: normEpsilon !== undefined,
         BIAS: options.bias,
         EPILOGUE: epilogueDefine(epilogue),
@@ -87,30 +88,40 @@ function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvT
 
 const UNIT_COLUMNS: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, q8: 16, q4: 32, q4m: 32 }; // in 16 bytes
 
-/** The cut for a matrix on an adapter. */
+/**
+ * The cut for a matrix on an adapter, as measured on an H100: enough threads to hide latency where rows are few, enough reuse of x where
+ * they are many.
+ */
 export function gemvTuning(format: WeightFormat, rows: number, columns: number, { software }: { readonly software: boolean }): GemvTuning {
   // No barrier at all: on SwiftShader a thread a row took 13 ms where the staged form took 380 (3072 × 576, f32).
   if (software) return { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false };
   const units = paddedColumns(columns) / UNIT_COLUMNS[format];
-  const lanes = units <= 12 ? 8 : units <= 24 ? 16 : 32;
-  return { lanes, rowsPerThread: rows >= 8192 ? 4 : 2, workgroupSize: 128, staged: true };
+  // A unit's x is 16 or 32 bytes in these formats: lanes read it side by side as it is.
+  const staged = format !== "f32" && format !== "f16";
+  const lanes = (most: number) => Math.min(most, 2 ** Math.ceil(Math.log2(units)));
+  if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
+  if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };
+  return { lanes: lanes(units > 40 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 40 ? 256 : 128, staged };
 }
 
-// x is staged at most this many columns (8 KiB) at a time, in chunks as equal as whole groups allow.
-const MAX_CHUNK_COLUMNS = 2048;
-
-function chunkColumns(columns: number): number {
-  const chunks = Math.ceil(columns / MAX_CHUNK_COLUMNS);
-  return paddedColumns(Math.ceil(columns / chunks));
-}
+// x is staged whole, or at most this many columns (8 KiB) at a time: whole turns of the lanes in every cut.
+const CHUNK_COLUMNS = 2048;
 
 const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
 
+const CUTS: readonly GemvTuning[] = [
+  { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false },
+  { lanes: 16, rowsPerThread: 4, workgroupSize: 128, staged: false },
+  { lanes: 64, rowsPerThread: 1, workgroupSize: 256, staged: true },
+];
+
 export const matmulVectorVariants: readonly MatmulVectorOptions[] = WEIGHT_FORMATS.flatMap((format) =>
   [false, true].flatMap((subgroups) =>
-    EPILOGUES.flatMap((epilogue) => [
-      { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, subgroups },
-      { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, subgroups },
-    ]),
+    EPILOGUES.flatMap((epilogue) =>
+      CUTS.flatMap((tuning) => [
+        { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, subgroups, tuning },
+        { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, subgroups, tuning },
+      ]),
+    ),
   ),
 );

@@ -1,23 +1,191 @@
-import { matmulVector } from "../../src/kernels/matmul-vector";
+import { expect, test } from "vitest";
+import { type GemvTuning, gemvTuning, matmulVector } from "../../src/kernels/matmul-vector";
+import { WEIGHT_FORMATS } from "../../src/kernels/weight-defines";
 import { matmulVectorReference } from "../reference/matmul-vector";
 import { padRows, randomMatrix } from "../reference/random-matrix";
-import { expectNmse } from "../support/expect-close";
+import { expectClose, expectNmse } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
 
-const MAX_NMSE = 1e-10;
+const MAX_NMSE = 1e-11;
 const STEP = { rows: 1, positions: 1 };
 const ONE_ROW = new Uint32Array([0, 1, 0, 0]);
-const FORMATS = ["f32", "f16", "q8", "q4", "q4m"] as const;
+
+// Every way to cut the work that gemvTuning may choose, and some that it does not.
+const CUTS = {
+  "a thread a row": { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false },
+  "16 lanes": { lanes: 16, rowsPerThread: 4, workgroupSize: 128, staged: false },
+  "16 lanes, staged": { lanes: 16, rowsPerThread: 4, workgroupSize: 128, staged: true },
+  "32 lanes, staged": { lanes: 32, rowsPerThread: 2, workgroupSize: 128, staged: true },
+  "64 lanes, staged": { lanes: 64, rowsPerThread: 1, workgroupSize: 256, staged: true },
+} as const satisfies Record<string, GemvTuning>;
+const cuts = Object.keys(CUTS) as (keyof typeof CUTS)[];
+
+const plain = { bias: false, epilogue: "store", yOffset: 0 } as const;
 
 kernelTest(
   matmulVector,
-  { format: FORMATS, subgroups: [false, true], rows: [1, 3, 7, 65, 1000], columns: [100, 176, 576, 672] },
-  async ({ run, random, format, subgroups, rows, columns }) => {
-    const matrix = randomMatrix(random, format, rows, columns);
+  {
+    format: WEIGHT_FORMATS,
+    shape: [
+      [1, 100],
+      [3, 176],
+      [7, 576],
+      [65, 672],
+      [1000, 100],
+    ],
+  },
+  async ({ run, random, format, shape: [rows, columns] }) => {
+    const { codes, scales, values } = randomMatrix(random, format, rows, columns);
     const x = random.withOutliers([columns]);
-    const options = { format, rows, columns, subgroups, bias: false, epilogue: "store", yOffset: 0 } as const;
-    const { codes, scales } = matrix;
-    const { y } = await run(options, STEP, { state: ONE_ROW, x: padRows(x, columns), codes, scales }, { y: unwritten(rows) });
-    expectNmse(y, matmulVectorReference({ x, w: matrix.values, columns, epilogue: "store" }), MAX_NMSE);
+    const expected = matmulVectorReference({ x, w: values, columns, epilogue: "store" });
+    const tuning = CUTS["a thread a row"];
+    const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales };
+    const { y } = await run({ ...plain, format, rows, columns, subgroups: false, tuning }, STEP, tensors, { y: unwritten(rows) });
+    expectNmse(y, expected, MAX_NMSE);
   },
 );
+
+// 2,976 and 4,448 columns take two and three chunks of x, the last of them short.
+kernelTest(
+  matmulVector,
+  { format: WEIGHT_FORMATS, subgroups: [false, true], cut: cuts.slice(1), shape: [[65, 672]] },
+  async ({ run, random, format, subgroups, cut, shape: [rows, columns] }) => {
+    const { codes, scales, values } = randomMatrix(random, format, rows, columns);
+    const x = random.withOutliers([columns]);
+    const expected = matmulVectorReference({ x, w: values, columns, epilogue: "store" });
+    const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales };
+    const options = { ...plain, format, rows, columns, subgroups, tuning: CUTS[cut] };
+    const { y } = await run(options, STEP, tensors, { y: unwritten(rows) });
+    expectNmse(y, expected, MAX_NMSE);
+  },
+);
+
+kernelTest(
+  matmulVector,
+  {
+    format: ["f16", "q4m"],
+    subgroups: [false, true],
+    cut: ["16 lanes, staged", "64 lanes, staged"],
+    shape: [
+      [5, 2976],
+      [6, 4448],
+    ],
+  },
+  async ({ run, random, format, subgroups, cut, shape: [rows, columns] }) => {
+    const { codes, scales, values } = randomMatrix(random, format, rows, columns);
+    const x = random.withOutliers([columns]);
+    const weight = random.normal([columns]);
+    const norm = { weight, epsilon: 1e-6 };
+    const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight };
+    const options = { ...plain, format, rows, columns, subgroups, normEpsilon: 1e-6, tuning: CUTS[cut] };
+    const { y } = await run(options, STEP, tensors, { y: unwritten(rows) });
+    expectNmse(y, matmulVectorReference({ x, w: values, columns, epilogue: "store", norm }), MAX_NMSE);
+  },
+);
+
+kernelTest(
+  matmulVector,
+  {
+    epilogue: ["store", "add", "silu-gated", "gelu", "gelu-tanh"],
+    fused: ["bias", "norm", "bias and norm"],
+    cut: ["a thread a row", "32 lanes, staged", "64 lanes, staged"],
+  },
+  async ({ run, random, epilogue, fused, cut }) => {
+    const rows = 70;
+    const columns = 100;
+    const { codes, scales, values } = randomMatrix(random, "q4", rows, columns);
+    const x = random.withOutliers([columns]);
+    const bias = fused.includes("bias") ? random.normal([rows]) : undefined;
+    const weight = random.normal([columns]);
+    const norm = fused.includes("norm") ? { weight, epsilon: 1e-5 } : undefined;
+    const residual = random.normal([rows], 10);
+    const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
+    const y = epilogue === "add" ? residual : unwritten(outputs);
+    const options = {
+      ...{ format: "q4", rows, columns, bias: bias !== undefined, epilogue, yOffset: 0, subgroups: true, tuning: CUTS[cut] },
+      ...(norm ? { normEpsilon: norm.epsilon } : {}),
+    } as const;
+    const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight, ...(bias ? { bias } : {}) };
+    const result = await run(options, STEP, tensors, { y });
+    const inputs = { x, w: values, columns, epilogue, residual, ...(bias ? { bias } : {}), ...(norm ? { norm } : {}) };
+    expectNmse(result.y, matmulVectorReference(inputs), MAX_NMSE);
+  },
+);
+
+// A row of the matrix is one number here, so that the activation is all there is to err.
+kernelTest(matmulVector, { epilogue: ["gelu", "gelu-tanh", "silu-gated"] }, async ({ run, epilogue }) => {
+  const rows = 4002;
+  const values = Float32Array.from({ length: rows }, (_, i) => (i - rows / 2) * 0.01);
+  const w = padRows(values, 1);
+  const x = new Float32Array(32).fill(0).with(0, 1);
+  const options = {
+    format: "f32",
+    rows,
+    columns: 1,
+    bias: false,
+    epilogue,
+    yOffset: 0,
+    subgroups: false,
+    tuning: CUTS["a thread a row"],
+  } as const;
+  const y = unwritten(epilogue === "silu-gated" ? rows / 2 : rows);
+  const result = await run(options, STEP, { state: ONE_ROW, x, codes: w }, { y });
+  // A product of two numbers of up to 20 is a product of two in f32; the others are held to 1e-6 at any size.
+  const tolerance = epilogue === "silu-gated" ? { atol: 1e-6, rtol: 1e-6 } : { atol: 1e-6, rtol: 0 };
+  expectClose(result.y, matmulVectorReference({ x: [1], w: values, columns: 1, epilogue }), tolerance);
+});
+
+// What the step's state says.
+kernelTest(
+  matmulVector,
+  { cut: ["a thread a row", "32 lanes, staged"], what: ["last row of three", "stopped", "output in the middle"] },
+  async ({ run, random, cut, what }) => {
+    const rows = 20;
+    const columns = 64;
+    const { codes, scales, values } = randomMatrix(random, "q8", rows, columns);
+    const x = random.normal([3, columns]);
+    const rowCount = what === "last row of three" ? 3 : 1;
+    const state = new Uint32Array([5, rowCount, what === "stopped" ? 1 : 0, 0]);
+    const yOffset = what === "output in the middle" ? 9 : 0;
+    const y = new Float32Array(rows + 18).fill(-7);
+    const options = { ...plain, format: "q8", rows, columns, yOffset, subgroups: false, tuning: CUTS[cut] } as const;
+    const result = await run(options, { rows: rowCount, positions: 6 }, { state, x, codes, scales }, { y });
+    const expected = new Float64Array(y);
+    const used = x.subarray(0, rowCount * columns);
+    if (what !== "stopped") expected.set(matmulVectorReference({ x: used, w: values, columns, epilogue: "store" }), yOffset);
+    expectClose(result.y, expected, { atol: 1e-5, rtol: 1e-5 });
+  },
+);
+
+// More workgroups than one dimension of a dispatch may have.
+kernelTest(matmulVector, { rows: [65_535 * 4 + 3] }, async ({ run, random, rows }) => {
+  const columns = 32;
+  const { codes, scales, values } = randomMatrix(random, "q8", rows, columns);
+  const x = random.normal([columns]);
+  const tuning = { lanes: 1, rowsPerThread: 1, workgroupSize: 4, staged: false };
+  const options = { ...plain, format: "q8", rows, columns, subgroups: false, tuning } as const;
+  expect(matmulVector.workgroups(options, STEP)[1]).toBe(2);
+  const { y } = await run(options, STEP, { state: ONE_ROW, x, codes, scales }, { y: unwritten(rows) });
+  expectNmse(y, matmulVectorReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE);
+});
+
+test("a head or embedding of any size stays within a dispatch's dimensions", () => {
+  for (const format of WEIGHT_FORMATS) {
+    for (const rows of [1, 151_936, 262_144]) {
+      for (const columns of [32, 576, 8960]) {
+        const options = {
+          ...plain,
+          format,
+          rows,
+          columns,
+          subgroups: true,
+          tuning: gemvTuning(format, rows, columns, { software: false }),
+        };
+        const { lanes, rowsPerThread, workgroupSize } = options.tuning;
+        const [x, y] = matmulVector.workgroups(options, STEP);
+        expect(Math.max(x, y)).toBeLessThanOrEqual(65_535);
+        expect(x * y * (workgroupSize / lanes) * rowsPerThread).toBeGreaterThanOrEqual(rows);
+      }
+    }
+  }
+});

@@ -8,19 +8,20 @@ export interface RandomMatrix extends PackedMatrix {
   readonly values: Float64Array;
 }
 
-/** Weights about as large as a model's, one column group of them all zero. */
+/** Weights about as large as a model's; one group of columns is zero in every row. */
 export function randomMatrix(random: Random, format: WeightFormat, rows: number, columns: number): RandomMatrix {
   const codes = new Uint8Array(rows * rowCodeBytes(format, columns));
   const scales = new Uint8Array(rows * rowScaleBytes(format, columns));
   const matrix = { format, rows, columns, codes, scales, values: new Float64Array(rows * columns) };
+  const wanted = format === "f32" || format === "f16" ? random.normal([rows, columns], 0.05) : null;
   const zeroGroup = random.integer(paddedColumns(columns) / 32);
   for (let row = 0; row < rows; row++) {
-    for (let group = 0; group < paddedColumns(columns) / 32; group++) fillGroup(random, matrix, row, group, group === zeroGroup);
+    for (let group = 0; group < paddedColumns(columns) / 32; group++) fillGroup(random, matrix, wanted, row, group, group === zeroGroup);
   }
   return matrix;
 }
 
-function fillGroup(random: Random, matrix: RandomMatrix, row: number, group: number, zero: boolean): void {
+function fillGroup(random: Random, matrix: RandomMatrix, wanted: Float32Array | null, row: number, group: number, zero: boolean): void {
   const { format, columns, codes, scales, values } = matrix;
   const codeView = new DataView(codes.buffer, row * rowCodeBytes(format, columns));
   const scaleView = new DataView(scales.buffer, row * rowScaleBytes(format, columns));
@@ -35,7 +36,7 @@ function fillGroup(random: Random, matrix: RandomMatrix, row: number, group: num
   for (let i = 0; i < 32; i++) {
     const column = group * 32 + i;
     const padding = column >= columns;
-    const value = zero || padding ? 0 : (random.normal([1], 0.05)[0] ?? 0);
+    const value = zero || padding ? 0 : (wanted?.[row * columns + column] ?? 0);
     const decoded = writeCode(random, codeView, format, group, i, value, padding);
     if (padding) continue;
     values[row * columns + column] = scale * decoded + minimum;

@@ -1,0 +1,27 @@
+import { layerNorm } from "../../src/kernels/layer-norm";
+import { layerNormReference } from "../reference/layer-norm";
+import { padRows, unpadRows } from "../reference/random-matrix";
+import { expectClose } from "../support/expect-close";
+import { kernelTest, unwritten } from "../support/kernel-test";
+
+const DATA = {
+  outliers: 0,
+  // E[x²] − mean² has no digit left of the variance here.
+  "large mean": 3000,
+} as const;
+
+kernelTest(
+  layerNorm,
+  { subgroups: [false, true], data: Object.keys(DATA) as (keyof typeof DATA)[], rows: [1, 7, 65], columns: [4, 100, 576, 2052] },
+  async ({ run, random, subgroups, data, rows, columns }) => {
+    const mean = DATA[data];
+    const x = (mean === 0 ? random.withOutliers([rows, columns]) : random.normal([rows, columns])).map((value) => value + mean);
+    x.fill(mean, 0, columns); // a row without variance: ε keeps it finite
+    const weight = random.normal([columns]);
+    const bias = random.normal([columns]);
+    const options = { columns, epsilon: 1e-5, subgroups };
+    const tensors = { state: new Uint32Array([0, rows, 0, 0]), x: padRows(x, columns), weight, bias };
+    const { y } = await run(options, { rows: rows + 1, positions: rows }, tensors, { y: padRows(unwritten(rows * columns), columns) });
+    expectClose(unpadRows(y, columns), layerNormReference(x, weight, bias, 1e-5), { atol: 1e-5, rtol: 1e-5 });
+  },
+);

@@ -16,15 +16,19 @@ export function testModelFiles(folder: string, weightsFile: string | null = null
 
 let sharing: Promise<Engine> | undefined;
 
-/** Loads beside one engine that holds the file's device: SwiftShader takes seconds for a pipeline, and so compiles each once. */
-export async function loadTestEngine(folder: string, options: LoadOptions = {}, weightsFile: string | null = null): Promise<Engine> {
+/** An engine that holds the file's device for all others: SwiftShader takes seconds for a pipeline, and so compiles each once. */
+export function sharingEngine(): Promise<Engine> {
   sharing ??= loadEngine(testModelFiles("tests/golden/llama-gqa"), {
     defaultLimits: true,
     needsTokenizer: false,
     contextLength: 128,
     chunkRows: 72,
   });
-  return loadEngine(testModelFiles(folder, weightsFile), { shareDeviceWith: await sharing, ...options });
+  return sharing;
+}
+
+export async function loadTestEngine(folder: string, options: LoadOptions = {}, weightsFile: string | null = null): Promise<Engine> {
+  return loadEngine(testModelFiles(folder, weightsFile), { shareDeviceWith: await sharingEngine(), ...options });
 }
 
 afterAll(async () => {
@@ -62,7 +66,7 @@ export async function readGolden(folder: string): Promise<Golden> {
 }
 
 /** The logits of every position, [ids, vocab], and the hidden states where asked for. */
-export async function evaluateAll(engine: Engine, request: Omit<EvaluationRequest, "onLogits">) {
+export async function evaluateAll(engine: Pick<Engine, "config" | "evaluate">, request: Omit<EvaluationRequest, "onLogits">) {
   const { vocabSize } = engine.config;
   const logits = new Float32Array(request.ids.length * vocabSize);
   const { hidden } = await engine.evaluate({ ...request, onLogits: (firstRow, rows) => logits.set(rows, firstRow * vocabSize) });

@@ -133,6 +133,7 @@ export class KernelCache {
     if (!compiled) {
       compiled = compilePipeline(this.#gpu, definition.name, definition.wgsl, variant, key);
       this.#compiled.set(key, compiled);
+      compiled.catch(() => this.#compiled.delete(key)); // what failed may do better next time
     }
     return new Kernel(this.#gpu, definition.name, await compiled, (shape) => definition.workgroups(options, shape));
   }

@@ -1,6 +1,8 @@
 // Brings a model's weights from their file to the GPU: ranges are read, packed off the main thread and uploaded, several at
 // a time but never more bytes at once than the budget. Layers become usable one by one, in order.
 import { assert, present } from "../assert";
+import { abortable } from "../bytes/abort";
+import { forEachGated, Gate } from "../bytes/gate";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { GpuMatrix } from "../model/gpu-matrix";
 import type { LayerShapes } from "../model/layer-program";
@@ -92,33 +94,30 @@ export class WeightLoader {
   }
 
   /**
-   * Loads everything. What was loaded before a failure stays with the model, whose `destroy` frees it.
+   * Loads everything. The first failure ends all that is under way, and nothing writes after it is thrown. What was loaded before stays with
+   * the model, whose `destroy` frees it.
    *
    * @throws LlmError of the sources, the packer or the device; the signal's reason.
    */
   async loadAll(): Promise<void> {
-    const abort = new AbortController();
-    const signal = this.#options.signal ? AbortSignal.any([this.#options.signal, abort.signal]) : abort.signal;
-    const units = [() => this.#loadOuter(signal), ...this.#plans.layers.map((plan, layer) => () => this.#loadLayer(layer, plan, signal))];
-    const lane = async () => {
-      for (let unit = units.shift(); unit; unit = units.shift()) await unit();
-    };
-    const lanes = Array.from({ length: UNITS_AT_ONCE }, lane);
-    try {
-      await Promise.all(lanes);
-    } catch (error) {
-      // The first failure ends the others; none may still write when the caller frees the model.
-      abort.abort(error);
-      await Promise.allSettled(lanes);
-      throw error;
-    }
+    const units = [
+      (signal: AbortSignal) => this.#loadOuter(signal),
+      ...this.#plans.layers.map((plan, layer) => (signal: AbortSignal) => this.#loadLayer(layer, plan, signal)),
+    ];
+    await forEachGated(new Gate(UNITS_AT_ONCE), units, this.#options.signal, (load, signal) => load(signal));
   }
 
   async #loadOuter(signal: AbortSignal): Promise<void> {
     const loaded = await this.#load("outer", this.#plans.outer, signal);
     const embedding = present(loaded.matrices.get("embedding"), "embedding");
     const finalNorm = norm(loaded, "finalNormWeight", "finalNormBias");
-    await this.#model.setOuter({ embedding, finalNorm, head: loaded.matrices.get("head") ?? embedding });
+    const head = loaded.matrices.get("head") ?? embedding;
+    try {
+      await abortable(this.#model.setOuter({ embedding, finalNorm, head }), signal);
+    } catch (error) {
+      destroyAll(loaded);
+      throw error;
+    }
   }
 
   async #loadLayer(layer: number, plan: WeightPlan, signal: AbortSignal): Promise<void> {
@@ -135,7 +134,7 @@ export class WeightLoader {
     });
     const slot = present(this.#model.slots[layer], `slot ${layer}`);
     try {
-      slot.replace(await this.#model.prepareLayer(layer, weights))?.destroy();
+      slot.replace(await abortable(this.#model.prepareLayer(layer, weights), signal))?.destroy();
     } catch (error) {
       weights.destroy();
       throw error;
@@ -156,11 +155,13 @@ export class WeightLoader {
       for (const matrix of plan.matrices) {
         const target = await this.#allocate(`${label} ${matrix.role}`, (name) => new GpuMatrix(this.#model.context.gpu, name, matrix));
         loaded.matrices.set(matrix.role, target);
-        await allSettledOrThrow(splitRows(matrix, PIECE_BYTES).map((piece) => this.#loadPiece(target, piece, signal)));
+        const pieces = splitRows(matrix, PIECE_BYTES);
+        // All at once, as far as the budget goes.
+        await forEachGated(new Gate(pieces.length), pieces, signal, (piece, pieceSignal) => this.#loadPiece(target, piece, pieceSignal));
       }
       return loaded;
     } catch (error) {
-      for (const part of [...loaded.matrices.values(), ...loaded.vectors.values()]) part.destroy();
+      destroyAll(loaded);
       throw error;
     }
   }
@@ -197,6 +198,10 @@ interface LoadedWeights {
   readonly vectors: Map<VectorRole, GpuVector>;
 }
 
+function destroyAll({ matrices, vectors }: LoadedWeights): void {
+  for (const part of [...matrices.values(), ...vectors.values()]) part.destroy();
+}
+
 function norm({ vectors }: LoadedWeights, weight: VectorRole, bias: VectorRole): NormWeights {
   return { weight: present(vectors.get(weight), weight), bias: vectors.get(bias) ?? null };
 }
@@ -216,10 +221,4 @@ function upPlan(plan: WeightPlan): MatrixPlan {
   const up = plan.matrices.find(({ role }) => role === "gateUp" || role === "up");
   assert(up, "a layer without an up projection");
   return up;
-}
-
-/** Like Promise.all, but none is still running when it throws. */
-async function allSettledOrThrow(promises: readonly Promise<void>[]): Promise<void> {
-  const failed = (await Promise.allSettled(promises)).find((result) => result.status === "rejected");
-  if (failed) throw failed.reason;
 }

@@ -94,7 +94,8 @@ export class Packer {
 
   #start(): void {
     this.#mode = "workers";
-    const count = this.#options.workerCount ?? Math.min(MAX_WORKERS, Math.max(1, navigator.hardwareConcurrency - 1));
+    const cores = globalThis.navigator?.hardwareConcurrency || 2; // some hide how many there are
+    const count = this.#options.workerCount ?? Math.min(MAX_WORKERS, Math.max(1, cores - 1));
     try {
       for (let i = 0; i < count; i++) this.#startWorker();
     } catch (error) {

@@ -193,6 +193,7 @@ describe("with workers", () => {
       [2, 1],
       [3, 2],
       [16, 4],
+      [undefined, 1],
     ] as const) {
       StagedWorker.all = [];
       vi.stubGlobal("navigator", { hardwareConcurrency: cores });

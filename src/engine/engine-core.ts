@@ -87,7 +87,11 @@ export class EngineCore {
       };
       const model = new Model(context);
       const sampler = await Sampler.create(context);
-      const stepper = new Stepper(model, sampler, { chunkRows, stepsAhead });
+      const stepper = await gpu.checked(
+        "results on their way back",
+        () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
+        (made) => made.destroy(),
+      );
       return new EngineCore({ gpu, config, model, sampler, stepper, pool: new PagePool(pageCount, pageSize), contextLength });
     } catch (error) {
       gpu.dispose();
@@ -163,7 +167,8 @@ export class EngineCore {
       return await this.#queue.run(() => task(run.signal), run.signal);
     } catch (error) {
       // What fails because the device is gone fails for that reason, whatever the call that noticed says.
-      throw this.#end ?? error;
+      const isKnown = error instanceof LlmError || run.signal.aborted;
+      throw this.#end ?? (isKnown ? error : ((await this.#parts.gpu.lossError()) ?? error));
     } finally {
       this.#runs.delete(run);
       run.unlink();

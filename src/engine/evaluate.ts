@@ -44,11 +44,11 @@ export async function evaluate(
   const hidden = request.hidden
     ? Array.from({ length: config.layerCount + 1 }, () => new Float32Array(ids.length * config.hiddenSize))
     : [];
-  const logits = gpu.createBuffer(
-    "all logits",
-    Math.min(chunk, ids.length) * rowBytes,
-    "scratch",
-    GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC,
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC;
+  const logits = await gpu.checked(
+    "the logits of a chunk",
+    () => gpu.createBuffer("all logits", Math.min(chunk, ids.length) * rowBytes, "scratch", usage),
+    (made) => made.destroy(),
   );
   try {
     sequence.append(ids);

@@ -31,6 +31,7 @@ export class Sampler {
     this.#steps = steps;
   }
 
+  /** @throws LlmError "out-of-memory" | "gpu-error" */
   static async create({ gpu, kernels, config, scratch, subgroups }: ProgramContext): Promise<Sampler> {
     const options = { vocab: config.vocabSize, subgroups };
     const [candidatesKernel, pickKernel] = await Promise.all([
@@ -39,14 +40,18 @@ export class Sampler {
     ]);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     const create = (label: string, bytes: number) => gpu.createBuffer(label, bytes, "scratch", usage);
-    const buffers = {
-      params: create("sampling params", SAMPLING_PARAMS_BYTES),
-      bias: create("logit bias", config.vocabSize * 4),
-      counts: create("token counts", config.vocabSize * 4),
-      candidates: create("candidates", candidateBytes(config.vocabSize)),
-      chunks: create("candidate chunks", chunkBytes(config.vocabSize)),
-      result: create("sampled token", RESULT_BYTES),
-    };
+    const buffers = await gpu.checked(
+      "the sampler",
+      () => ({
+        params: create("sampling params", SAMPLING_PARAMS_BYTES),
+        bias: create("logit bias", config.vocabSize * 4),
+        counts: create("token counts", config.vocabSize * 4),
+        candidates: create("candidates", candidateBytes(config.vocabSize)),
+        chunks: create("candidate chunks", chunkBytes(config.vocabSize)),
+        result: create("sampled token", RESULT_BYTES),
+      }),
+      destroyBuffers,
+    );
     const views = Object.fromEntries(Object.entries(buffers).map(([name, buffer]) => [name, buffer.view()]));
     const shared = { ...views, state: scratch.tensor("state"), logits: scratch.tensor("logits"), ids: scratch.tensor("ids") };
     return new Sampler(gpu, config.vocabSize, buffers, [candidatesKernel.bind(shared), pickKernel.bind(shared)]);
@@ -75,6 +80,10 @@ export class Sampler {
   }
 
   destroy(): void {
-    for (const buffer of Object.values(this.#buffers)) buffer.destroy();
+    destroyBuffers(this.#buffers);
   }
+}
+
+function destroyBuffers(buffers: SamplerBuffers): void {
+  for (const buffer of Object.values(buffers)) buffer.destroy();
 }

@@ -1,0 +1,136 @@
+// A graphics device that is lost, or never was: whoever waits for it hears so at once, nobody computes on nothing, and a new device works.
+import { afterEach, describe, expect, test } from "vitest";
+import { Gpu } from "../../src/gpu/device";
+import { KernelCache } from "../../src/gpu/kernel";
+import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
+import { rmsNorm } from "../../src/kernels/rms-norm";
+import { replaceMethod } from "../support/device-faults";
+import { expectLlmError } from "../support/expect-llm-error";
+import { goldenContents, memoryFiles } from "../support/memory-files";
+import { readGolden } from "../support/test-model";
+
+const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72, defaultLimits: true };
+const settled = () => new Promise((resolve) => setTimeout(resolve, 50));
+const contents = await goldenContents();
+
+/** WebGPU as it is here, and the last device that it gave. */
+function watchedGpu(): { readonly gpu: GPU; readonly device: () => GPUDevice } {
+  let device: GPUDevice | undefined;
+  const requestAdapter = async (options?: GPURequestAdapterOptions) => {
+    const adapter = await navigator.gpu.requestAdapter(options);
+    if (!adapter) return null;
+    replaceMethod(adapter, "requestDevice", (request: GPUAdapter["requestDevice"]) => async (descriptor) => {
+      device = await request(descriptor);
+      return device;
+    });
+    return adapter;
+  };
+  return {
+    gpu: { requestAdapter } as GPU,
+    device: () => {
+      if (!device) throw new Error("no device was asked for");
+      return device;
+    },
+  };
+}
+
+describe("a device that is lost while a model loads", () => {
+  test.each(["load-start", "load-progress"])("ends the load at %s", async (moment) => {
+    const { gpu, device } = watchedGpu();
+    const events: EngineEvent[] = [];
+    const onEvent = (event: EngineEvent) => {
+      events.push(event);
+      if (event.type === moment) device().destroy();
+    };
+    await expectLlmError(
+      loadEngine(memoryFiles(contents), { ...OPTIONS, gpu, onEvent }),
+      "device-lost",
+      "device was lost",
+      "Load the engine again",
+    );
+    expect(events.filter(({ type }) => type === "device-lost" || type === "load-end")).toEqual([
+      { type: "device-lost", reason: expect.stringMatching(/destroyed/) },
+    ]);
+  });
+
+  test("ends it also while nothing comes from the server", async () => {
+    const { gpu, device } = watchedGpu();
+    const fetch = (_: unknown, init?: RequestInit) =>
+      new Promise<Response>((_resolve, reject) => {
+        device().destroy();
+        init?.signal?.addEventListener("abort", () => reject(init.signal?.reason));
+      });
+    await expectLlmError(loadEngine("owner/name", { ...OPTIONS, gpu, fetch, cache: false }), "device-lost");
+  });
+});
+
+describe("a device that is lost while an engine answers", () => {
+  let engine: Engine | undefined;
+  afterEach(() => engine?.dispose());
+
+  test("ends the answer and every later one, and a new engine works", async () => {
+    const { ids, greedy } = await readGolden("tests/golden/llama-gqa");
+    const { gpu, device } = watchedGpu();
+    const events: EngineEvent[] = [];
+    engine = await loadEngine(memoryFiles(contents), { ...OPTIONS, gpu, onEvent: (event) => events.push(event) });
+    const { queue } = device();
+    let submits = 0;
+    replaceMethod(queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
+      submit(buffers);
+      if (++submits === 8) device().destroy();
+    });
+    await expectLlmError(engine.generateIds(ids, { temperature: 0, maxTokens: 40 }), "device-lost", "Load the engine again");
+    expect(submits).toBeLessThan(20);
+    await expectLlmError(engine.generateIds(ids, { temperature: 0, maxTokens: 1 }), "device-lost");
+    await expectLlmError(engine.evaluate({ ids, onLogits: () => undefined }), "device-lost");
+    await expectLlmError(loadEngine(memoryFiles(contents), { ...OPTIONS, shareDeviceWith: engine }), "device-lost");
+    expect(events.filter(({ type }) => type === "device-lost").length).toBe(1);
+    engine.dispose();
+    events.length = 0;
+    engine = await loadEngine(memoryFiles(contents), { ...OPTIONS, onEvent: (event) => events.push(event) });
+    const answer = await engine.generateIds(ids, { temperature: 0, maxTokens: 3 });
+    expect(answer.ids).toEqual(greedy.slice(0, 3));
+    // A device that we end ourselves is not lost.
+    engine.dispose();
+    await settled();
+    expect(events.filter(({ type }) => type === "device-lost")).toEqual([]);
+    await expectLlmError(engine.evaluate({ ids, onLogits: () => undefined }), "disposed");
+    await expectLlmError(loadEngine(memoryFiles(contents), { ...OPTIONS, shareDeviceWith: engine }), "disposed");
+  });
+});
+
+test("all who share a lost device hear of it, and those who had left do not", async () => {
+  const gpu = await Gpu.request({ defaultLimits: true });
+  const heard: string[] = [];
+  const [stays, left] = [gpu.share(), gpu.share()];
+  for (const [name, user] of Object.entries({ gpu, stays, left })) void user.lost.then(() => heard.push(name));
+  expect(await gpu.lossError()).toBeNull();
+  left.dispose();
+  gpu.device.destroy();
+  await settled();
+  expect(heard).toEqual(["gpu", "stays"]);
+  expect(await stays.lossError()).toMatchObject({ code: "device-lost" });
+  stays.dispose();
+  gpu.dispose();
+});
+
+test("a disposed user of a device makes no more buffers on it, and shares it with nobody", async () => {
+  const gpu = await Gpu.request({ defaultLimits: true });
+  const other = gpu.share();
+  other.dispose();
+  await expectLlmError((async () => other.createBuffer("late", 16, "scratch", GPUBufferUsage.STORAGE))(), "disposed");
+  await expectLlmError((async () => other.share())(), "disposed");
+  expect(gpu.createBuffer("in time", 16, "scratch", GPUBufferUsage.STORAGE).bytes).toBe(16);
+  gpu.dispose();
+});
+
+test("a kernel that failed to compile is compiled anew when it is asked for again", async () => {
+  const gpu = await Gpu.request({ defaultLimits: true });
+  const kernels = new KernelCache(gpu);
+  const compile = () => kernels.compile(rmsNorm, { columns: 64, epsilon: 1e-5, subgroups: false });
+  const mend = replaceMethod(gpu.device, "createComputePipelineAsync", () => () => Promise.reject(new Error("the driver is busy")));
+  await expectLlmError(compile(), "gpu-error", "rms-norm", "the driver is busy");
+  mend();
+  expect((await compile()).name).toBe("rms-norm");
+  gpu.dispose();
+});

@@ -1,0 +1,62 @@
+// What a test does to a real GPU device: counts the buffers that live on it, and makes allocations fail.
+
+type CreateBuffer = GPUDevice["createBuffer"];
+
+/** Buffers of `device` that were made since and are not destroyed: of everyone, whatever our own counting says. Each is told once. */
+export function watchBuffers(device: GPUDevice): { readonly takeLabels: () => string[]; readonly stop: () => void } {
+  const live = new Set<GPUBuffer>();
+  const stop = replaceMethod(device, "createBuffer", (create: CreateBuffer) => (descriptor) => {
+    const buffer = create(descriptor);
+    live.add(buffer);
+    replaceMethod(buffer, "destroy", (destroy) => () => {
+      live.delete(buffer);
+      return destroy();
+    });
+    return buffer;
+  });
+  const takeLabels = () => {
+    const labels = [...live].map(({ label }) => label);
+    live.clear();
+    return labels;
+  };
+  return { takeLabels, stop };
+}
+
+/** Until the returned function is called, buffers with such labels fail as they do where memory is out: the error scope says so. */
+export function failAllocations(device: GPUDevice, label: RegExp): () => void {
+  const scopes: { readonly filter: GPUErrorFilter; failed: boolean }[] = [];
+  const undo = [
+    replaceMethod(device, "createBuffer", (create: CreateBuffer) => (descriptor) => {
+      const scope = scopes.findLast(({ filter }) => filter === "out-of-memory");
+      if (label.test(descriptor.label ?? "") && scope) scope.failed = true;
+      return create(descriptor);
+    }),
+    replaceMethod(device, "pushErrorScope", (push) => (filter) => {
+      scopes.push({ filter, failed: false });
+      return push(filter);
+    }),
+    replaceMethod(device, "popErrorScope", (pop) => async () => {
+      const scope = scopes.pop();
+      const error = await pop();
+      return scope?.failed ? new GPUOutOfMemoryError("the test left no memory") : error;
+    }),
+  ];
+  return () => {
+    for (const each of undo.reverse()) each();
+  };
+}
+
+/** Puts another method in front of an object's own; returns the function that takes it away. */
+export function replaceMethod<Target extends object, Name extends keyof Target>(
+  target: Target,
+  name: Name,
+  replace: (original: Target[Name]) => Target[Name],
+): () => void {
+  const own = Object.getOwnPropertyDescriptor(target, name);
+  const original = target[name] as (...args: unknown[]) => unknown;
+  Object.defineProperty(target, name, { value: replace(original.bind(target) as Target[Name]), configurable: true });
+  return () => {
+    if (own) Object.defineProperty(target, name, own);
+    else delete target[name];
+  };
+}

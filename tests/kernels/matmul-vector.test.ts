@@ -45,11 +45,12 @@ kernelTest(
   },
 );
 
-// 2,976 and 4,448 columns take two and three chunks of x, the last of them short.
 kernelTest(
   matmulVector,
-  { format: WEIGHT_FORMATS, subgroups: [false, true], cut: cuts.slice(1), shape: [[65, 672]] },
-  async ({ run, random, format, subgroups, cut, shape: [rows, columns] }) => {
+  { format: WEIGHT_FORMATS, subgroups: [false, true], cut: cuts.slice(1) },
+  async ({ run, random, format, subgroups, cut }) => {
+    const rows = 65;
+    const columns = 672;
     const { codes, scales, values } = randomMatrix(random, format, rows, columns);
     const x = random.withOutliers([columns]);
     const expected = matmulVectorReference({ x, w: values, columns, epilogue: "store" });
@@ -60,18 +61,18 @@ kernelTest(
   },
 );
 
+// 2,976 and 4,448 columns take two and three chunks of x, the last of them short.
 kernelTest(
   matmulVector,
   {
-    format: ["f16", "q4m"],
-    subgroups: [false, true],
-    cut: ["16 lanes, staged", "64 lanes, staged"],
-    shape: [
-      [5, 2976],
-      [6, 4448],
+    chunked: [
+      { format: "f16", subgroups: true, cut: "16 lanes, staged", columns: 2976 },
+      { format: "q4m", subgroups: true, cut: "64 lanes, staged", columns: 4448 },
+      { format: "q4m", subgroups: false, cut: "64 lanes, staged", columns: 2976 },
     ],
   },
-  async ({ run, random, format, subgroups, cut, shape: [rows, columns] }) => {
+  async ({ run, random, chunked: { format, subgroups, cut, columns } }) => {
+    const rows = 5;
     const { codes, scales, values } = randomMatrix(random, format, rows, columns);
     const x = random.withOutliers([columns]);
     const weight = random.normal([columns]);
@@ -88,7 +89,7 @@ kernelTest(
   {
     epilogue: ["store", "add", "silu-gated", "gelu", "gelu-tanh"],
     fused: ["bias", "norm", "bias and norm"],
-    cut: ["a thread a row", "32 lanes, staged", "64 lanes, staged"],
+    cut: ["a thread a row", "32 lanes, staged"],
   },
   async ({ run, random, epilogue, fused, cut }) => {
     const rows = 70;
@@ -102,15 +103,40 @@ kernelTest(
     const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
     const y = epilogue === "add" ? residual : unwritten(outputs);
     const options = {
-      ...{ format: "q4", rows, columns, bias: bias !== undefined, epilogue, yOffset: 0, subgroups: true, tuning: CUTS[cut] },
+      ...({ format: "q4", rows, columns, bias: bias !== undefined, epilogue, yOffset: 0, subgroups: true, tuning: CUTS[cut] } as const),
       ...(norm ? { normEpsilon: norm.epsilon } : {}),
-    } as const;
+    };
     const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight, ...(bias ? { bias } : {}) };
     const result = await run(options, STEP, tensors, { y });
     const inputs = { x, w: values, columns, epilogue, residual, ...(bias ? { bias } : {}), ...(norm ? { norm } : {}) };
     expectNmse(result.y, matmulVectorReference(inputs), MAX_NMSE);
   },
 );
+
+// With one row a thread, gate and up are summed by two teams.
+kernelTest(matmulVector, { subgroups: [false, true] }, async ({ run, random, subgroups }) => {
+  const rows = 70;
+  const columns = 100;
+  const { codes, scales, values } = randomMatrix(random, "q4m", rows, columns);
+  const x = random.withOutliers([columns]);
+  const weight = random.normal([columns]);
+  const tuning = CUTS["64 lanes, staged"];
+  const options = {
+    format: "q4m",
+    rows,
+    columns,
+    normEpsilon: 1e-5,
+    bias: false,
+    epilogue: "silu-gated",
+    yOffset: 0,
+    subgroups,
+    tuning,
+  } as const;
+  const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight };
+  const { y } = await run(options, STEP, tensors, { y: unwritten(rows / 2) });
+  const norm = { weight, epsilon: 1e-5 };
+  expectNmse(y, matmulVectorReference({ x, w: values, columns, epilogue: "silu-gated", norm }), MAX_NMSE);
+});
 
 // A row of the matrix is one number here, so that the activation is all there is to err.
 kernelTest(matmulVector, { epilogue: ["gelu", "gelu-tanh", "silu-gated"] }, async ({ run, epilogue }) => {

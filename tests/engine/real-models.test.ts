@@ -26,6 +26,11 @@ interface RealModel {
   readonly file: string;
   /** Path of reference JSON and safetensors, without their endings. */
   readonly reference: string;
+  /**
+   * Of the residuals, relative to a layer's largest. Where every tensor is held exactly f32 tiles are within 2e-6; f16 tiles round each weight
+   * to 11 bits and came to 1.04e-4 on an H100.
+   */
+  readonly residualTolerance: number;
   /** Of the mean NLL, relative: 0.1 % where every tensor is held exactly, 0.5 % where a K-quant is expanded. */
   readonly tolerance: number;
 }
@@ -36,6 +41,7 @@ const MODELS: readonly RealModel[] = [
     folder: "public/models/smollm2-crescendo-64m",
     file: "smollm2-crescendo-64m-q4_0.gguf",
     reference: "../shared/models/smollm2-crescendo-64m/reference-stage-C",
+    residualTolerance: 2e-4,
     tolerance: 0.001,
   },
   {
@@ -43,6 +49,7 @@ const MODELS: readonly RealModel[] = [
     folder: "../shared/models/smollm2-135m-instruct",
     file: "SmolLM2-135M-Instruct.Q4_1.gguf",
     reference: "../shared/models/smollm2-135m-instruct/reference",
+    residualTolerance: 2e-4,
     tolerance: 0.001,
   },
   {
@@ -51,6 +58,7 @@ const MODELS: readonly RealModel[] = [
     folder: "models-local",
     file: "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
     reference: "../shared/models/qwen2.5-coder-0.5b/reference",
+    residualTolerance: 0.02,
     tolerance: 0.005,
   },
 ];
@@ -105,12 +113,7 @@ for (const model of MODELS) {
         const expected = await readTensorValues(stored, `hidden.${layer}`);
         const scale = Math.max(1, ...expected.map(Math.abs));
         const scaled = (array: Float32Array) => array.map((value) => value / scale);
-        expectGolden(
-          `${model.name} residuals, relative`,
-          scaled(values.slice(0, 16 * width)),
-          scaled(expected),
-          model.tolerance > 0.001 ? 0.02 : 1e-4,
-        );
+        expectGolden(`${model.name} residuals, relative`, scaled(values.slice(0, 16 * width)), scaled(expected), model.residualTolerance);
       }
       if (!stored.tensors.has("logits")) return; // Qwen2's reference holds the 64 highest of each row alone
       // Stored in f16: a logit of 16 to 32 is rounded by up to 0.008.

@@ -12,8 +12,3 @@ export type Epilogue = "store" | "add" | "silu-gated" | "gelu" | "gelu-tanh";
 export function epilogueDefine(epilogue: Epilogue): string {
   return epilogue.replaceAll("-", "_");
 }
-
-/** Outputs of a product with a matrix of `rows` rows. */
-export function outputCount(epilogue: Epilogue, rows: number): number {
-  return epilogue === "silu-gated" ? rows / 2 : rows;
-}

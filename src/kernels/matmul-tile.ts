@@ -39,12 +39,18 @@ interface Tile {
   readonly staged: boolean;
 }
 
-// On an H100, 512 rows, q4m: 3072 × 576 takes large 69 µs, small 111; 576 × 576 takes 33 and 30. 32 rows: 31 and 15, 33 and 14.
+// On an H100, 512 rows, q4m: 3072 × 576 takes large 69 µs and small 111, 576 × 576 takes 33 and 30; of 32 rows, 31 and 15, 33 and 14.
 const TILES: Readonly<Record<TileKind, Tile>> = {
   large: { rows: 64, columns: 64, threadRows: 8, staged: true },
   small: { rows: 16, columns: 32, threadRows: 2, staged: true },
   direct: { rows: 16, columns: 64, threadRows: 4, staged: false },
 };
+
+/** The tile for a matrix of `rows` rows on an adapter. */
+export function tileKind(rows: number, { software }: { readonly software: boolean }): TileKind {
+  if (software) return "direct";
+  return rows <= 768 ? "small" : "large";
+}
 
 /** `x`: f32 [rows of the step, paddedColumns(columns)]; `bias`: f32 [rows]; `y`: f32 [rows of the step, yStride]. */
 export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bias" | "y", MatmulTileOptions, StepShape>({

@@ -7,8 +7,6 @@ import { type Epilogue, epilogueDefine } from "./epilogue";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
 
-export type { Epilogue } from "./epilogue";
-
 export interface MatmulVectorOptions {
   readonly format: WeightFormat;
   /** Rows of the matrix: outputs before the epilogue. */

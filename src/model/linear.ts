@@ -3,8 +3,9 @@
 import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
-import { matmulTile } from "../kernels/matmul-tile";
-import { type Epilogue, gemvTuning, matmulVector } from "../kernels/matmul-vector";
+import type { Epilogue } from "../kernels/epilogue";
+import { matmulTile, tileKind } from "../kernels/matmul-tile";
+import { gemvTuning, matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
 import { type GpuMatrix, type MatrixShape, splitRows } from "./gpu-matrix";
 import type { ProgramContext } from "./program-context";
@@ -74,7 +75,7 @@ export class Linear {
             yOffset: firstRow * outputsPerRow,
             // A weight stored as f32 is kept whole; the other formats lose nothing, or a last bit, in f16 tiles.
             math: shape.format === "f32" ? "f32" : math,
-            tile: gpu.features.software ? "direct" : "large",
+            tile: tileKind(rowCount, gpu.features),
           }),
         ),
       ),

@@ -8,15 +8,16 @@ export interface RandomMatrix extends PackedMatrix {
   readonly values: Float64Array;
 }
 
-/** Weights about as large as a model's; one group of columns is zero in every row. */
+/** Weights about as large as a model's; of several groups of columns, one is zero in every row. */
 export function randomMatrix(random: Random, format: WeightFormat, rows: number, columns: number): RandomMatrix {
   const codes = new Uint8Array(rows * rowCodeBytes(format, columns));
   const scales = new Uint8Array(rows * rowScaleBytes(format, columns));
   const matrix = { format, rows, columns, codes, scales, values: new Float64Array(rows * columns) };
   const wanted = format === "f32" || format === "f16" ? random.normal([rows, columns], 0.05) : null;
-  const zeroGroup = random.integer(paddedColumns(columns) / 32);
+  const groups = paddedColumns(columns) / 32;
+  const zeroGroup = groups > 1 ? random.integer(groups) : -1;
   for (let row = 0; row < rows; row++) {
-    for (let group = 0; group < paddedColumns(columns) / 32; group++) fillGroup(random, matrix, wanted, row, group, group === zeroGroup);
+    for (let group = 0; group < groups; group++) fillGroup(random, matrix, wanted, row, group, group === zeroGroup);
   }
   return matrix;
 }

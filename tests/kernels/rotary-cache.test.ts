@@ -26,7 +26,7 @@ kernelTest(
       [pageSize - 1, 1],
       [pageSize, 1],
       [0, 72],
-      [50, 7],
+      [3 * pageSize - 4, 7],
     ] as const) {
       const positions = position + rows;
       const qkv = random.withOutliers([rows, qkvStride]);

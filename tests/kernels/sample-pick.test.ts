@@ -93,6 +93,21 @@ describe("draws are the reference's", () => {
     }
   });
 
+  test.each([{}, { topK: 20 }, { topP: 0.95 }])("a temperature 0.1 % off would draw another token at this step: %o", async (filter) => {
+    const random = seededRandom("temperature");
+    const logits = random.normal([50], 1.5);
+    const params = { ...OFF, ...filter, temperature: 0.5, seed: 5 };
+    const isTelling = (step: number) => {
+      const right = samplePickReference(logits, params, step);
+      return right.lead > NEAR_TIE && right.token !== samplePickReference(logits, { ...params, temperature: 0.5005 }, step).token;
+    };
+    let step = 0;
+    while (!isTelling(step)) step++;
+    const state = new Uint32Array([0, 1, 0, step]);
+    const [[token] = []] = (await runSampling(await getTestGpu(), { logits, params, state })).results;
+    expect(token).toBe(samplePickReference(logits, params, step).token);
+  });
+
   test("the seed's low and high words both count", async () => {
     const logits = new Float32Array(5000);
     const first = await expectReference({ logits, params: { ...OFF, seed: 3 }, steps: 4 });

@@ -61,10 +61,13 @@ export function compareWithBaseline(baseline: Baseline, run: readonly Measuremen
   return findings;
 }
 
-/** The baseline with this adapter's figures replaced by the run's; what no adapter measures any more is dropped. */
-export function updateBaseline(baseline: Baseline, run: readonly Measurement[], adapter: string): Baseline {
-  const updated: Record<string, Allowance> = {};
-  for (const [subject, known] of Object.entries(baseline)) {
+/**
+ * The baseline with this adapter's figures replaced by the run's. A whole run drops what no adapter measures any more; one of a part
+ * of the suite leaves the rest as it is.
+ */
+export function updateBaseline(baseline: Baseline, run: readonly Measurement[], adapter: string, isWhole = true): Baseline {
+  const updated: Record<string, Allowance> = isWhole ? {} : { ...baseline };
+  for (const [subject, known] of isWhole ? Object.entries(baseline) : []) {
     const { [adapter]: _replaced, ...others } = known.measured;
     if (Object.keys(others).length > 0) updated[subject] = { ...known, measured: others };
   }

@@ -5,7 +5,8 @@
 // columns at a time, transposed to [vec4 of the unit][unit] at an odd stride: neighbouring lanes then read neighbouring vec4s without
 // bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded one turn ahead, the first before x is staged.
 // RMSNorm is one factor of all outputs: its weight is applied to x on the way in, the sum of squares is kept beside the rows' sums.
-// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory; one thread finishes an output.
+// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory, or there in a tree; one thread
+// finishes an output.
 // With one lane there is nothing to meet and, without STAGED, no barrier: the form for adapters in software.
 #if SUBGROUPS
 enable subgroups;
@@ -82,7 +83,6 @@ var<workgroup> squares: array<f32, WORKGROUP_SIZE>;
 const MAX_PARTIALS = LANES / min(LANES, 4u); // the smallest subgroups have 4 threads
 #else
 const MAX_PARTIALS = LANES;
-const subgroup_size = 1u;
 #endif
 #if LANES != 1
 var<workgroup> partials: array<f32, TEAMS * SUMS * MAX_PARTIALS>;
@@ -222,31 +222,47 @@ fn main(
     store(first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
   }
 #else
-  let width = min(LANES, subgroup_size); // threads of a team within one subgroup
-  let partial_count = LANES / width;
-  for (var i = 0u; i < SUMS; i++) {
-    var sum = sums[i];
 #if SUBGROUPS
-    for (var mask = 1u; mask < width; mask *= 2u) { sum += subgroupShuffleXor(sum, mask); }
-#endif
-    if (lane % width == 0u) { partials[(team * SUMS + i) * partial_count + lane / width] = sum; }
+  let width = min(LANES, subgroup_size); // threads of a team within one subgroup
+  // The loop over sums is the inner one, of constant length: unrolled, it leaves the sums in registers.
+  for (var mask = 1u; mask < width; mask *= 2u) {
+    for (var i = 0u; i < SUMS; i++) { sums[i] += subgroupShuffleXor(sums[i], mask); }
   }
+  let stride = LANES / width;
+  let count = stride;
+  let first = team * SUMS * stride + lane / width;
+  if (lane % width == 0u) {
+    for (var i = 0u; i < SUMS; i++) { partials[first + i * stride] = sums[i]; }
+  }
+#else
+  let stride = u32(LANES);
+  let count = 1u;
+  let first = team * SUMS * LANES + lane;
+  for (var i = 0u; i < SUMS; i++) { partials[first + i * LANES] = sums[i]; }
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane < half) {
+      for (var i = 0u; i < SUMS; i++) { partials[first + i * LANES] += partials[first + i * LANES + half]; }
+    }
+  }
+#endif
   workgroupBarrier();
   let row = thread * ROWS_PER_OUTPUT;
   if (row >= ROWS_PER_WORKGROUP) { return; }
+  let next_row = row + ROWS_PER_OUTPUT - 1u;
   store(
     workgroup_row + row,
-    total(row / ROWS_PER_THREAD, row % ROWS_PER_THREAD, partial_count),
-    total((row + ROWS_PER_OUTPUT - 1u) / ROWS_PER_THREAD, (row + ROWS_PER_OUTPUT - 1u) % ROWS_PER_THREAD, partial_count),
-    total(row / ROWS_PER_THREAD, SUMS - 1u, partial_count));
+    total(row / ROWS_PER_THREAD, row % ROWS_PER_THREAD, stride, count),
+    total(next_row / ROWS_PER_THREAD, next_row % ROWS_PER_THREAD, stride, count),
+    total(row / ROWS_PER_THREAD, SUMS - 1u, stride, count));
 #endif
 }
 
 #if LANES != 1
-fn total(team: u32, index: u32, partial_count: u32) -> f32 {
-  let first = (team * SUMS + index) * partial_count;
+fn total(team: u32, index: u32, stride: u32, count: u32) -> f32 {
+  let first = (team * SUMS + index) * stride;
   var sum = partials[first];
-  for (var i = 1u; i < partial_count; i++) { sum += partials[first + i]; }
+  for (var i = 1u; i < count; i++) { sum += partials[first + i]; }
   return sum;
 }
 #endif

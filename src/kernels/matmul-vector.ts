@@ -99,7 +99,7 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
   const lanes = (most: number) => Math.min(most, 2 ** Math.ceil(Math.log2(units)));
   if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
   if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };
-  return { lanes: lanes(units > 40 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 40 ? 256 : 128, staged };
+  return { lanes: lanes(units > 64 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 64 ? 256 : 128, staged };
 }
 
 // x is staged whole, or at most this many columns (8 KiB) at a time: whole turns of the lanes in every cut.

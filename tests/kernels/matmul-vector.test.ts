@@ -74,7 +74,7 @@ kernelTest(
   async ({ run, random, chunked: { format, subgroups, cut, columns } }) => {
     const rows = 5;
     const { codes, scales, values } = randomMatrix(random, format, rows, columns);
-    const x = random.withOutliers([columns]);
+    const x = random.normal([columns]); // an outlier would hide squares left out of the norm
     const weight = random.normal([columns]);
     const norm = { weight, epsilon: 1e-6 };
     const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight };

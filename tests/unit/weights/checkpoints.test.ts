@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { readGguf } from "../../../src/formats/gguf";
 import { readSafetensors } from "../../../src/formats/safetensors";
 import { requireTensor, type TensorDirectory } from "../../../src/formats/tensor-directory";
+import { paddedColumns } from "../../../src/weight-format";
 import { configFromGguf } from "../../../src/weights/config-from-gguf";
 import { configFromJson } from "../../../src/weights/config-from-json";
 import type { ModelConfig } from "../../../src/weights/model-config";
@@ -17,7 +18,6 @@ import {
 } from "../../../src/weights/model-weights";
 import { packMatrix } from "../../../src/weights/pack";
 import { readMatrix, readVector } from "../../../src/weights/read-weights";
-import { paddedColumns } from "../../../src/weight-format";
 import { readTensorValues } from "../../support/safetensors-values";
 import { hasTestFile, openTestFile, readTestJson } from "../../support/test-files";
 import { mismatchCount } from "./compare";

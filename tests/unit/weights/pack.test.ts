@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { LlmError } from "../../../src/errors";
 import type { TensorType } from "../../../src/formats/tensor-directory";
+import { rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../../src/weight-format";
 import { type PackPart, type PackTask, packMatrix, packVector } from "../../../src/weights/pack";
 import { type RowRun, rowsInOrder } from "../../../src/weights/row-runs";
-import { rowCodeBytes, rowScaleBytes, type WeightFormat } from "../../../src/weight-format";
 import { halfBits, roundToHalf } from "../../support/half";
 import { seededRandom } from "../../support/random";
 import { relativeRms, worstOfGroup } from "./compare";

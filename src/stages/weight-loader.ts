@@ -21,6 +21,7 @@ import {
   type VectorRole,
   type WeightPlan,
 } from "../weights/model-weights";
+import { freeBuffers } from "../weights/pack-message";
 import type { Packer } from "../weights/packer";
 import { readMatrix, readVector } from "../weights/read-weights";
 import { ByteBudget } from "./byte-budget";
@@ -33,7 +34,7 @@ export interface WeightLoadOptions extends PlanOptions {
 
 // A matrix is read and packed in pieces of at most this many file bytes.
 const PIECE_BYTES = 4 * 2 ** 20;
-// File bytes under way at once: enough for four parallel reads; with their packed copies it stays under half of the 64 MB that a load may hold.
+// File bytes under way at once: enough for four parallel reads. What a load holds in all: docs/loading-memory.md.
 const BUDGET_BYTES = 16 * 2 ** 20;
 
 // Layers that load side by side: the next one's reads are under way while this one is packed, and layers still finish in order.
@@ -178,6 +179,7 @@ export class WeightLoader {
         const packed = await this.#packer.pack(await readMatrix(plan, signal), signal);
         signal.throwIfAborted();
         target.write(rowOffset, packed);
+        freeBuffers([packed.codes, packed.scales]);
       },
       signal,
     );

@@ -28,3 +28,11 @@ export function errorOf({ code, message }: Extract<PackReply, { type: "failed" }
 export function wholeBuffers(views: readonly Uint8Array<ArrayBuffer>[]): ArrayBuffer[] {
   return [...new Set(views.filter((view) => view.byteLength === view.buffer.byteLength).map((view) => view.buffer))];
 }
+
+/**
+ * Gives back the memory of what nobody needs any more. Left to the garbage collectors, one in each worker, it gathers: loading the embedded
+ * model held 75 MB with four workers, and holds 36 MB so (docs/loading-memory.md).
+ */
+export function freeBuffers(views: readonly Uint8Array<ArrayBuffer>[]): void {
+  for (const buffer of wholeBuffers(views)) buffer.transfer?.(0); // Chrome 114, Firefox 122, Safari 17.4
+}

@@ -174,12 +174,14 @@ describe("a load that is aborted", () => {
     const abort = new AbortController();
     const compiling: (() => void)[] = [];
     const mend = replaceMethod(loads.device, "createComputePipelineAsync", (compile) => async (descriptor) => {
-      abort.abort(ENOUGH);
       await new Promise<void>((resolve) => compiling.push(resolve));
       return compile(descriptor);
     });
+    const onEvent = ({ type }: EngineEvent) => {
+      if (type === "load-progress") setTimeout(() => abort.abort(ENOUGH), 20); // when the first layers wait for their kernels
+    };
     // Pages of another size take kernels of their own.
-    await expect(loads.loadIntact({ pageSize: 16, signal: abort.signal })).rejects.toBe(ENOUGH);
+    await expect(loads.loadIntact({ pageSize: 16, signal: abort.signal, onEvent })).rejects.toBe(ENOUGH);
     mend();
     expect(compiling.length).toBeGreaterThan(0);
     loads.expectNothingLeft();

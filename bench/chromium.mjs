@@ -42,7 +42,7 @@ const TYPES = { ".html": "text/html", ".js": "text/javascript", ".json": "applic
 
 const server = http.createServer((request, response) => {
   const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-  const file = path === "/model/" + basename(values.model) ? values.model : join(resolve(values.dist), path === "/" ? "index.html" : path);
+  const file = path === `/model/${basename(values.model)}` ? values.model : join(resolve(values.dist), path === "/" ? "index.html" : path);
   try {
     const { size } = statSync(file);
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");

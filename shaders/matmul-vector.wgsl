@@ -166,23 +166,10 @@ fn store(row: u32, sum: f32, next_sum: f32, square: f32) {
 #endif
 }
 
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn main(
-#if SUBGROUPS
-  @builtin(subgroup_size) subgroup_size: u32,
-#endif
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-  @builtin(local_invocation_index) thread: u32,
-) {
-  let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
-  if (state.stopped != 0u || workgroup_row >= ROWS) { return; }
-  let x_row = (state.row_count - 1u) * ROW_VEC4S;
+// Sums the thread's share of its rows' products and of the squares of x.
+fn multiply(x_row: u32, first_row: u32, thread: u32) {
   let lane = thread % LANES;
-  let team = thread / LANES;
-  let first_row = workgroup_row + team * ROWS_PER_THREAD;
   var unit_x: UnitX;
-
 #if STAGED
   var next = load_units(first_row, lane);
   for (var chunk = 0u; chunk < ROW_VEC4S; chunk += CHUNK_VEC4S) {
@@ -216,12 +203,38 @@ fn main(
     accumulate(load_units(first_row, unit), unit, unit_x);
   }
 #endif
+}
+
+#if LANES != 1
+fn total(team: u32, index: u32, stride: u32, count: u32) -> f32 {
+  let first = (team * SUMS + index) * stride;
+  var sum = partials[first];
+  for (var i = 1u; i < count; i++) { sum += partials[first + i]; }
+  return sum;
+}
+#endif
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(
+#if SUBGROUPS
+  @builtin(subgroup_size) subgroup_size: u32,
+#endif
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
+  if (state.stopped != 0u || workgroup_row >= ROWS) { return; }
+  let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
+  multiply((state.row_count - 1u) * ROW_VEC4S, first_row, thread);
 
 #if LANES == 1
   for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
     store(first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
   }
 #else
+  let lane = thread % LANES;
+  let team = thread / LANES;
 #if SUBGROUPS
   let width = min(LANES, subgroup_size); // threads of a team within one subgroup
   // The loop over sums is the inner one, of constant length: unrolled, it leaves the sums in registers.
@@ -257,12 +270,3 @@ fn main(
     total(row / ROWS_PER_THREAD, SUMS - 1u, stride, count));
 #endif
 }
-
-#if LANES != 1
-fn total(team: u32, index: u32, stride: u32, count: u32) -> f32 {
-  let first = (team * SUMS + index) * stride;
-  var sum = partials[first];
-  for (var i = 1u; i < count; i++) { sum += partials[first + i]; }
-  return sum;
-}
-#endif

@@ -1,4 +1,4 @@
-// Sums and maxima over a workgroup of WORKGROUP_SIZE threads, in uniform control flow; every thread gets the result.
+// Sums over a workgroup of WORKGROUP_SIZE threads, in uniform control flow; every thread gets the result.
 // With SUBGROUPS, one partial a subgroup, whatever its size; else a tree. Threads of a subgroup are taken to be consecutive.
 
 #if SUBGROUPS
@@ -14,16 +14,6 @@ fn workgroup_sum(value: f32, thread: u32, subgroup_size: u32) -> f32 {
   for (var i = 1u; i < WORKGROUP_SIZE / subgroup_size; i++) { sum += reduce_partials[i]; }
   return sum;
 }
-
-fn workgroup_max(value: f32, thread: u32, subgroup_size: u32) -> f32 {
-  let partial = subgroupMax(value);
-  workgroupBarrier();
-  if (thread % subgroup_size == 0u) { reduce_partials[thread / subgroup_size] = partial; }
-  workgroupBarrier();
-  var highest = reduce_partials[0];
-  for (var i = 1u; i < WORKGROUP_SIZE / subgroup_size; i++) { highest = max(highest, reduce_partials[i]); }
-  return highest;
-}
 #else
 const subgroup_size = 1u; // what callers pass where the built-in of that name is missing
 var<workgroup> reduce_partials: array<f32, WORKGROUP_SIZE>;
@@ -34,17 +24,6 @@ fn workgroup_sum(value: f32, thread: u32, _subgroup_size: u32) -> f32 {
   workgroupBarrier();
   for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {
     if (thread < half) { reduce_partials[thread] += reduce_partials[thread + half]; }
-    workgroupBarrier();
-  }
-  return reduce_partials[0];
-}
-
-fn workgroup_max(value: f32, thread: u32, _subgroup_size: u32) -> f32 {
-  workgroupBarrier();
-  reduce_partials[thread] = value;
-  workgroupBarrier();
-  for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {
-    if (thread < half) { reduce_partials[thread] = max(reduce_partials[thread], reduce_partials[thread + half]); }
     workgroupBarrier();
   }
   return reduce_partials[0];

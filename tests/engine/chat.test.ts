@@ -193,20 +193,24 @@ describe("several chats on one engine", () => {
   test("answer one at a time, in the order that they were asked, as each would alone", async () => {
     const alone = await Promise.all(MESSAGES.map(answersAlone));
     const chats = MESSAGES.map(() => engine.createChat());
-    const ended: string[] = [];
-    // Both turns are asked for before the first answer begins: the second one has the first one's answer all the same.
-    const answers = ["first", "second"].flatMap((turn, round) =>
-      chats.map((chat, index) => {
-        const { finished } = chat.send(round === 0 ? (MESSAGES[index] ?? "") : "go on", PLAIN);
-        return finished.then(({ text }) => {
-          ended.push(`${turn} of chat ${index}`);
-          return text;
-        });
-      }),
-    );
-    const texts = await Promise.all(answers);
-    expect(texts).toEqual([...alone.map(([first]) => first), ...alone.map(([, second]) => second)]);
-    expect(ended).toEqual([0, 1, 2].map((chat) => `first of chat ${chat}`).concat([0, 1, 2].map((chat) => `second of chat ${chat}`)));
+    // All is asked for before the first answer begins. A chat's second turn has its first one's answer all the same, also right after it.
+    const turns = [
+      { chat: 0, round: 0 },
+      { chat: 0, round: 1 },
+      { chat: 1, round: 0 },
+      { chat: 2, round: 0 },
+      { chat: 1, round: 1 },
+      { chat: 2, round: 1 },
+    ];
+    const ended: typeof turns = [];
+    const answers = turns.map(async (turn) => {
+      const message = turn.round === 0 ? (MESSAGES[turn.chat] ?? "") : "go on";
+      const { text } = await say(chats[turn.chat] ?? engine.createChat(), message);
+      ended.push(turn);
+      return text;
+    });
+    expect(await Promise.all(answers)).toEqual(turns.map(({ chat, round }) => alone[chat]?.[round]));
+    expect(ended).toEqual(turns);
     for (const chat of chats) chat.dispose();
   });
 

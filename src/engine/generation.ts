@@ -89,6 +89,7 @@ async function decode(
   try {
     stepper.submitFirstToken();
     for (let taken = 0; ; ) {
+      if (signal.aborted) throw abortReason(signal);
       submitAhead();
       if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
       const { token, end } = await stepper.takeResult();
@@ -106,7 +107,7 @@ async function decode(
     await stepper.drain();
     const written = promptLength + decodeSteps;
     const last = sequence.tokens.length - (stoppedByToken ? 1 : 0);
-    sequence.markCached(Math.min(written, last, sequence.tokens.length));
+    sequence.markCached(Math.min(written, last));
     sequence.table.truncate(sequence.cachedLength);
   }
 }

@@ -1,0 +1,54 @@
+// The logits are the reference's on devices that offer less, or more, than the one that the other tests ask for.
+import { beforeAll, describe, expect, test } from "vitest";
+import { type Engine, type LoadOptions, loadEngine } from "../../src/index";
+import { expectGolden } from "../support/expect-close";
+import { expectLlmError } from "../support/expect-llm-error";
+import { evaluateAll, type Golden, loadTestEngine, readGolden, testModelFiles } from "../support/test-model";
+
+const CASE = "tests/golden/llama-gqa";
+const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72, kvFormat: "f32" };
+
+let golden: Golden;
+
+beforeAll(async () => {
+  golden = await readGolden(CASE);
+});
+
+/** Prefill and decode kernels both. */
+async function expectReference(engine: Engine, name: string): Promise<void> {
+  for (const chunk of [72, 1]) {
+    const { logits } = await evaluateAll(engine, { ids: golden.ids, chunk });
+    expectGolden(`llama-gqa ${name}`, logits, golden.logits, 1e-3);
+  }
+  const { ids } = await engine.generateIds(golden.ids, { temperature: 0, maxTokens: golden.greedy.length });
+  expect(ids).toEqual(golden.greedy);
+}
+
+describe("logits and greedy ids are the reference's", () => {
+  test.each<[string, LoadOptions]>([
+    ["without subgroups", { without: ["subgroups"], defaultLimits: true }],
+    ["without f16 arithmetic", { without: ["f16"] }],
+    ["with all that the adapter has", {}],
+  ])("%s", async (name, options) => {
+    using engine = await loadEngine(testModelFiles(CASE), { ...OPTIONS, ...options });
+    await expectReference(engine, name);
+  });
+
+  test("with embedding, head and MLP in several bindings", async () => {
+    // 192 rows of 64 halves: the 512 of embedding and head take three bindings, the 352 of gate and up two, and everything else one.
+    using engine = await loadTestEngine(CASE, { ...OPTIONS, maxBindingBytes: 24 * 1024 });
+    expect(engine.memory().bufferCount).toBe((await bufferCountWhole()) + 2 + 2 + engine.config.layerCount);
+    await expectReference(engine, "in several bindings");
+  });
+});
+
+async function bufferCountWhole(): Promise<number> {
+  using engine = await loadTestEngine(CASE, OPTIONS);
+  return engine.memory().bufferCount;
+}
+
+test("a context whose K or V outgrows a binding is refused with the length that fits", async () => {
+  // A position of K: 2 heads of 16 floats.
+  const loading = loadTestEngine(CASE, { ...OPTIONS, contextLength: 512, maxBindingBytes: 24 * 1024 });
+  await expectLlmError(loading, "out-of-memory", "512", "contextLength to 192");
+});

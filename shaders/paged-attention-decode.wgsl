@@ -1,11 +1,12 @@
 // One query row against the cache: the attention of a decode step.
 //
 // A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so K and V are read once for them.
-// It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs five barriers whatever
+// It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs eight barriers whatever
 // the context, and leaves every load free to be in flight at once; at the short contexts of a chat, latency is all there is.
 // Scores: LANES neighbouring threads share a position and read neighbouring quads of K; their partial dots are added where the
 // softmax reads them. Values: a row of threads owns the quads of a head, each row of threads every ROWSth run of four positions.
-// No subgroup operations: the reductions are short ones through workgroup memory, the same on every device.
+// No subgroup operations: the reductions are short ones through workgroup memory, the same on every device. Of that there is as
+// little as can be: SwiftShader, where CI runs, has every four threads zero all of it before anything else.
 // DIRECT: the context is one split, and y gets the result. Else `partial` gets the unnormalised sums, maximum and total of each
 // (split, head), for paged-attention-reduce. A split without visible positions writes nothing. Both ways do the same arithmetic.
 #include "state.wgsl"
@@ -34,8 +35,8 @@ const SPLIT_PAGES = max(1u, SPLIT / PAGE_SIZE);
 
 var<workgroup> query: array<vec4<f32>, HEADS * HEAD_QUADS>;
 var<workgroup> pages: array<u32, SPLIT_PAGES>;
-// Scores and weights: LANES a position, positions of a head together. Later the rows' sums of values, two heads at a time.
-var<workgroup> scratch: array<f32, max(HEADS * SPLIT * LANES, min(HEADS, 2u) * 4u * THREADS)>;
+// Scores and weights: LANES a position, positions of a head together. Later the rows' sums of values, two dimensions of a quad at a time.
+var<workgroup> scratch: array<f32, HEADS * max(SPLIT * LANES, 2u * THREADS)>;
 var<workgroup> maxima: array<f32, HEADS * SOFTMAX_THREADS>;
 var<workgroup> totals: array<f32, HEADS * SOFTMAX_THREADS>;
 
@@ -55,10 +56,12 @@ fn score(span: Span, kv_head: u32, thread: u32) {
     let position = span.start + offset;
     let quads = quads_of(span, kv_head, clamp(position, span.low, span.high));
     var dots = array<f32, HEADS>(); // said outright: Dawn on SwiftShader zeroes a bare variable in a loop only once
-    for (var i = 0u; i < HEAD_QUADS / LANES; i++) {
-      let quad = i * LANES + lane;
-      let key = unpack_quad(keys[quads + quad]);
-      for (var head = 0u; head < HEADS; head++) { dots[head] += dot(key, query[head * HEAD_QUADS + quad]); }
+    if (span.start + first <= span.high) {
+      for (var i = 0u; i < HEAD_QUADS / LANES; i++) {
+        let quad = i * LANES + lane;
+        let key = unpack_quad(keys[quads + quad]);
+        for (var head = 0u; head < HEADS; head++) { dots[head] += dot(key, query[head * HEAD_QUADS + quad]); }
+      }
     }
     let is_visible = position >= span.low && position <= span.high;
     for (var head = 0u; head < HEADS; head++) {
@@ -148,21 +151,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
   }
 
-  for (var pair = 0u; pair < HEADS; pair += 2u) {
+  for (var half = 0u; half < 2u; half++) {
     workgroupBarrier();
-    for (var slot = 0u; slot < min(HEADS - pair, 2u); slot++) {
-      for (var i = 0u; i < 4u; i++) { scratch[(slot * 4u + i) * THREADS + thread] = sums[pair + slot][i]; }
+    for (var head = 0u; head < HEADS; head++) {
+      let pair = select(sums[head].xy, sums[head].zw, half == 1u);
+      scratch[head * 2u * THREADS + thread] = pair.x;
+      scratch[(head * 2u + 1u) * THREADS + thread] = pair.y;
     }
     workgroupBarrier();
-    for (var i = thread; i < min(HEADS - pair, 2u) * HEAD_DIM; i += THREADS) {
-      let local_head = pair + i / HEAD_DIM;
+    for (var i = thread; i < HEADS * HEAD_DIM / 2u; i += THREADS) {
+      let local_head = i / (HEAD_DIM / 2u);
       if (first_head + local_head >= GROUP_HEADS) { continue; }
-      let dimension = i % HEAD_DIM;
+      let place = (local_head * 2u + i % 2u) * THREADS + i % (HEAD_DIM / 2u) / 2u;
       var sum = 0.0;
-      for (var r = 0u; r < ROWS; r++) {
-        sum += scratch[(i / HEAD_DIM * 4u + dimension % 4u) * THREADS + r * HEAD_QUADS + dimension / 4u];
-      }
+      for (var r = 0u; r < ROWS; r++) { sum += scratch[place + r * HEAD_QUADS]; }
       let head = kv_head * GROUP_HEADS + first_head + local_head;
+      let dimension = i % (HEAD_DIM / 2u) / 2u * 4u + half * 2u + i % 2u;
 #if DIRECT
       y[head * HEAD_DIM + dimension] = sum / total(local_head);
 #else

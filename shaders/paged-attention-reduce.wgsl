@@ -21,7 +21,8 @@ fn combine(a: Sum, b: Sum) -> Sum {
   return Sum(highest, a.total * scale_a + b.total * scale_b, a.value * scale_a + b.value * scale_b);
 }
 
-var<workgroup> sums: array<Sum, THREADS>;
+var<workgroup> values: array<f32, THREADS>;
+var<workgroup> scales: array<vec2<f32>, ROWS>; // highest and total of each row of threads
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -43,9 +44,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       sum = combine(sum, Sum(partial[record + HEAD_DIM], partial[record + HEAD_DIM + 1u], partial[record + dimension]));
     }
   }
-  sums[thread] = sum;
+  values[thread] = sum.value;
+  if (dimension == 0u && row < ROWS) { scales[row] = vec2<f32>(sum.highest, sum.total); }
   workgroupBarrier();
   if (row > 0u) { return; }
-  for (var r = 1u; r < ROWS; r++) { sum = combine(sum, sums[r * HEAD_DIM + dimension]); }
+  for (var r = 1u; r < ROWS; r++) { sum = combine(sum, Sum(scales[r].x, scales[r].y, values[r * HEAD_DIM + dimension])); }
   y[head * HEAD_DIM + dimension] = sum.value / sum.total;
 }

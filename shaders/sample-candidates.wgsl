@@ -2,7 +2,7 @@
 //
 // Penalties and bias are applied to the logits, in place. Of its chunk a workgroup hands on what a greedy or an unfiltered draw needs
 // (the highest, the mass, the winner of the draw) and, where top-k, top-p or min-p is on, the 64 best in order: a bitonic sort, whose
-// steps over neighbours each thread does for its own four candidates, without barriers.
+// steps over neighbours each thread does for its own eight candidates, without barriers.
 #include "state.wgsl"
 #include "sampling.wgsl"
 
@@ -14,7 +14,7 @@
 @group(0) @binding(5) var<storage, read_write> candidates: array<Candidate>;
 @group(0) @binding(6) var<storage, read_write> chunks: array<Chunk>;
 
-const THREADS = 256u;
+const THREADS = 128u;
 const ITEMS = CHUNK_SIZE / THREADS;
 
 var<workgroup> merged: array<Chunk, THREADS>;
@@ -38,7 +38,7 @@ fn exchange(a: u32, b: u32, is_descending: bool) {
   }
 }
 
-// Sorts `order`, best first. A thread's steps at distances 1 and 2 stay within its own four candidates.
+// Sorts `order`, best first. A thread's steps at distances below ITEMS stay within its own candidates.
 fn sort(thread: u32) {
   for (var size = 2u; size <= CHUNK_SIZE; size *= 2u) {
     for (var distance = size / 2u; distance >= ITEMS; distance /= 2u) {
@@ -54,7 +54,7 @@ fn sort(thread: u32) {
         exchange(a, a + distance, (a & size) == 0u);
       }
     }
-    workgroupBarrier();
+    if (size >= ITEMS) { workgroupBarrier(); }
   }
 }
 
@@ -95,10 +95,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   for (var i = 0u; i < ITEMS; i++) { chunk.mass += exp((own[i] - chunk.highest) * inverse_temperature); }
 
   merged[thread] = chunk;
-  for (var count = THREADS / 4u; count > 0u; count /= 4u) {
+  for (var count = THREADS / 2u; count > 0u; count /= 4u) {
     workgroupBarrier();
     if (thread < count) {
-      for (var i = 1u; i < 4u; i++) { chunk = merge_chunks(chunk, merged[thread + i * count], inverse_temperature); }
+      for (var i = thread + count; i < min(THREADS, 4u * count); i += count) { chunk = merge_chunks(chunk, merged[i], inverse_temperature); }
       merged[thread] = chunk;
     }
   }

@@ -111,6 +111,39 @@ fn softmax(thread: u32) {
   }
 }
 
+alias Sums = array<vec4<f32>, HEADS>;
+
+// The thread's part of each head's weighted values.
+fn sum_values(span: Span, kv_head: u32, thread: u32) -> Sums {
+  let quad = thread % HEAD_QUADS;
+  let row = thread / HEAD_QUADS;
+  var sums: Sums;
+  if (row >= ROWS) { return sums; }
+  for (var offset = row * 4u; offset < SPLIT; offset += ROWS * 4u) {
+    if (span.start + offset > span.high || span.start + offset + 3u < span.low) { continue; }
+    for (var i = 0u; i < 4u; i++) {
+      let position = clamp(span.start + offset + i, span.low, span.high);
+      let value = unpack_quad(values[quads_of(span, kv_head, position) + quad]);
+      for (var head = 0u; head < HEADS; head++) { sums[head] += scratch[(head * SPLIT + offset + i) * LANES] * value; }
+    }
+  }
+  return sums;
+}
+
+// Writes dimension `dimension` of a head, of which all threads together have summed `sum`.
+fn store(split: u32, head: u32, local_head: u32, dimension: u32, sum: f32) {
+#if DIRECT
+  y[head * HEAD_DIM + dimension] = sum / total(local_head);
+#else
+  let record = (split * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+  partial[record + dimension] = sum;
+  if (dimension == 0u) {
+    partial[record + HEAD_DIM] = highest(local_head);
+    partial[record + HEAD_DIM + 1u] = total(local_head);
+  }
+#endif
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let last = state.position;
@@ -137,20 +170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   softmax(thread);
   workgroupBarrier();
 
-  let quad = thread % HEAD_QUADS;
-  let row = thread / HEAD_QUADS;
-  var sums: array<vec4<f32>, HEADS>;
-  if (row < ROWS) {
-    for (var offset = row * 4u; offset < SPLIT; offset += ROWS * 4u) {
-      if (span.start + offset > span.high || span.start + offset + 3u < span.low) { continue; }
-      for (var i = 0u; i < 4u; i++) {
-        let position = clamp(span.start + offset + i, span.low, span.high);
-        let value = unpack_quad(values[quads_of(span, kv_head, position) + quad]);
-        for (var head = 0u; head < HEADS; head++) { sums[head] += scratch[(head * SPLIT + offset + i) * LANES] * value; }
-      }
-    }
-  }
-
+  let sums = sum_values(span, kv_head, thread);
   for (var half = 0u; half < 2u; half++) {
     workgroupBarrier();
     for (var head = 0u; head < HEADS; head++) {
@@ -167,16 +187,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       for (var r = 0u; r < ROWS; r++) { sum += scratch[place + r * HEAD_QUADS]; }
       let head = kv_head * GROUP_HEADS + first_head + local_head;
       let dimension = i % (HEAD_DIM / 2u) / 2u * 4u + half * 2u + i % 2u;
-#if DIRECT
-      y[head * HEAD_DIM + dimension] = sum / total(local_head);
-#else
-      let record = (workgroup.y * HEAD_COUNT + head) * (HEAD_DIM + 2u);
-      partial[record + dimension] = sum;
-      if (dimension == 0u) {
-        partial[record + HEAD_DIM] = highest(local_head);
-        partial[record + HEAD_DIM + 1u] = total(local_head);
-      }
-#endif
+      store(workgroup.y, head, local_head, dimension, sum);
     }
   }
 }

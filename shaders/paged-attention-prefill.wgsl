@@ -34,7 +34,7 @@ const LOWEST = -1e29;
 
 var<workgroup> tile: array<Quad, KEYS * PITCH>;
 var<workgroup> weights: array<vec4<f32>, PACKED * KEY_GROUPS>;
-var<workgroup> factors: array<f32, PACKED>;            // of what a row has summed so far; at the end, 1 / its total
+var<workgroup> factors: array<f32, PACKED>;            // of what a row has summed so far; at the end 1 / its total
 
 fn is_visible(key: u32, position: u32) -> bool {
 #if WINDOW != 0
@@ -44,115 +44,132 @@ fn is_visible(key: u32, position: u32) -> bool {
 #endif
 }
 
+// What a workgroup computes: (row, head) pairs [first_pair, last_pair], whose rows see no key outside [low, high].
+struct Block { kv_head: u32, first_pair: u32, last_pair: u32, low: u32, high: u32 }
+
+fn cached_quad(block: Block, key: u32, quad: u32) -> u32 {
+  let position = clamp(key, block.low, block.high); // what is beyond may lie on another sequence's page
+  return cache_quads(table[position / PAGE_SIZE], block.kv_head, position) + quad;
+}
+
+fn load_keys(block: Block, first_key: u32, thread: u32) {
+  for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
+    tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = keys[cached_quad(block, first_key + i / HEAD_QUADS, i % HEAD_QUADS)];
+  }
+}
+
+fn load_values(block: Block, first_key: u32, thread: u32) {
+  for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
+    tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = values[cached_quad(block, first_key + i / HEAD_QUADS, i % HEAD_QUADS)];
+  }
+}
+
+fn score(block: Block, first_key: u32, thread: u32) {
+  let group = thread % KEY_GROUPS;
+  let lane = thread / KEY_GROUPS;
+  if (lane >= SCORE_LANES) { return; }
+  var query: array<u32, SCORE_ROWS>; // index of each row's first quad
+  var position: array<u32, SCORE_ROWS>;
+  for (var i = 0u; i < SCORE_ROWS; i++) {
+    let pair = min(block.first_pair + i * SCORE_LANES + lane, block.last_pair);
+    let row = pair / GROUP_HEADS;
+    query[i] = row * (QKV_STRIDE / 4u) + (block.kv_head * GROUP_HEADS + pair % GROUP_HEADS) * HEAD_QUADS;
+    position[i] = state.position + row;
+  }
+  var scores = array<vec4<f32>, SCORE_ROWS>();
+  for (var d = 0u; d < HEAD_QUADS; d++) {
+    let key0 = unpack_quad(tile[group * PITCH + d]);
+    let key1 = unpack_quad(tile[(group + KEY_GROUPS) * PITCH + d]);
+    let key2 = unpack_quad(tile[(group + 2u * KEY_GROUPS) * PITCH + d]);
+    let key3 = unpack_quad(tile[(group + 3u * KEY_GROUPS) * PITCH + d]);
+    for (var i = 0u; i < SCORE_ROWS; i++) {
+      let q = qkv[query[i] + d] * SCALE;
+      scores[i] += vec4<f32>(dot(q, key0), dot(q, key1), dot(q, key2), dot(q, key3));
+    }
+  }
+  for (var i = 0u; i < SCORE_ROWS; i++) {
+    var open: vec4<bool>;
+    for (var j = 0u; j < 4u; j++) { open[j] = is_visible(first_key + group + j * KEY_GROUPS, position[i]); }
+    weights[(i * SCORE_LANES + lane) * KEY_GROUPS + group] = select(vec4<f32>(MASKED), scores[i], open);
+  }
+}
+
+// The softmax of a row so far.
+struct Running { highest: f32, total: f32 }
+
+fn softmax(running: Running, thread: u32) -> Running {
+  let row = thread * KEY_GROUPS;
+  var top = weights[row];
+  for (var i = 1u; i < KEY_GROUPS; i++) { top = max(top, weights[row + i]); }
+  let highest = max(running.highest, max(max(top.x, top.y), max(top.z, top.w)));
+  var added = vec4<f32>();
+  for (var i = 0u; i < KEY_GROUPS; i++) {
+    let weight = exp(weights[row + i] - highest);
+    weights[row + i] = weight;
+    added += weight;
+  }
+  let factor = exp(running.highest - highest);
+  factors[thread] = factor;
+  return Running(highest, running.total * factor + dot(added, vec4<f32>(1.0)));
+}
+
+alias Sums = array<vec4<f32>, SUM_ROWS>;
+
+fn add_values(sums: ptr<function, Sums>, thread: u32) {
+  let quad = thread % HEAD_QUADS;
+  let lane = thread / HEAD_QUADS;
+  if (lane >= SUM_LANES) { return; }
+  for (var i = 0u; i < SUM_ROWS; i++) { (*sums)[i] *= factors[min(i * SUM_LANES + lane, PACKED - 1u)]; }
+  for (var group = 0u; group < KEY_GROUPS; group++) {
+    let value0 = unpack_quad(tile[group * PITCH + quad]);
+    let value1 = unpack_quad(tile[(group + KEY_GROUPS) * PITCH + quad]);
+    let value2 = unpack_quad(tile[(group + 2u * KEY_GROUPS) * PITCH + quad]);
+    let value3 = unpack_quad(tile[(group + 3u * KEY_GROUPS) * PITCH + quad]);
+    for (var i = 0u; i < SUM_ROWS; i++) {
+      let weight = weights[min(i * SUM_LANES + lane, PACKED - 1u) * KEY_GROUPS + group];
+      (*sums)[i] += weight.x * value0 + weight.y * value1 + weight.z * value2 + weight.w * value3;
+    }
+  }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let kv_head = workgroup.x;
   let first_pair = (workgroups.y - 1u - workgroup.y) * PACKED;
   let pair_count = state.row_count * GROUP_HEADS;
   if (state.stopped != 0u || first_pair >= pair_count) { return; }
   let last_pair = min(first_pair + PACKED, pair_count) - 1u;
-  let first_position = state.position + first_pair / GROUP_HEADS;
-  let high = state.position + last_pair / GROUP_HEADS;   // the last key that any of the rows sees
+  var block = Block(workgroup.x, first_pair, last_pair, 0u, state.position + last_pair / GROUP_HEADS);
 #if WINDOW != 0
-  let low = max(first_position, WINDOW - 1u) - (WINDOW - 1u);
-#else
-  let low = 0u;
+  block.low = max(state.position + first_pair / GROUP_HEADS, WINDOW - 1u) - (WINDOW - 1u);
 #endif
 
-  let key_group = thread % KEY_GROUPS;
-  let score_lane = thread / KEY_GROUPS;
-  var query: array<u32, SCORE_ROWS>;                     // index of each row's first quad
-  var query_position: array<u32, SCORE_ROWS>;
-  for (var i = 0u; i < SCORE_ROWS; i++) {
-    let pair = min(first_pair + i * SCORE_LANES + score_lane, last_pair);
-    let row = pair / GROUP_HEADS;
-    query[i] = row * (QKV_STRIDE / 4u) + (kv_head * GROUP_HEADS + pair % GROUP_HEADS) * HEAD_QUADS;
-    query_position[i] = state.position + row;
-  }
-
-  let quad = thread % HEAD_QUADS;
-  let sum_lane = thread / HEAD_QUADS;
-  var sums: array<vec4<f32>, SUM_ROWS>;
-  var highest = LOWEST;                                  // of the row that the thread does the softmax of
-  var total = 0.0;
-
-  for (var first_key = low - low % KEYS; first_key <= high; first_key += KEYS) {
-    for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
-      let position = clamp(first_key + i / HEAD_QUADS, low, high);
-      tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = keys[cache_quads(table[position / PAGE_SIZE], kv_head, position) + i % HEAD_QUADS];
-    }
+  var sums: Sums;
+  var running = Running(LOWEST, 0.0); // of row `thread`, where there is one
+  for (var first_key = block.low - block.low % KEYS; first_key <= block.high; first_key += KEYS) {
+    load_keys(block, first_key, thread);
     workgroupBarrier();
-
-    if (score_lane < SCORE_LANES) {
-      var scores = array<vec4<f32>, SCORE_ROWS>(); // said outright: Dawn on SwiftShader zeroes a bare variable in a loop only once
-      for (var d = 0u; d < HEAD_QUADS; d++) {
-        let key0 = unpack_quad(tile[key_group * PITCH + d]);
-        let key1 = unpack_quad(tile[(key_group + KEY_GROUPS) * PITCH + d]);
-        let key2 = unpack_quad(tile[(key_group + 2u * KEY_GROUPS) * PITCH + d]);
-        let key3 = unpack_quad(tile[(key_group + 3u * KEY_GROUPS) * PITCH + d]);
-        for (var i = 0u; i < SCORE_ROWS; i++) {
-          let q = qkv[query[i] + d] * SCALE;
-          scores[i] += vec4<f32>(dot(q, key0), dot(q, key1), dot(q, key2), dot(q, key3));
-        }
-      }
-      for (var i = 0u; i < SCORE_ROWS; i++) {
-        var open: vec4<bool>;
-        for (var j = 0u; j < 4u; j++) { open[j] = is_visible(first_key + key_group + j * KEY_GROUPS, query_position[i]); }
-        weights[(i * SCORE_LANES + score_lane) * KEY_GROUPS + key_group] = select(vec4<f32>(MASKED), scores[i], open);
-      }
-    }
+    score(block, first_key, thread);
     workgroupBarrier();
-
-    if (thread < PACKED) {
-      let row = thread * KEY_GROUPS;
-      var top = weights[row];
-      for (var i = 1u; i < KEY_GROUPS; i++) { top = max(top, weights[row + i]); }
-      let next = max(highest, max(max(top.x, top.y), max(top.z, top.w)));
-      var added = vec4<f32>();
-      for (var i = 0u; i < KEY_GROUPS; i++) {
-        let weight = exp(weights[row + i] - next);
-        weights[row + i] = weight;
-        added += weight;
-      }
-      let factor = exp(highest - next);
-      total = total * factor + dot(added, vec4<f32>(1.0));
-      highest = next;
-      factors[thread] = factor;
-    }
-    for (var i = thread; i < KEYS * HEAD_QUADS; i += THREADS) {
-      let position = clamp(first_key + i / HEAD_QUADS, low, high);
-      tile[i / HEAD_QUADS * PITCH + i % HEAD_QUADS] = values[cache_quads(table[position / PAGE_SIZE], kv_head, position) + i % HEAD_QUADS];
-    }
+    if (thread < PACKED) { running = softmax(running, thread); }
+    load_values(block, first_key, thread);
     workgroupBarrier();
-
-    if (sum_lane < SUM_LANES) {
-      for (var i = 0u; i < SUM_ROWS; i++) { sums[i] *= factors[min(i * SUM_LANES + sum_lane, PACKED - 1u)]; }
-      for (var group = 0u; group < KEY_GROUPS; group++) {
-        let value0 = unpack_quad(tile[group * PITCH + quad]);
-        let value1 = unpack_quad(tile[(group + KEY_GROUPS) * PITCH + quad]);
-        let value2 = unpack_quad(tile[(group + 2u * KEY_GROUPS) * PITCH + quad]);
-        let value3 = unpack_quad(tile[(group + 3u * KEY_GROUPS) * PITCH + quad]);
-        for (var i = 0u; i < SUM_ROWS; i++) {
-          let weight = weights[min(i * SUM_LANES + sum_lane, PACKED - 1u) * KEY_GROUPS + group];
-          sums[i] += weight.x * value0 + weight.y * value1 + weight.z * value2 + weight.w * value3;
-        }
-      }
-    }
+    add_values(&sums, thread);
     workgroupBarrier();
   }
 
-  if (thread < PACKED) { factors[thread] = 1.0 / total; }
+  if (thread < PACKED) { factors[thread] = 1.0 / running.total; }
   workgroupBarrier();
+  let lane = thread / HEAD_QUADS;
   for (var i = 0u; i < SUM_ROWS; i++) {
-    let local_pair = i * SUM_LANES + sum_lane;
+    let local_pair = i * SUM_LANES + lane;
     let pair = first_pair + local_pair;
-    if (sum_lane < SUM_LANES && local_pair < PACKED && pair <= last_pair) {
-      let head = kv_head * GROUP_HEADS + pair % GROUP_HEADS;
-      y[pair / GROUP_HEADS * (Y_STRIDE / 4u) + head * HEAD_QUADS + quad] = sums[i] * factors[local_pair];
+    if (lane < SUM_LANES && local_pair < PACKED && pair <= last_pair) {
+      let head = block.kv_head * GROUP_HEADS + pair % GROUP_HEADS;
+      y[pair / GROUP_HEADS * (Y_STRIDE / 4u) + head * HEAD_QUADS + thread % HEAD_QUADS] = sums[i] * factors[local_pair];
     }
   }
 }

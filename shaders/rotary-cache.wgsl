@@ -2,21 +2,27 @@
 //
 // Pairs are (i, i + ROPE_DIMENSIONS / 2); what a head has beyond ROPE_DIMENSIONS passes. A thread owns eight dimensions of a head:
 // the quads that lie half the rotary dimensions apart, or two neighbours where nothing turns. Queries are changed in place;
-// keys and values only in the cache, which is all that attention reads.
+// keys and values only in the cache, which is all that attention reads. Without WRITES, the cache holds them already and is not touched.
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read_write> qkv: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> rope: array<vec4<f32>>;
+#if WRITES
 @group(0) @binding(3) var<storage, read> table: array<u32>;
 @group(0) @binding(4) var<storage, read_write> keys: array<Quad>;
 @group(0) @binding(5) var<storage, read_write> values: array<Quad>;
+#endif
 
 const ITEMS = HEAD_DIM / 8u;                       // of a head, a thread each
 const HALF_QUADS = ROPE_DIMENSIONS / 8u;
 const ROTARY_HEADS = HEAD_COUNT + KV_HEAD_COUNT;   // all queries, then all keys; the values follow
+#if WRITES
 const HEADS = ROTARY_HEADS + KV_HEAD_COUNT;
+#else
+const HEADS = HEAD_COUNT;
+#endif
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -50,6 +56,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     return;
   }
+#if WRITES
   let page = table[position / PAGE_SIZE];
   if (head < ROTARY_HEADS) {
     let target_quad = cache_quads(page, head - HEAD_COUNT, position);
@@ -60,4 +67,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     values[target_quad + first] = pack_quad(a);
     values[target_quad + second] = pack_quad(b);
   }
+#endif
 }

@@ -5,7 +5,7 @@ import type { Sequence } from "../engine/sequence";
 import { LlmError } from "../errors";
 import { AnswerText } from "../tokens/stop-conditions";
 import type { Tokenizer } from "../tokens/tokenizer";
-import { Answer, type AnswerSummary } from "./answer";
+import { Answer, type AnswerDelta, type AnswerSummary } from "./answer";
 
 export interface AnswerOptions extends SamplingSettings {
   /** Tokens of the answer, at most. Default: until the context is full. */
@@ -41,16 +41,18 @@ export function startAnswer(
   if (!(maxTokens >= 0)) throw new LlmError("bad-request", `maxTokens is ${maxTokens}; it must be 0 or more.`);
   const stopIds = [...tokenizer.stopIds];
   const answerText = new AnswerText({ detokenizer: tokenizer.detokenizer(), stopIds: new Set(stopIds), stopStrings: options.stop ?? [] });
-  const run = (emit: (text: string) => void, signal: AbortSignal) =>
+  const run = (emit: (delta: AnswerDelta) => void, signal: AbortSignal) =>
     core.takeTurn(async (generate): Promise<AnswerSummary> => {
       prepare();
       let text = "";
+      let stage = core.stage;
       const add = (piece: string) => {
         if (piece === "") return;
         text += piece;
-        emit(piece);
+        emit({ text: piece, stage });
       };
-      const onToken = (id: number) => {
+      const onToken = (id: number, tokenStage: number) => {
+        stage = tokenStage;
         add(answerText.push(id));
         return answerText.stop === null;
       };

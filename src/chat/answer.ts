@@ -6,6 +6,8 @@ import type { FinishReason, GenerationTimings } from "../engine/generation";
 export interface AnswerDelta {
   /** Never part of a character, and never part of a stop string. */
   readonly text: string;
+  /** Index of the stage that said it (its last token): see `engine.stages`. */
+  readonly stage: number;
 }
 
 export interface AnswerSummary extends GenerationTimings {
@@ -21,10 +23,10 @@ export class Answer implements AsyncIterable<AnswerDelta> {
   readonly finished: Promise<AnswerSummary>;
   readonly #deltas: AsyncQueue<AnswerDelta>;
 
-  constructor(run: (emit: (text: string) => void, signal: AbortSignal) => Promise<AnswerSummary>, signal?: AbortSignal) {
+  constructor(run: (emit: (delta: AnswerDelta) => void, signal: AbortSignal) => Promise<AnswerSummary>, signal?: AbortSignal) {
     const ending = linkAbort(signal);
     this.#deltas = new AsyncQueue<AnswerDelta>(() => ending.abort(new DOMException("The answer's reader left.", "AbortError")));
-    this.finished = run((text) => this.#deltas.push({ text }), ending.signal).finally(() => ending.unlink());
+    this.finished = run((delta) => this.#deltas.push(delta), ending.signal).finally(() => ending.unlink());
     this.finished.then(
       () => this.#deltas.end(),
       (error: unknown) => this.#deltas.fail(error),

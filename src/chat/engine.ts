@@ -1,10 +1,12 @@
 // The engine as an application holds it: chats, completions, evaluation, memory, disposal.
+import type { DeliverOptions, Delivery, StageInfo } from "../engine/delivery";
 import type { EngineCore, EngineMemory } from "../engine/engine-core";
 import type { Evaluation, EvaluationRequest } from "../engine/evaluate";
 import type { GenerationResult } from "../engine/generation";
 import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
 import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
+import type { StagePlan } from "../stages/plan";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";
 import type { Answer } from "./answer";
@@ -22,15 +24,23 @@ export interface IdGeneration extends GenerationResult {
   readonly ids: readonly number[];
 }
 
+/** An upgrade in the middle of an evaluation. */
+export interface EvaluationUpgrade extends Omit<DeliverOptions, "onPrepared"> {
+  /** How many ids are fed before it. */
+  readonly at: number;
+}
+
 export class Engine implements Disposable {
   readonly #core: EngineCore;
   readonly #tokenizer: Tokenizer | null;
+  readonly #delivery: Delivery;
   readonly #onEvent: (event: ChatEvent) => void;
 
-  constructor(core: EngineCore, tokenizer: Tokenizer | null, onEvent: (event: ChatEvent) => void = () => undefined) {
+  constructor(core: EngineCore, tokenizer: Tokenizer | null, delivery: Delivery, onEvent: (event: ChatEvent) => void = () => undefined) {
     this.#core = core;
     this.#onEvent = onEvent;
     this.#tokenizer = tokenizer;
+    this.#delivery = delivery;
   }
 
   get config(): ModelConfig {
@@ -57,9 +67,44 @@ export class Engine implements Disposable {
     return this.#tokenizer;
   }
 
-  /** Resolves when the last stage has landed. All weights are down when `loadEngine` resolves, so far. */
+  /** Resolves when the last stage has landed; rejects when one failed (see `resumeDelivery`). */
   get complete(): Promise<void> {
-    return Promise.resolve();
+    return this.#delivery.complete;
+  }
+
+  /** The stage that answers. */
+  get stage(): StageInfo {
+    return this.#delivery.stageInfo(this.#core.stage);
+  }
+
+  /** In their order; the last one is the whole model. */
+  get stages(): readonly StageInfo[] {
+    return this.plan.stages.map((_, index) => this.#delivery.stageInfo(index));
+  }
+
+  /** What arrives with each stage. */
+  get plan(): StagePlan {
+    return this.#core.plan;
+  }
+
+  /**
+   * Loads the stages up to `stage` (an index; the last unless given) and resolves when it answers. Conversations go on meanwhile, and
+   * keep their K/V below what changed.
+   *
+   * @throws LlmError of the sources or the device; the signal's reason. The stage that answered by then goes on.
+   */
+  upgrade(options: DeliverOptions = {}): Promise<void> {
+    return this.#delivery.deliver(options);
+  }
+
+  /** Asks for no more bytes of later stages until `resumeDelivery`: on a metered link, say. */
+  pauseDelivery(): void {
+    this.#delivery.pause();
+  }
+
+  /** Goes on loading later stages: after a pause, after a failure, or for the first time where delivery is manual. */
+  resumeDelivery(): void {
+    this.#delivery.resume();
   }
 
   /** A conversation in the model's own template. Several share the engine; their answers take turns. @throws LlmError "bad-tokenizer" without a template. */
@@ -93,9 +138,14 @@ export class Engine implements Disposable {
     }
   }
 
-  /** The logits of every position of a list of ids. @throws LlmError "bad-request" when they do not fit the context. */
-  evaluate(request: EvaluationRequest): Promise<Evaluation> {
-    return this.#core.evaluate(request);
+  /**
+   * The logits of every position of a list of ids; on the way the engine may be upgraded, as it would be in a chat.
+   *
+   * @throws LlmError "bad-request" when they do not fit the context; what `upgrade` throws.
+   */
+  evaluate(request: EvaluationRequest, upgrades: readonly EvaluationUpgrade[] = []): Promise<Evaluation> {
+    const stops = upgrades.map(({ at, ...options }) => ({ position: at, act: () => this.#prepareUpgrade(options) }));
+    return this.#core.evaluate(request, stops);
   }
 
   /** For `LoadOptions.shareDeviceWith`. @internal */
@@ -110,10 +160,22 @@ export class Engine implements Disposable {
 
   /** Frees everything on the GPU; answers under way fail with "disposed". */
   dispose(): void {
+    this.#delivery.end(new LlmError("disposed", "This engine was disposed while later stages were loading."));
     this.#core.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** Resolves when the run that asked has only to rebuild K/V and to take over. */
+  #prepareUpgrade(options: DeliverOptions): Promise<void> {
+    const { stage = this.stages.length - 1 } = options;
+    return new Promise((resolve, reject) => {
+      const onPrepared = ({ index }: StageInfo) => {
+        if (index === stage) resolve();
+      };
+      this.#delivery.deliver({ ...options, onPrepared }).then(resolve, reject);
+    });
   }
 }

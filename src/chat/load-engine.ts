@@ -1,15 +1,25 @@
 // From a model's name to an engine that answers.
 import { abortable, linkAbort } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
+import { Delivery, type StageEvent } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
-import { describeModel } from "../engine/model-description";
+import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles } from "../engine/model-files";
+import type { UpgradePolicy } from "../engine/upgrader";
+import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
-import { WeightLoader, WeightPlans } from "../stages/weight-loader";
-import type { TokenizerEvent } from "../tokens/tokenizer";
+import type { OuterWeights } from "../model/model";
+import { defaultPlan, type StageOptions } from "../stages/default-plan";
+import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
+import { parsePlanFile } from "../stages/plan-file";
+import { StageLoader } from "../stages/stage-loader";
+import { WeightPlans } from "../stages/weight-plans";
+import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
+import type { ModelConfig } from "../weights/model-config";
 import type { PlanOptions } from "../weights/model-weights";
 import { Packer, type PackerEvent } from "../weights/packer";
+import { type RowSet, rowsOf } from "../weights/row-set";
 import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
@@ -19,10 +29,12 @@ export type EngineEvent =
   | TokenizerEvent
   | PackerEvent
   | ChatEvent
+  | StageEvent
   /** The files are known and what they hold is supported; the weights' bytes follow. */
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
   /** Weights that have reached the GPU, in bytes of their files. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
+  /** The first stage answers. */
   | { readonly type: "load-end"; readonly loadMs: number }
   | { readonly type: "device-lost"; readonly reason: string };
 
@@ -32,6 +44,17 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   readonly onEvent?: (event: EngineEvent) => void;
   /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing, but for `maxBindingBytes`. */
   readonly shareDeviceWith?: Engine;
+  /**
+   * In which stages the model comes. "auto", the default: as `progressive.json` beside the weights says, else by a plan made from the model's shape,
+   * whose stages nobody has measured. "whole": all at once. Or a plan as that file holds it (docs/progressive-plans.md).
+   */
+  readonly plan?: "auto" | "whole" | object;
+  /** For the plan made from the model's shape. */
+  readonly stageOptions?: StageOptions;
+  /** How the engine goes from stage to stage. Default "background". */
+  readonly upgradePolicy?: UpgradePolicy;
+  /** "manual": later stages are loaded when `engine.upgrade` asks for them. Default "automatic". */
+  readonly delivery?: "automatic" | "manual";
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
@@ -63,14 +86,15 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   try {
     const engine = await loadOnto(gpu, files, { ...options, onEvent, packer, signal: load.signal });
     onEvent({ type: "load-end", loadMs: performance.now() - start });
+    if (options.delivery !== "manual") void engine.resumeDelivery();
     return engine;
   } catch (error) {
     if (!load.signal.aborted) load.abort((await gpu.lossError()) ?? error); // ends what else is under way
+    packer.dispose();
     gpu.dispose();
     throw load.signal.reason;
   } finally {
     load.unlink();
-    packer.dispose();
   }
 }
 
@@ -85,20 +109,59 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
   const { signal, onEvent, packer } = context;
   const { config, directory, tokenizer } = await describeModel(files, context);
   const plans = new WeightPlans(config, directory, context);
+  const plan = await stagePlan(files, config, plans, tokenizer, context);
   const { totalBytes } = plans;
   signal.throwIfAborted();
-  onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
-  const core = await abortable(EngineCore.create(gpu, config, context), signal);
-  // Compiles while bytes arrive; a failure shows again where the same kernels are awaited.
-  core.model.warmUp(plans.layerShapes(), plans.outerShapes()).catch(() => undefined);
   let loadedBytes = 0;
   const onLoaded = (bytes: number) => {
     loadedBytes += bytes;
     onEvent({ type: "load-progress", loadedBytes, totalBytes });
   };
-  await new WeightLoader(core.model, packer, plans, { onLoaded, signal }).loadAll();
-  signal.throwIfAborted();
-  return new Engine(core, tokenizer, onEvent);
+  const loader = new StageLoader(gpu, packer, plans, { onLoaded });
+  const stages = {
+    plan,
+    root: modelRoot(directory),
+    fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => loader.fetchEmbeddingRows(rows, outer, runSignal),
+    holdReads: () => loader.valve.hold(),
+  };
+  const core = await abortable(EngineCore.create(gpu, config, stages, context), signal);
+  const delivery = new Delivery(core, loader, plans, {
+    policy: context.upgradePolicy ?? "background",
+    onEvent,
+    onEnd: () => packer.dispose(),
+  });
+  const stageInfos = plan.stages.map((_, index) => delivery.stageInfo(index));
+  onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
+  onEvent({ type: "stages-planned", stages: stageInfos, plan });
+  // Compiles while bytes arrive; a failure shows again where the same kernels are awaited.
+  core.model.warmUp(plans.layerShapes(), plans.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
+  const weights = await loader.loadFirst(plan.stages[0]?.units ?? [], signal);
+  await abortable(core.start(weights), signal);
+  const first = delivery.stageInfo(0);
+  onEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  return new Engine(core, tokenizer, delivery, onEvent);
+}
+
+async function stagePlan(
+  files: ModelFiles,
+  config: ModelConfig,
+  plans: WeightPlans,
+  tokenizer: Tokenizer | null,
+  { plan = "auto", stageOptions, signal }: LoadContext,
+): Promise<StagePlan> {
+  if (plan === "whole") return wholePlan(config);
+  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < config.vocabSize));
+  const shape = { layerCount: config.layerCount, vocabSize: config.vocabSize, requiredRows };
+  const json = plan === "auto" ? await readPlanFile(files, signal) : { value: plan, where: "the plan" };
+  if (json) return parsePlanFile(json.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, json.where);
+  const { layerBytes, rowBytes, otherBytes } = plans;
+  return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
+}
+
+/** Tells the weights of one model from those of another: what was computed with them is kept under it. */
+function modelRoot({ name, tensors }: TensorDirectory): string {
+  const [first] = tensors.values();
+  return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
 }
 
 function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {

@@ -1,21 +1,29 @@
 // A model that answers: its weights on the GPU, the conversations whose K/V it holds, one run at a time.
+import { assert, present } from "../assert";
 import { type LinkedAbort, linkAbort } from "../bytes/abort";
 import { LlmError } from "../errors";
 import { deviceLostError, type Gpu } from "../gpu/device";
 import { KernelCache } from "../gpu/kernel";
-import { KvCache } from "../kv/kv-cache";
-import { PagePool } from "../kv/page-pool";
-import { Model } from "../model/model";
+import { KvCache, KvGroup, type KvLayout } from "../kv/kv-cache";
+import { Lane } from "../model/lane";
+import { Model, type OuterWeights } from "../model/model";
 import type { ProgramContext } from "../model/program-context";
-import { Scratch } from "../model/scratch";
+import { bindResiduals } from "../model/residual-steps";
+import { activationStrides, Scratch } from "../model/scratch";
+import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
+import { type StagePlan, stageContents } from "../stages/plan";
+import type { StageWeights } from "../stages/stage-loader";
 import type { ModelConfig } from "../weights/model-config";
+import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set";
 import { type EngineOptions, resolveEngineOptions } from "./engine-options";
-import { type Evaluation, type EvaluationRequest, evaluate } from "./evaluate";
+import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
 import { type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
 import { RunQueue } from "./run-queue";
 import { Sampler } from "./sampler";
-import { Sequence } from "./sequence";
+import { checkIds, Sequence } from "./sequence";
 import { Stepper } from "./stepper";
+import { Upgrade } from "./upgrade";
+import { type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
 
 export interface EngineMemory {
   /** Bytes on the GPU. */
@@ -29,13 +37,35 @@ export interface EngineMemory {
 /** Prefills what is not cached of a sequence and decodes on. */
 export type Generate = (request: GenerationRequest) => Promise<GenerationResult>;
 
-interface EngineParts {
+/** What the engine is to become, stage by stage, and where the rest of it comes from. */
+export interface EngineStages {
+  readonly plan: StagePlan;
+  /** Names the model's files: what K/V is worth is told by it and by the plan. */
+  readonly root: string;
+  /** Reads rows of the embedding that a prompt needs, and gives those that are there now. */
+  readonly fetchRows: (rows: RowSet, outer: OuterWeights, signal: AbortSignal) => Promise<RowSet>;
+  /** Holds later stages' reads back until what it returns is called: somebody waits for a first token. */
+  readonly holdReads: () => () => void;
+}
+
+export interface UpgradeRequest {
+  /** Index of the plan's stage. */
+  readonly stage: number;
+  /** All that it has and the stage that answers has not. The engine owns it once the promise resolves. */
+  readonly weights: StageWeights;
+  readonly policy: UpgradePolicy;
+  /** Everything is allocated and bound: what is left is to rebuild K/V, and to take over. */
+  readonly onPrepared?: () => void;
+  readonly signal?: AbortSignal;
+}
+
+interface EngineParts extends EngineStages {
   readonly gpu: Gpu;
   readonly config: ModelConfig;
   readonly model: Model;
   readonly sampler: Sampler;
   readonly stepper: Stepper;
-  readonly pool: PagePool;
+  readonly cache: KvCache;
   readonly contextLength: number;
 }
 
@@ -46,6 +76,8 @@ export class EngineCore {
   readonly #queue = new RunQueue();
   /** Those that may hold pages. */
   readonly #sequences = new Set<Sequence>();
+  readonly #upgrader: Upgrader;
+  #embeddingRows: RowSet = [];
   #clock = 0;
   readonly #runs = new Set<LinkedAbort>();
   /** Why no run can be: the engine was disposed of, or its device lost. */
@@ -55,7 +87,18 @@ export class EngineCore {
     this.#parts = parts;
     this.config = parts.config;
     this.contextLength = parts.contextLength;
-    void parts.gpu.lost.then((info) => this.#endRuns(deviceLostError(info)));
+    const { model, stepper, gpu } = parts;
+    this.#upgrader = new Upgrader({
+      takeTurn: (turn) => this.#queue.run(turn),
+      idle: () => gpu.device.queue.onSubmittedWorkDone(),
+      lastUsed: () => [...this.#sequences].filter(({ capacity }) => capacity > 0).sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null,
+      committed: (upgrade) => {
+        stepper.stage = upgrade.step.to;
+        this.#embeddingRows = unionRows(this.#embeddingRows, upgrade.weights.rows);
+      },
+      chunkRows: model.context.scratch.layout.chunkRows,
+    });
+    void gpu.lost.then((info) => this.#endRuns(deviceLostError(info)));
   }
 
   /**
@@ -63,25 +106,31 @@ export class EngineCore {
    *
    * @throws LlmError "out-of-memory" | "gpu-error" | "bad-request"
    */
-  static async create(gpu: Gpu, config: ModelConfig, options: EngineOptions = {}): Promise<EngineCore> {
+  static async create(gpu: Gpu, config: ModelConfig, stages: EngineStages, options: EngineOptions = {}): Promise<EngineCore> {
     try {
       const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = resolveEngineOptions(options, config);
-      const pageCount = Math.ceil(poolLength / pageSize);
-      const { layerCount, kvHeadCount, headDim } = config;
-      const { scratch, cache } = await gpu.checked(
+      const kvLayout: KvLayout = {
+        kvHeadCount: config.kvHeadCount,
+        headDim: config.headDim,
+        pageSize,
+        pageCount: Math.ceil(poolLength / pageSize),
+        format: kvFormat,
+        residualStride: activationStrides(config).hidden,
+      };
+      const root = `${stages.root} ${kvFormat} K/V`;
+      const scratchLayout = { chunkRows, contextLength, pageSize };
+      const { scratch, lane, cache } = await gpu.checked(
         "the K/V pool and activations",
         () => ({
-          scratch: new Scratch(gpu, config, { chunkRows, contextLength, pageSize }),
-          cache: new KvCache(gpu, { layerCount, kvHeadCount, headDim, pageSize, pageCount, format: kvFormat }),
+          scratch: new Scratch(gpu, config, scratchLayout),
+          lane: new Lane(gpu, "main", config, scratchLayout),
+          cache: new KvCache(kvGroupShapes(stages.plan, 0, root).map((shape) => new KvGroup(gpu, kvLayout, shape))),
         }),
         () => undefined, // gpu.dispose below frees them
       );
       const context: ProgramContext = {
-        gpu,
+        ...{ gpu, config, scratch, lane, kvLayout },
         kernels: KernelCache.of(gpu),
-        config,
-        scratch,
-        cache,
         subgroups: gpu.features.subgroups !== null,
         math: gpu.features.f16 ? "f16" : "f32",
       };
@@ -92,10 +141,57 @@ export class EngineCore {
         () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
         (made) => made.destroy(),
       );
-      return new EngineCore({ gpu, config, model, sampler, stepper, pool: new PagePool(pageCount, pageSize), contextLength });
+      return new EngineCore({ ...stages, root, gpu, config, model, sampler, stepper, cache, contextLength });
     } catch (error) {
       gpu.dispose();
       throw error;
+    }
+  }
+
+  /** Puts the first stage in place: from here on the engine answers. It owns the weights once this resolves. */
+  async start(weights: StageWeights): Promise<void> {
+    const { model, sampler, cache, plan } = this.#parts;
+    const { rows } = stageContents(plan, 0);
+    for (const [layer, layerWeights] of weights.layers) {
+      const group = cache.groupOf(layer);
+      model.slots[layer]?.replace(await model.prepareLayer(layer, layerWeights, { group, lane: model.context.lane }));
+    }
+    await model.setOuter(present(weights.outer, "what surrounds the layers"), rows);
+    model.useResiduals(await bindResiduals(model.context, cache.groups, model.context.lane, comingBoundaries(plan, 0)));
+    sampler.setPresentRows(rows);
+    this.#embeddingRows = rows;
+  }
+
+  /** Index of the plan's stage that answers. */
+  get stage(): number {
+    return this.#parts.stepper.stage;
+  }
+
+  get plan(): StagePlan {
+    return this.#parts.plan;
+  }
+
+  /**
+   * Moves to a later stage, between two steps; conversations go on, K/V below the upgrade's boundary as it is. Resolves when the new stage
+   * answers. An upgrade that is still under way when this is called is given up for this one, which brings what it would have: both resolve alike.
+   *
+   * @throws LlmError "out-of-memory" | "gpu-error" | "device-lost" | "disposed"; the signal's reason. The stage that answered goes on answering, and
+   * the weights are the caller's.
+   */
+  async upgrade({ stage, weights, policy, onPrepared = () => undefined, signal }: UpgradeRequest): Promise<UpgradeReport> {
+    if (this.#end) throw this.#end;
+    const { model, sampler, cache, plan, root } = this.#parts;
+    assert(stage > this.stage, `stage ${stage} after ${this.stage}`);
+    const prepare = (all: StageWeights) => Upgrade.prepare({ model, sampler, cache, plan, root }, { from: this.stage, to: stage }, all);
+    const ending = linkAbort(signal);
+    this.#runs.add(ending);
+    try {
+      return await this.#upgrader.run(prepare, weights, { policy, onPrepared, signal: ending.signal });
+    } catch (error) {
+      throw await this.#reasonOf(error, ending.signal);
+    } finally {
+      this.#runs.delete(ending);
+      ending.unlink();
     }
   }
 
@@ -109,7 +205,7 @@ export class EngineCore {
 
   createSequence(): Sequence {
     if (this.#end) throw this.#end;
-    return new Sequence(this.#parts.pool);
+    return new Sequence(this.#parts.cache.groups);
   }
 
   /** Frees the sequence's pages, when the run that may use them is over. */
@@ -124,24 +220,38 @@ export class EngineCore {
    * @throws LlmError "device-lost" | "disposed"; the signal's reason.
    */
   takeTurn<T>(turn: (generate: Generate) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const readOn = this.#parts.holdReads();
     return this.#run((ending) => {
-      const reserve = (sequence: Sequence, positions: number) => this.#reserve(sequence, positions);
-      const limits = { contextLength: this.contextLength, reserve };
       return turn((request) => {
-        this.#sequences.add(request.sequence);
-        request.sequence.lastUsed = ++this.#clock;
-        return runGeneration(this.#parts.stepper, request, limits, ending);
+        const onToken: GenerationRequest["onToken"] = (id, stage) => {
+          readOn();
+          return request.onToken(id, stage);
+        };
+        const host = {
+          contextLength: this.contextLength,
+          reserve: (reserving: Sequence, positions: number) => this.#reserve(reserving, positions),
+          begin: (beginning: Sequence, runSignal: AbortSignal) => this.#begin(beginning, beginning.tokens, runSignal),
+          beforeStep: (running: Sequence, position: number) => this.#beforeStep(running, position),
+          tokenCame: this.#upgrader.tokenCame,
+        };
+        return runGeneration(this.#parts.stepper, { ...request, onToken }, host, ending);
       });
-    }, signal);
+    }, signal).finally(readOn);
   }
 
-  /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. */
-  evaluate(request: EvaluationRequest): Promise<Evaluation> {
+  /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. `stops`: see `EvaluationHooks`. */
+  evaluate(request: EvaluationRequest, stops: readonly EvaluationStop[] = []): Promise<Evaluation> {
     return this.#run(async (signal) => {
       const sequence = this.createSequence();
-      const reserve = (positions: number) => this.#reserve(sequence, positions);
+      const hooks = {
+        stops,
+        reserve: (positions: number) => this.#reserve(sequence, positions),
+        between: () => this.#betweenChunks(sequence),
+      };
       try {
-        return await evaluate(this.#parts.stepper, sequence, { ...request, signal }, reserve, this.contextLength);
+        checkIds(request.ids, this.config.vocabSize);
+        await this.#begin(sequence, request.ids, signal);
+        return await evaluate(this.#parts.stepper, sequence, { ...request, signal }, hooks, this.contextLength);
       } finally {
         this.#release(sequence);
       }
@@ -166,9 +276,7 @@ export class EngineCore {
     try {
       return await this.#queue.run(() => task(run.signal), run.signal);
     } catch (error) {
-      // What fails because the device is gone fails for that reason, whatever the call that noticed says.
-      const isKnown = error instanceof LlmError || run.signal.aborted;
-      throw this.#end ?? (isKnown ? error : ((await this.#parts.gpu.lossError()) ?? error));
+      throw await this.#reasonOf(error, run.signal);
     } finally {
       this.#runs.delete(run);
       run.unlink();
@@ -180,20 +288,52 @@ export class EngineCore {
     for (const run of this.#runs) run.abort(this.#end);
   }
 
+  /** What fails because the device is gone fails for that reason, whatever the call that noticed says. */
+  async #reasonOf(error: unknown, signal: AbortSignal): Promise<unknown> {
+    const isKnown = error instanceof LlmError || signal.aborted;
+    return this.#end ?? (isKnown ? error : ((await this.#parts.gpu.lossError()) ?? error));
+  }
+
   #release(sequence: Sequence): void {
     sequence.evict();
     this.#sequences.delete(sequence);
   }
 
+  /** Makes a sequence the one that runs: in the groups that there are, in the stage that there is, with the rows that its tokens need. */
+  async #begin(sequence: Sequence, ids: readonly number[], signal: AbortSignal): Promise<void> {
+    const { cache, model, fetchRows } = this.#parts;
+    this.#sequences.add(sequence);
+    sequence.lastUsed = ++this.#clock;
+    sequence.follow(cache.groups);
+    const missing = subtractRows(rowsOf(ids), this.#embeddingRows);
+    if (missing.length > 0) this.#embeddingRows = unionRows(this.#embeddingRows, await fetchRows(missing, model.weights, signal));
+    await this.#upgrader.beforeRun(sequence);
+    sequence.follow(cache.groups);
+  }
+
+  #beforeStep(sequence: Sequence, position: number) {
+    const verdict = this.#upgrader.beforeStep(sequence, position);
+    if (verdict.type === "wait") return null;
+    if (verdict.type === "committed") {
+      sequence.follow(this.#parts.cache.groups);
+      if (!this.#reserve(sequence, position + 1)) return null;
+    }
+    return { stage: this.stage, slices: verdict.slices };
+  }
+
+  async #betweenChunks(sequence: Sequence): Promise<void> {
+    if (await this.#upgrader.betweenChunks(sequence)) sequence.follow(this.#parts.cache.groups);
+    if (!this.#reserve(sequence, sequence.tokens.length))
+      throw new LlmError("out-of-memory", "The K/V pool has no room left. Set poolLength higher.");
+  }
+
   /** Pages for `positions`; where the pool is full, those of the longest idle sequences are taken. */
   #reserve(sequence: Sequence, positions: number): boolean {
-    if (sequence.table.reserve(positions)) return true;
-    const idle = [...this.#sequences]
-      .filter((other) => other !== sequence && other.table.capacity > 0)
-      .sort((a, b) => a.lastUsed - b.lastUsed);
+    if (sequence.reserve(positions)) return true;
+    const idle = [...this.#sequences].filter((other) => other !== sequence && other.capacity > 0).sort((a, b) => a.lastUsed - b.lastUsed);
     for (const victim of idle) {
       victim.evict();
-      if (sequence.table.reserve(positions)) return true;
+      if (sequence.reserve(positions)) return true;
     }
     return false;
   }

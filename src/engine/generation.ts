@@ -1,6 +1,7 @@
 // One run of the engine: prefill what is not cached, then decode until something ends it. The sequence is left with
 // exactly the tokens that were taken and the K/V that is valid for them.
 import { abortReason, LlmError } from "../errors";
+import type { StepNote } from "./result-ring";
 import type { ResolvedSampling } from "./sampling-settings";
 import { checkIds, type Sequence, type TokenId } from "./sequence";
 import type { Stepper } from "./stepper";
@@ -13,8 +14,8 @@ export interface GenerationRequest {
   readonly sampling: ResolvedSampling;
   readonly stopIds: readonly TokenId[];
   readonly maxTokens: number;
-  /** Takes each token as it comes; false ends the run with reason "stop" (a stop string was found). */
-  readonly onToken: (id: TokenId) => boolean;
+  /** Takes each token as it comes, with the index of the stage that it is from; false ends the run with reason "stop" (a stop string was found). */
+  readonly onToken: (id: TokenId, stage: number) => boolean;
 }
 
 export interface GenerationTimings {
@@ -34,10 +35,20 @@ export interface GenerationResult extends GenerationTimings {
   readonly finishReason: FinishReason;
 }
 
-export interface GenerationLimits {
+/** What a run stands on. */
+export interface GenerationHost {
   readonly contextLength: number;
   /** Makes room for `positions` of the sequence, taking pages from idle ones if need be; false: there is none. */
   readonly reserve: (sequence: Sequence, positions: number) => boolean;
+  /** Brings in what the sequence's tokens need that is not there yet. */
+  readonly begin: (sequence: Sequence, signal: AbortSignal) => Promise<void>;
+  /**
+   * Before the step at `position` is submitted: work of an upgrade that goes between steps. What is to be noted of the step, or null where no
+   * step may be submitted until those under way have given their tokens.
+   */
+  readonly beforeStep: (sequence: Sequence, position: number) => StepNote | null;
+  /** The time from one token to the next, and what was noted of the later one's step. */
+  readonly tokenCame: (intervalMs: number, note: StepNote) => void;
 }
 
 /**
@@ -47,7 +58,7 @@ export interface GenerationLimits {
 export async function runGeneration(
   stepper: Stepper,
   request: GenerationRequest,
-  limits: GenerationLimits,
+  host: GenerationHost,
   signal: AbortSignal,
 ): Promise<GenerationResult> {
   const { sequence } = request;
@@ -55,21 +66,22 @@ export async function runGeneration(
   const promptLength = sequence.tokens.length;
   if (promptLength === 0) throw new LlmError("bad-request", "The prompt has no tokens: there is nothing to go on from.");
   checkIds(sequence.tokens, stepper.model.context.config.vocabSize);
+  await host.begin(sequence, signal);
   // The last token runs again where all are cached: its logits are what the first sampled token comes from.
-  sequence.markCached(Math.min(sequence.cachedLength, promptLength - 1));
+  sequence.forget(promptLength - 1);
   const cachedTokens = sequence.cachedLength;
   const finish = (finishReason: FinishReason) => ({ finishReason, ...clock.timings(cachedTokens, promptLength - cachedTokens) });
-  if (promptLength >= limits.contextLength || !limits.reserve(sequence, promptLength)) return finish("context");
+  if (promptLength >= host.contextLength || !host.reserve(sequence, promptLength)) return finish("context");
   if (request.maxTokens === 0) return finish("length");
   await stepper.prefill(sequence, signal);
   stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens);
-  return finish(await decode(stepper, request, limits, signal, clock));
+  return finish(await decode(stepper, request, host, signal, clock));
 }
 
 async function decode(
   stepper: Stepper,
   request: GenerationRequest,
-  limits: GenerationLimits,
+  host: GenerationHost,
   signal: AbortSignal,
   clock: GenerationClock,
 ): Promise<FinishReason> {
@@ -81,34 +93,36 @@ async function decode(
   const submitAhead = () => {
     while (stepper.canSubmit && decodeSteps + 1 < maxTokens) {
       const position = promptLength + decodeSteps;
-      if (position + 1 >= limits.contextLength || !limits.reserve(sequence, position + 1)) return;
-      stepper.submitDecode(sequence, position);
+      if (position + 1 >= host.contextLength || !host.reserve(sequence, position + 1)) return;
+      const note = host.beforeStep(sequence, position);
+      if (!note) return;
+      stepper.submitDecode(sequence, position, note);
       decodeSteps++;
     }
   };
   try {
-    stepper.submitFirstToken();
+    stepper.submitFirstToken({ stage: stepper.stage, slices: 0 });
     for (let taken = 0; ; ) {
       if (signal.aborted) throw abortReason(signal);
       submitAhead();
       if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
-      const { token, end } = await stepper.takeResult();
+      const { token, end, note } = await stepper.takeResult();
       if (signal.aborted) throw abortReason(signal);
       if (end === "after-stop") return "stop";
       if (end === "nothing-allowed") throw new LlmError("bad-request", "logitBias forbids every token: nothing is left to choose from.");
       taken++;
-      clock.token();
+      const intervalMs = clock.token();
+      if (intervalMs !== null) host.tokenCame(intervalMs, note);
       sequence.append([token]);
       stoppedByToken = end === "stop-token";
-      if (!request.onToken(token) || stoppedByToken) return "stop";
+      if (!request.onToken(token, note.stage) || stoppedByToken) return "stop";
     }
   } finally {
     // Steps submitted ahead still run; the K/V that they write for tokens we took is valid, the rest is overwritten later.
     await stepper.drain();
     const written = promptLength + decodeSteps;
     const last = sequence.tokens.length - (stoppedByToken ? 1 : 0);
-    sequence.markCached(Math.min(written, last));
-    sequence.table.truncate(sequence.cachedLength);
+    sequence.settle(Math.min(written, last));
   }
 }
 
@@ -118,9 +132,13 @@ class GenerationClock {
   #lastToken = 0;
   #tokens = 0;
 
-  token(): void {
-    this.#lastToken = performance.now();
-    if (this.#tokens++ === 0) this.#firstToken = this.#lastToken;
+  /** The time since the token before, if there was one. */
+  token(): number | null {
+    const intervalMs = performance.now() - this.#lastToken;
+    this.#lastToken += intervalMs;
+    if (this.#tokens++ > 0) return intervalMs;
+    this.#firstToken = this.#lastToken;
+    return null;
   }
 
   timings(cachedTokens: number, prefillTokens: number): GenerationTimings {

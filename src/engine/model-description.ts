@@ -4,6 +4,7 @@ import { LlmError } from "../errors";
 import { readGguf } from "../formats/gguf";
 import { readSafetensors } from "../formats/safetensors";
 import { readShardedSafetensors } from "../formats/safetensors-shards";
+import { parseStrictJson } from "../formats/strict-json";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { Tokenizer, type TokenizerEvent } from "../tokens/tokenizer";
 import { configFromGguf } from "../weights/config-from-gguf";
@@ -25,6 +26,7 @@ export interface DescribeOptions {
   readonly onEvent?: (event: TokenizerEvent) => void;
 }
 
+const PLAN_FILE = "progressive.json";
 const NAMES_ADVICE = "Check the names of repository, revision and file.";
 const GGUF_ADVICE = 'Check its name; a GGUF is named by its file: "owner/name/file.gguf".';
 
@@ -108,6 +110,21 @@ async function readText(files: ModelFiles, file: string, signal?: AbortSignal): 
   const text = new TextDecoder().decode(await source.read({ start: 0, end: source.size }, signal));
   // Servers of single-page applications answer with their page, and status 200, what they do not have.
   return /^\s*<(!doctype html|html)/i.test(text) ? undefined : text;
+}
+
+/** The plan that the model's maker put beside the weights, and what to call it; null where there is none. */
+export async function readPlanFile(
+  files: ModelFiles,
+  signal?: AbortSignal,
+): Promise<{ readonly value: unknown; readonly where: string } | null> {
+  const text = await readText(files, PLAN_FILE, signal);
+  const where = `${PLAN_FILE} of ${files.name}`;
+  if (text === undefined) return null;
+  try {
+    return { value: parseStrictJson(text), where };
+  } catch (cause) {
+    throw new LlmError("bad-file", `${where} is no JSON: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
 }
 
 async function readJson(files: ModelFiles, file: string, signal?: AbortSignal): Promise<unknown> {

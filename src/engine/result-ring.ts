@@ -14,12 +14,21 @@ export interface StepResult {
    * or cannot go on since every token is forbidden ("nothing-allowed").
    */
   readonly end: (typeof STEP_ENDS)[number];
+  /** What was known of the step when it was submitted. */
+  readonly note: StepNote;
+}
+
+export interface StepNote {
+  /** Index of the stage that computed it. */
+  readonly stage: number;
+  /** Slices of a rebuild that went before it. */
+  readonly slices: number;
 }
 
 export class ResultRing {
   readonly #slots: readonly TrackedBuffer[];
   #next = 0;
-  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<undefined> }[] = [];
+  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<undefined>; readonly note: StepNote }[] = [];
 
   constructor(gpu: Gpu, depth: number) {
     const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
@@ -36,7 +45,7 @@ export class ResultRing {
   }
 
   /** Encodes the copy of a step's result; `submit` must submit that encoder. */
-  copyAndSubmit(encoder: GPUCommandEncoder, result: GPUBuffer, submit: () => void): void {
+  copyAndSubmit(encoder: GPUCommandEncoder, result: GPUBuffer, note: StepNote, submit: () => void): void {
     assert(!this.isFull, "no staging buffer is free");
     const slot = present(this.#slots[this.#next], "staging buffer");
     this.#next = (this.#next + 1) % this.#slots.length;
@@ -44,16 +53,16 @@ export class ResultRing {
     submit();
     const mapped = slot.raw.mapAsync(GPUMapMode.READ);
     mapped.catch(() => undefined); // taken, or dropped by drain, later; a lost device rejects it meanwhile
-    this.#pending.push({ slot, mapped });
+    this.#pending.push({ slot, mapped, note });
   }
 
   /** The oldest result, when it comes. */
   async take(): Promise<StepResult> {
-    const { slot, mapped } = present(this.#pending.shift(), "pending result");
+    const { slot, mapped, note } = present(this.#pending.shift(), "pending result");
     await mapped;
     const [token = 0, end = 0] = new Uint32Array(slot.raw.getMappedRange());
     slot.raw.unmap();
-    return { token, end: present(STEP_ENDS[end], `end ${end} of a step`) };
+    return { token, end: present(STEP_ENDS[end], `end ${end} of a step`), note };
   }
 
   /** Waits until every submitted step is done, and drops the results. */

@@ -8,6 +8,7 @@ import { samplePick } from "../kernels/sample-pick";
 import { encodeSamplingParams, IN_PROMPT, SAMPLING_PARAMS_BYTES } from "../kernels/sampling-params";
 import type { StepShape } from "../kernels/step-shape";
 import type { ProgramContext } from "../model/program-context";
+import { type RowSet, subtractRows } from "../weights/row-set";
 import type { ResolvedSampling } from "./sampling-settings";
 import type { TokenId } from "./sequence";
 
@@ -23,6 +24,8 @@ export class Sampler {
   readonly #vocabSize: number;
   readonly #buffers: SamplerBuffers;
   readonly #steps: readonly BoundKernel<StepShape>[];
+  #absent: RowSet = [];
+  #logitBias: ResolvedSampling["logitBias"] = new Map();
 
   private constructor(gpu: Gpu, vocabSize: number, buffers: SamplerBuffers, steps: readonly BoundKernel<StepShape>[]) {
     this.#gpu = gpu;
@@ -32,7 +35,7 @@ export class Sampler {
   }
 
   /** @throws LlmError "out-of-memory" | "gpu-error" */
-  static async create({ gpu, kernels, config, scratch, subgroups }: ProgramContext): Promise<Sampler> {
+  static async create({ gpu, kernels, config, scratch, lane, subgroups }: ProgramContext): Promise<Sampler> {
     const options = { vocab: config.vocabSize, subgroups };
     const [candidatesKernel, pickKernel] = await Promise.all([
       kernels.compile(sampleCandidates, options),
@@ -53,7 +56,7 @@ export class Sampler {
       destroyBuffers,
     );
     const views = Object.fromEntries(Object.entries(buffers).map(([name, buffer]) => [name, buffer.view()]));
-    const shared = { ...views, state: scratch.tensor("state"), logits: scratch.tensor("logits"), ids: scratch.tensor("ids") };
+    const shared = { ...views, state: lane.tensor("state"), logits: scratch.tensor("logits"), ids: lane.tensor("ids") };
     return new Sampler(gpu, config.vocabSize, buffers, [candidatesKernel.bind(shared), pickKernel.bind(shared)]);
   }
 
@@ -69,9 +72,14 @@ export class Sampler {
     const counts = new Uint32Array(this.#vocabSize);
     for (const id of prompt) counts[id] = IN_PROMPT;
     queue.writeBuffer(this.#buffers.counts.raw, 0, counts);
-    const bias = new Float32Array(this.#vocabSize);
-    for (const [id, value] of settings.logitBias) bias[id] = value;
-    queue.writeBuffer(this.#buffers.bias.raw, 0, bias);
+    this.#logitBias = settings.logitBias;
+    this.#writeBias();
+  }
+
+  /** From the next step on, tokens outside `present` are never drawn: their rows are not there. */
+  setPresentRows(present: RowSet): void {
+    this.#absent = subtractRows([{ start: 0, end: this.#vocabSize }], present);
+    this.#writeBias();
   }
 
   /** From `logits` to the next token, in `ids[0]`, the state and `result`. */
@@ -81,6 +89,13 @@ export class Sampler {
 
   destroy(): void {
     destroyBuffers(this.#buffers);
+  }
+
+  #writeBias(): void {
+    const bias = new Float32Array(this.#vocabSize);
+    for (const [id, value] of this.#logitBias) bias[id] = value;
+    for (const { start, end } of this.#absent) bias.fill(Number.NEGATIVE_INFINITY, start, end);
+    this.#gpu.device.queue.writeBuffer(this.#buffers.bias.raw, 0, bias);
   }
 }
 

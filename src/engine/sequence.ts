@@ -1,7 +1,7 @@
-// One conversation's tokens and where their K/V lies: the true ids, never re-tokenised, and how many of them are cached.
+// One conversation's tokens and where their K/V lies: the true ids, never re-tokenised, and how many of them are cached in each group of layers.
 import { assert } from "../assert";
 import { LlmError } from "../errors";
-import type { PagePool } from "../kv/page-pool";
+import type { KvGroup } from "../kv/kv-cache";
 import { PageTable } from "../kv/page-table";
 
 export type TokenId = number;
@@ -12,35 +12,91 @@ export function checkIds(ids: readonly TokenId[], vocabSize: number): void {
   if (at >= 0) throw new LlmError("bad-request", `Token ${at} has the id ${ids[at]}; this model's ids are 0 to ${vocabSize - 1}.`);
 }
 
+/** A sequence's pages in one group of layers. */
+export class SequenceKv {
+  readonly group: KvGroup;
+  readonly table: PageTable;
+  /** Positions from the start whose K/V was, or will in queue order be, written by a real pass. Nothing beyond is ever read. */
+  cachedLength = 0;
+  /** The same of the residual that leaves the group. */
+  recordedLength = 0;
+
+  constructor(group: KvGroup) {
+    this.group = group;
+    this.table = new PageTable(group.pool);
+  }
+
+  /** Forgets all from `length` on. */
+  truncate(length: number): void {
+    this.cachedLength = Math.min(this.cachedLength, length);
+    this.recordedLength = Math.min(this.recordedLength, length);
+    this.table.truncate(this.cachedLength);
+  }
+
+  markCached(length: number): void {
+    // A residual is recorded with the K/V below it; a gap in the record is not closed by what comes after it.
+    if (this.group.recordsResidual && this.recordedLength >= Math.min(this.cachedLength, length)) this.recordedLength = length;
+    this.recordedLength = Math.min(this.recordedLength, length);
+    this.cachedLength = length;
+  }
+}
+
 export class Sequence {
   readonly #tokens: TokenId[] = [];
-  readonly table: PageTable;
-  #cachedLength = 0;
+  #parts: readonly SequenceKv[];
+  #nextParts: readonly SequenceKv[] | null = null;
+  #versionOffset = 0;
+  #revision = 0;
   /** When it last ran; the engine takes the pages of the longest idle sequence when the pool is full. */
   lastUsed = 0;
 
-  constructor(pool: PagePool) {
-    this.table = new PageTable(pool);
+  constructor(groups: readonly KvGroup[]) {
+    this.#parts = groups.map((group) => new SequenceKv(group));
   }
 
   get tokens(): readonly TokenId[] {
     return this.#tokens;
   }
 
-  /** Positions from the start whose K/V is in the pages. */
+  /** A part for each group of layers. A later one never has more cached than one before it. */
+  get parts(): readonly SequenceKv[] {
+    return this.#parts;
+  }
+
+  /** Positions from the start whose K/V is there in all layers. */
   get cachedLength(): number {
-    return this.#cachedLength;
+    return this.#parts.at(-1)?.cachedLength ?? 0;
+  }
+
+  /** Positions that have a page in some layers. */
+  get capacity(): number {
+    return Math.max(...this.#parts.map(({ table }) => table.capacity));
+  }
+
+  /** Changes whenever pages do: what was uploaded before is then stale. */
+  get pagesVersion(): number {
+    return this.#parts.reduce((sum, { table }) => sum + table.version, this.#versionOffset);
   }
 
   append(ids: Iterable<TokenId>): void {
     for (const id of ids) this.#tokens.push(id);
   }
 
+  /** Room for `positions` in every layer; false when a pool has too few free pages. */
+  reserve(positions: number): boolean {
+    return this.#parts.every(({ table }) => table.reserve(positions));
+  }
+
   /** Forgets all tokens from `length` on. */
   truncate(length: number): void {
     this.#tokens.length = Math.min(this.#tokens.length, length);
-    this.#cachedLength = Math.min(this.#cachedLength, length);
-    this.table.truncate(this.#cachedLength);
+    this.forget(length);
+  }
+
+  /** Forgets K/V from `length` on; the tokens stay. */
+  forget(length: number): void {
+    this.#revision++;
+    for (const part of [...this.#parts, ...(this.#nextParts ?? [])]) part.truncate(length);
   }
 
   /** Makes these the tokens, keeping the K/V of the longest prefix that they share with what is there. */
@@ -51,15 +107,53 @@ export class Sequence {
     this.append(ids.slice(shared));
   }
 
-  /** Says that the first `length` tokens' K/V has been, or will in queue order be, written. */
-  markCached(length: number): void {
+  /** Says that the first `length` tokens' K/V has been, or will in queue order be, written, in the parts from `firstPart` on. */
+  markCached(length: number, firstPart = 0): void {
     assert(length <= this.#tokens.length, `${length} positions cached of ${this.#tokens.length}`);
-    this.#cachedLength = length;
+    for (const part of this.#parts.slice(firstPart)) part.markCached(length);
+  }
+
+  /** Says that the first `length` tokens' K/V is there, and nothing else. */
+  settle(length: number): void {
+    this.markCached(length);
+    this.forget(length);
   }
 
   /** Gives up the pages; the tokens stay, and their K/V is computed anew when they are next used. */
   evict(): void {
-    this.#cachedLength = 0;
-    this.table.release();
+    this.forget(0);
+  }
+
+  /** Changes whenever K/V is forgotten: what was on its way for later positions then counts no more. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** What a rebuild has of the sequence, in the groups that are to come. It forgets what the sequence forgets. */
+  get nextParts(): readonly SequenceKv[] | null {
+    return this.#nextParts;
+  }
+
+  beginNext(groups: readonly KvGroup[]): readonly SequenceKv[] {
+    this.#nextParts = groups.map((group) => new SequenceKv(group));
+    return this.#nextParts;
+  }
+
+  /** Gives up what a rebuild has. */
+  dropNext(): void {
+    for (const part of this.#nextParts ?? []) part.truncate(0);
+    this.#nextParts = null;
+  }
+
+  /** Moves to `groups`, where they are others than those it is in, with what a rebuild has there: K/V of other weights is none. */
+  follow(groups: readonly KvGroup[]): void {
+    const index = groups.findIndex((group, at) => this.#parts[at]?.group !== group);
+    if (index < 0) return;
+    const version = this.pagesVersion + 1;
+    const next = this.#nextParts?.[0]?.group === groups[index] ? this.#nextParts : null;
+    if (!next) this.dropNext();
+    this.#parts = [...this.#parts.slice(0, index), ...(next ?? groups.slice(index).map((group) => new SequenceKv(group)))];
+    this.#nextParts = null;
+    this.#versionOffset += version - this.pagesVersion;
   }
 }

@@ -1,8 +1,12 @@
 // Submits the engine's steps: prefill chunks and decode steps of one sequence at a time. Inside a step nothing awaits.
 import { abortReason } from "../errors";
+import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
 import type { Model } from "../model/model";
-import { ResultRing, type StepResult } from "./result-ring";
+import { encodeInput, encodeLayers, type Walk } from "../model/walk";
+import { LaneFeed } from "./lane-feed";
+import { nextSpan, type PrefillSpan } from "./prefill-span";
+import { ResultRing, type StepNote, type StepResult } from "./result-ring";
 import type { Sampler } from "./sampler";
 import type { Sequence, TokenId } from "./sequence";
 
@@ -11,6 +15,14 @@ export interface StepperOptions {
   readonly chunkRows: number;
   /** Decode steps submitted before the first of them is read. */
   readonly stepsAhead: number;
+}
+
+/** What a prefill did beside computing new positions. */
+export interface PrefillReport {
+  /** Positions computed in some layers only: the others had them. */
+  readonly caughtUp: number;
+  /** Of these, positions that went through lower layers again, since no residual was there to start from. */
+  readonly reread: number;
 }
 
 // Layers in one submit of a prefill chunk: the GPU starts while the rest is encoded, and no submit runs into a driver's watchdog.
@@ -22,49 +34,60 @@ export class Stepper {
   readonly model: Model;
   readonly sampler: Sampler;
   readonly options: StepperOptions;
+  /** Index of the stage that computes, for the notes of steps. */
+  stage = 0;
   readonly #ring: ResultRing;
+  readonly #feed: LaneFeed;
   /** Rows of the step that began last. */
   #rows = 0;
   #uploaded: { readonly sequence: Sequence; readonly version: number } | null = null;
 
   constructor(model: Model, sampler: Sampler, options: StepperOptions) {
+    const { gpu, lane } = model.context;
     this.model = model;
     this.sampler = sampler;
     this.options = options;
-    this.#ring = new ResultRing(model.context.gpu, options.stepsAhead);
+    this.#ring = new ResultRing(gpu, options.stepsAhead);
+    this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }
 
   /**
-   * Computes K/V of the sequence's tokens that are not cached, in chunks; the residual of the last one is left in
-   * `x`. Pages must be reserved.
+   * Computes what is not cached of the sequence, in chunks, the groups of layers that have least first; the residual of the last token is left
+   * in `x`. Pages must be reserved.
    *
    * @throws the signal's reason; chunks done until then stay cached.
    */
-  async prefill(sequence: Sequence, signal?: AbortSignal, onChunk?: (cachedLength: number) => void): Promise<void> {
+  async prefill(sequence: Sequence, signal?: AbortSignal, onChunk?: (cachedLength: number) => void): Promise<PrefillReport> {
     const { queue } = this.model.context.gpu.device;
     const inFlight: Promise<undefined>[] = [];
-    while (sequence.cachedLength < sequence.tokens.length) {
-      if (signal?.aborted) throw abortReason(signal);
-      if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
-      if (signal?.aborted) throw abortReason(signal);
-      const first = sequence.cachedLength;
-      const ids = sequence.tokens.slice(first, first + this.options.chunkRows);
-      this.#submitChunk(sequence, first, ids);
-      sequence.markCached(first + ids.length);
-      inFlight.push(queue.onSubmittedWorkDone());
-      onChunk?.(sequence.cachedLength);
+    const report = { caughtUp: 0, reread: 0 };
+    for (let span = nextSpan(sequence.parts, sequence.tokens.length); span; span = nextSpan(sequence.parts, sequence.tokens.length)) {
+      const walk = span.sourceGroup === span.firstGroup ? this.model.walk : await this.#rereadingWalk(sequence, span);
+      for (let first = span.start; first < span.end; first += this.options.chunkRows) {
+        if (signal?.aborted) throw abortReason(signal);
+        if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
+        if (signal?.aborted) throw abortReason(signal);
+        const rows = Math.min(span.end - first, this.options.chunkRows);
+        this.#submitChunk(sequence, walk, span, first, rows);
+        sequence.markCached(first + rows, span.firstGroup);
+        if (span.firstGroup > 0) report.caughtUp += rows;
+        if (span.firstGroup > span.sourceGroup) report.reread += rows;
+        inFlight.push(queue.onSubmittedWorkDone());
+        onChunk?.(sequence.cachedLength);
+      }
     }
+    return report;
   }
 
   /** Samples from the last row of a prefill. */
-  submitFirstToken(): void {
-    this.#submitSampled(this.#rows, () => undefined);
+  submitFirstToken(note: StepNote): void {
+    this.#submitSampled(this.#rows, note, () => undefined);
   }
 
   /** One decode step: the token sampled last, at `position`, to the next one. Its page must be reserved. */
-  submitDecode(sequence: Sequence, position: number): void {
-    this.#uploadTable(sequence);
-    this.#submitSampled(1, (pass) => this.model.encodeDecode(pass, position + 1));
+  submitDecode(sequence: Sequence, position: number, note: StepNote): void {
+    this.#uploadPages(sequence);
+    this.#submitSampled(1, note, (pass) => this.model.encodeDecode(pass, position + 1));
   }
 
   get canSubmit(): boolean {
@@ -83,43 +106,54 @@ export class Stepper {
     return this.#ring.drain();
   }
 
-  /** Sets the state that the next submitted step starts from, uploads its ids and the sequence's page table. */
+  /** Sets the state that the next submitted step starts from, uploads its ids and the sequence's page tables. */
   begin(sequence: Sequence, position: number, ids: readonly TokenId[]): void {
-    const { queue } = this.model.context.gpu.device;
-    const { scratch } = this.model.context;
     this.#rows = ids.length;
-    this.#uploadTable(sequence);
-    queue.writeBuffer(scratch.buffer("ids"), 0, new Uint32Array(ids));
-    queue.writeBuffer(scratch.buffer("state"), 0, new Uint32Array([position, ids.length, 0, 0]));
+    this.#uploadPages(sequence);
+    this.#feed.begin(position, ids);
   }
 
   /** Submits one pass. */
   submit(encode: (pass: GPUComputePassEncoder) => void): void {
-    const { device } = this.model.context.gpu;
-    const encoder = device.createCommandEncoder();
-    inPass(encoder, encode);
-    device.queue.submit([encoder.finish()]);
+    submitPass(this.model.context.gpu, encode);
   }
 
   destroy(): void {
     this.#ring.destroy();
   }
 
-  #submitChunk(sequence: Sequence, first: number, ids: readonly TokenId[]): void {
-    this.begin(sequence, first, ids);
-    if (ids.length === 1) {
+  #submitChunk(sequence: Sequence, walk: Walk, { sourceGroup }: PrefillSpan, first: number, rows: number): void {
+    this.begin(sequence, first, sequence.tokens.slice(first, first + rows));
+    const firstLayer = sequence.parts[sourceGroup]?.group.first ?? 0;
+    if (rows === 1 && firstLayer === 0) {
       this.submit((pass) => this.model.encodeDecode(pass, first + 1));
       return;
     }
-    const shape: StepShape = { rows: ids.length, positions: first + ids.length };
-    this.submit((pass) => this.model.encodeEmbedding(pass, shape));
-    const layerCount = this.model.slots.length;
-    for (let layer = 0; layer < layerCount; layer += LAYERS_PER_SUBMIT) {
-      this.submit((pass) => this.model.encodePrefill(pass, shape, layer, layer + LAYERS_PER_SUBMIT));
+    const shape: StepShape = { rows, positions: first + rows };
+    this.submit((pass) => encodeInput(pass, walk, shape, firstLayer));
+    const end = this.model.slots.length;
+    for (let layer = firstLayer; layer < end; layer += LAYERS_PER_SUBMIT) {
+      this.submit((pass) => encodeLayers(pass, walk, shape, layer, Math.min(end, layer + LAYERS_PER_SUBMIT)));
     }
   }
 
-  #submitSampled(rows: number, encodeBefore: (pass: GPUComputePassEncoder) => void): void {
+  /** The walk, but that the groups below the span's first are read and not written. */
+  async #rereadingWalk(sequence: Sequence, { sourceGroup, firstGroup }: PrefillSpan): Promise<Walk> {
+    const { model } = this;
+    const { walk } = model;
+    const rereads = new Map<number, Walk["layer"]>();
+    for (const { group } of sequence.parts.slice(sourceGroup, firstGroup)) {
+      for (const layer of group.layers) {
+        const { weights } = model.slots[layer] ?? {};
+        if (!weights) continue;
+        const steps = await model.prepareReread(layer, weights, { group, lane: walk.lane });
+        rereads.set(layer, () => steps);
+      }
+    }
+    return { ...walk, layer: (layer) => (rereads.get(layer) ?? walk.layer)(layer) };
+  }
+
+  #submitSampled(rows: number, note: StepNote, encodeBefore: (pass: GPUComputePassEncoder) => void): void {
     const { device } = this.model.context.gpu;
     const encoder = device.createCommandEncoder();
     inPass(encoder, (pass) => {
@@ -127,19 +161,22 @@ export class Stepper {
       this.model.encodeHead(pass, rows);
       this.sampler.encode(pass);
     });
-    this.#ring.copyAndSubmit(encoder, this.sampler.result, () => device.queue.submit([encoder.finish()]));
+    this.#ring.copyAndSubmit(encoder, this.sampler.result, note, () => device.queue.submit([encoder.finish()]));
   }
 
-  #uploadTable(sequence: Sequence): void {
-    const { table } = sequence;
-    if (this.#uploaded?.sequence === sequence && this.#uploaded.version === table.version) return;
-    const { gpu, scratch } = this.model.context;
-    const rowWords = scratch.tableRowBytes / 4;
-    const rows = new Uint32Array(rowWords * this.model.slots.length);
-    for (let layer = 0; layer < this.model.slots.length; layer++) rows.set(table.pages, layer * rowWords);
-    gpu.device.queue.writeBuffer(scratch.buffer("table"), 0, rows);
-    this.#uploaded = { sequence, version: table.version };
+  #uploadPages(sequence: Sequence): void {
+    const { pagesVersion } = sequence;
+    if (this.#uploaded?.sequence === sequence && this.#uploaded.version === pagesVersion) return;
+    this.#feed.uploadPages(sequence.parts);
+    this.#uploaded = { sequence, version: pagesVersion };
   }
+}
+
+/** Submits one pass. */
+export function submitPass({ device }: Gpu, encode: (pass: GPUComputePassEncoder) => void): void {
+  const encoder = device.createCommandEncoder();
+  inPass(encoder, encode);
+  device.queue.submit([encoder.finish()]);
 }
 
 function inPass(encoder: GPUCommandEncoder, encode: (pass: GPUComputePassEncoder) => void): void {

@@ -10,6 +10,8 @@ export interface RotaryCacheOptions extends CachedHeads {
   readonly ropeDimensions: number;
   /** Floats between rows of `qkv`. */
   readonly qkvStride: number;
+  /** False where a pass is repeated over positions whose K/V is there: only queries turn, and neither pages nor table are bound. */
+  readonly writes?: boolean;
 }
 
 type Binding = "state" | "qkv" | "rope" | "table" | "keys" | "values";
@@ -24,26 +26,30 @@ export const rotaryCache = defineKernel<Binding, RotaryCacheOptions, StepShape>(
   wgsl,
   bindings: ["state", "qkv", "rope", "table", "keys", "values"],
   variant(options) {
-    const { headDim, ropeDimensions, qkvStride } = options;
+    const { headDim, ropeDimensions, qkvStride, writes = true } = options;
     assert(
       ropeDimensions % 8 === 0 && ropeDimensions > 0 && ropeDimensions <= headDim,
       `${ropeDimensions} rotary dimensions of ${headDim}; they must be a multiple of 8`,
     );
     assert(qkvStride % 4 === 0, `rows of qkv are ${qkvStride} floats apart, not whole vec4s`);
-    return { defines: { ...cachedHeadDefines(options), ROPE_DIMENSIONS: ropeDimensions, QKV_STRIDE: qkvStride } };
+    return { defines: { ...cachedHeadDefines(options), ROPE_DIMENSIONS: ropeDimensions, QKV_STRIDE: qkvStride, WRITES: writes } };
   },
-  workgroups({ headCount, kvHeadCount, headDim }, { rows }) {
-    const items = ((headCount + 2 * kvHeadCount) * headDim) / 8;
+  workgroups({ headCount, kvHeadCount, headDim, writes = true }, { rows }) {
+    const heads = writes ? headCount + 2 * kvHeadCount : headCount;
+    const items = (heads * headDim) / 8;
     return [Math.ceil(items / 64), rows, 1];
   },
 });
 
-export const rotaryCacheVariants: readonly RotaryCacheOptions[] = (["f32", "f16"] as const).map((kvFormat) => ({
-  headCount: 6,
-  kvHeadCount: 2,
-  headDim: 32,
-  pageSize: 16,
-  kvFormat,
-  ropeDimensions: 16,
-  qkvStride: 320,
-}));
+export const rotaryCacheVariants: readonly RotaryCacheOptions[] = (["f32", "f16"] as const).flatMap((kvFormat) =>
+  [true, false].map((writes) => ({
+    headCount: 6,
+    kvHeadCount: 2,
+    headDim: 32,
+    pageSize: 16,
+    kvFormat,
+    ropeDimensions: 16,
+    qkvStride: 320,
+    writes,
+  })),
+);

@@ -1,21 +1,22 @@
-// The K and V buffers of every layer, paged: [page][kvHead][position in page][headDim]. One buffer for K and one for V a
-// layer, so that no binding outgrows the device's limit and a layer's cache can be copied or dropped alone.
-
-import { present } from "../assert";
+// The GPU buffers of the paged K/V cache: K and V of each layer apart, since a binding holds at most 128 MiB by default.
+// Layers whose weights change together form a group, with pages of its own: an upgrade replaces whole groups, and leaves the others as they are.
+import { assert, present } from "../assert";
 import { LlmError } from "../errors";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { PagePool } from "./page-pool";
 
 /** f16 halves the bytes and needs no device feature: values are packed two to a u32. */
 export type KvFormat = "f16" | "f32";
 
 export interface KvLayout {
-  readonly layerCount: number;
   readonly kvHeadCount: number;
   readonly headDim: number;
   readonly pageSize: number;
   readonly pageCount: number;
   readonly format: KvFormat;
+  /** Floats between the rows of a recorded residual. */
+  readonly residualStride: number;
 }
 
 /** Bytes of one page of K (or of V) in one layer. */
@@ -23,39 +24,135 @@ export function pageBytes(layout: Pick<KvLayout, "kvHeadCount" | "headDim" | "pa
   return layout.kvHeadCount * layout.pageSize * layout.headDim * (layout.format === "f16" ? 2 : 4);
 }
 
-export class KvCache {
+/** Bytes of one page of residuals: [pageSize, residualStride] f32. */
+export function residualPageBytes({ pageSize, residualStride }: Pick<KvLayout, "pageSize" | "residualStride">): number {
+  return pageSize * residualStride * 4;
+}
+
+export interface KvGroupShape {
+  /** Layers [first, end) of the model. */
+  readonly first: number;
+  readonly end: number;
+  /** Those of them that are present; an absent layer has no K/V. */
+  readonly layers: readonly number[];
+  /** Says which weights write these K/V, and the residual that leaves the group: `signatures` of stages/plan at `end`. */
+  readonly signature: string;
+  /** Whether the residual that enters layer `end` is recorded, for an upgrade that begins there. */
+  readonly recordsResidual: boolean;
+}
+
+export class KvGroup {
+  readonly first: number;
+  readonly end: number;
+  readonly layers: readonly number[];
+  readonly signature: string;
   readonly layout: KvLayout;
-  readonly #keys: TrackedBuffer[] = [];
-  readonly #values: TrackedBuffer[] = [];
+  readonly pool: PagePool;
+  readonly #keys = new Map<number, TrackedBuffer>();
+  readonly #values = new Map<number, TrackedBuffer>();
+  #residuals: TrackedBuffer | null;
+  #recordsResidual: boolean;
 
   /** @throws LlmError "out-of-memory" when a layer's K or V is larger than the device can bind. */
-  constructor(gpu: Gpu, layout: KvLayout) {
+  constructor(gpu: Gpu, layout: KvLayout, { first, end, layers, signature, recordsResidual }: KvGroupShape) {
+    this.first = first;
+    this.end = end;
+    this.layers = layers;
+    this.signature = signature;
     this.layout = layout;
+    this.pool = new PagePool(layout.pageCount, layout.pageSize);
     const bytes = pageBytes(layout) * layout.pageCount;
-    const limit = gpu.maxBindingBytes;
-    if (bytes > limit) {
-      const fitting = Math.floor(limit / pageBytes(layout)) * layout.pageSize;
-      throw new LlmError(
-        "out-of-memory",
-        `A context of ${layout.pageCount * layout.pageSize} tokens needs ${bytes} bytes of K in each layer; this device binds ${limit}. Set contextLength to ${fitting} or less.`,
-      );
-    }
+    checkBinding(bytes, layout, gpu.maxBindingBytes);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    for (let layer = 0; layer < layout.layerCount; layer++) {
-      this.#keys.push(gpu.createBuffer(`layer ${layer} keys`, bytes, "kv", usage));
-      this.#values.push(gpu.createBuffer(`layer ${layer} values`, bytes, "kv", usage));
+    for (const layer of layers) {
+      this.#keys.set(layer, gpu.createBuffer(`layer ${layer} keys`, bytes, "kv", usage));
+      this.#values.set(layer, gpu.createBuffer(`layer ${layer} values`, bytes, "kv", usage));
     }
+    const residualBytes = residualPageBytes(layout) * layout.pageCount;
+    // Where a device cannot bind them, an upgrade starts from the embeddings, and says so.
+    this.#recordsResidual = recordsResidual && residualBytes <= gpu.maxBindingBytes;
+    this.#residuals = this.#recordsResidual ? gpu.createBuffer(`residuals entering layer ${end}`, residualBytes, "kv", usage) : null;
   }
 
   keys(layer: number): GpuTensor {
-    return present(this.#keys[layer], `keys of layer ${layer}`).view();
+    return present(this.#keys.get(layer), `keys of layer ${layer}`).view();
   }
 
   values(layer: number): GpuTensor {
-    return present(this.#values[layer], `values of layer ${layer}`).view();
+    return present(this.#values.get(layer), `values of layer ${layer}`).view();
+  }
+
+  /** [page][pageSize][residualStride] f32, or null where none are kept. */
+  get residuals(): GpuTensor | null {
+    return this.#residuals?.view() ?? null;
+  }
+
+  /** Whether steps record the residual that leaves the group. */
+  get recordsResidual(): boolean {
+    return this.#recordsResidual;
+  }
+
+  /** No later upgrade begins at the group's end. What is recorded stays, for sequences that the last one left behind. */
+  stopRecording(): void {
+    this.#recordsResidual = false;
+  }
+
+  /** Frees what was recorded, once no sequence needs it. */
+  dropResiduals(): void {
+    this.#recordsResidual = false;
+    this.#residuals?.destroy();
+    this.#residuals = null;
   }
 
   destroy(): void {
-    for (const buffer of [...this.#keys, ...this.#values]) buffer.destroy();
+    for (const buffer of [...this.#keys.values(), ...this.#values.values()]) buffer.destroy();
+    this.#residuals?.destroy();
   }
+}
+
+export class KvCache {
+  #groups: readonly KvGroup[];
+
+  constructor(groups: readonly KvGroup[]) {
+    this.#groups = groups;
+  }
+
+  /** In the order of their layers; together they hold all. */
+  get groups(): readonly KvGroup[] {
+    return this.#groups;
+  }
+
+  groupOf(layer: number): KvGroup {
+    return present(
+      this.#groups.find(({ first, end }) => layer >= first && layer < end),
+      `group of layer ${layer}`,
+    );
+  }
+
+  /** The index of the group that begins at `layer`; the number of groups where that is past the last. */
+  indexFrom(layer: number): number {
+    const index = this.#groups.findIndex(({ first }) => first === layer);
+    return index < 0 && layer === this.#groups.at(-1)?.end ? this.#groups.length : index;
+  }
+
+  /** Puts `groups` in the place of those from `index` on, and gives those back: the caller destroys them. */
+  replaceFrom(index: number, groups: readonly KvGroup[]): readonly KvGroup[] {
+    const replaced = this.#groups.slice(index);
+    assert(replaced[0]?.first === groups[0]?.first && replaced.at(-1)?.end === groups.at(-1)?.end, "groups of other layers");
+    this.#groups = [...this.#groups.slice(0, index), ...groups];
+    return replaced;
+  }
+
+  destroy(): void {
+    for (const group of this.#groups) group.destroy();
+  }
+}
+
+function checkBinding(bytes: number, layout: KvLayout, limit: number): void {
+  if (bytes <= limit) return;
+  const fitting = Math.floor(limit / pageBytes(layout)) * layout.pageSize;
+  throw new LlmError(
+    "out-of-memory",
+    `A context of ${layout.pageCount * layout.pageSize} tokens needs ${bytes} bytes of K in each layer; this device binds ${limit}. Set contextLength to ${fitting} or less.`,
+  );
 }

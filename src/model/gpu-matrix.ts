@@ -1,5 +1,5 @@
 // A weight matrix on the GPU in one of the canonical layouts, split by rows where a device cannot bind it whole.
-import { assert } from "../assert";
+import { assert, present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { type PackedMatrix, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../weight-format";
@@ -23,14 +23,14 @@ export interface MatrixPart extends RowRange {
   readonly scales: GpuTensor;
 }
 
-// Parts begin at multiples of this many rows: gate and up rows stay paired, and tiles stay whole.
-const PART_ROWS = 64;
+/** Parts begin at multiples of this many rows, and so may what is bound of one: in every format that is a multiple of a binding's alignment. */
+export const ROW_ALIGNMENT = 64;
 
 /** The parts that a matrix is bound in, given the largest binding in bytes. One part in nearly every case. */
 export function splitRows(shape: MatrixShape, maxBindingBytes: number): readonly RowRange[] {
   const fitting = Math.floor(maxBindingBytes / rowCodeBytes(shape.format, shape.columns));
   if (fitting >= shape.rows) return [{ firstRow: 0, rowCount: shape.rows }];
-  const partRows = Math.floor(fitting / PART_ROWS) * PART_ROWS;
+  const partRows = Math.floor(fitting / ROW_ALIGNMENT) * ROW_ALIGNMENT;
   assert(partRows > 0, `rows of ${shape.columns} ${shape.format} weights outgrow a binding of ${maxBindingBytes} bytes`);
   const parts: RowRange[] = [];
   for (let firstRow = 0; firstRow < shape.rows; firstRow += partRows) {
@@ -69,6 +69,20 @@ export class GpuMatrix implements MatrixShape {
 
   get bytes(): number {
     return this.#buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
+  }
+
+  /** Rows of a part, from a multiple of `ROW_ALIGNMENT` on, as kernels bind them. */
+  rowTensors(partIndex: number, rowOffset: number, rowCount: number): { readonly codes: GpuTensor; readonly scales: GpuTensor } {
+    const part = present(this.parts[partIndex], `part ${partIndex} of ${this.parts.length}`);
+    assert(rowOffset % ROW_ALIGNMENT === 0, `rows bound from ${rowOffset} on`);
+    const rowsOf = ({ buffer, offset }: GpuTensor, rowBytes: number) => ({
+      buffer,
+      offset: offset + rowOffset * rowBytes,
+      bytes: rowCount * rowBytes,
+    });
+    const codes = rowsOf(part.codes, rowCodeBytes(this.format, this.columns));
+    const scaleBytes = rowScaleBytes(this.format, this.columns);
+    return { codes, scales: scaleBytes > 0 ? rowsOf(part.scales, scaleBytes) : codes };
   }
 
   /** Writes packed rows, the first of them at `firstRow`. */

@@ -21,6 +21,10 @@ export class LayerSlot {
     return this.#current?.program ?? null;
   }
 
+  get weights(): LayerWeights | null {
+    return this.#current?.weights ?? null;
+  }
+
   /**
    * Puts `next` in this place, between two steps, and gives back the weights that were there. The caller frees them
    * once no submitted step reads them (WebGPU keeps a destroyed buffer's memory until then).

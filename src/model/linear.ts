@@ -7,7 +7,8 @@ import type { Epilogue } from "../kernels/epilogue";
 import { matmulTile, tileKind } from "../kernels/matmul-tile";
 import { gemvTuning, matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
-import { type GpuMatrix, type MatrixShape, splitRows } from "./gpu-matrix";
+import type { RowSet } from "../weights/row-set";
+import { type GpuMatrix, type MatrixShape, type RowRange, splitRows } from "./gpu-matrix";
 import type { ProgramContext } from "./program-context";
 
 export interface LinearUse {
@@ -20,6 +21,7 @@ export interface LinearUse {
 }
 
 export interface LinearTensors {
+  readonly state: GpuTensor;
   readonly x: GpuTensor;
   readonly y: GpuTensor;
   readonly bias?: GpuTensor;
@@ -29,79 +31,103 @@ export interface LinearTensors {
 type VectorKernel = Kernel<(typeof matmulVector.bindings)[number], StepShape>;
 type TileKernel = Kernel<(typeof matmulTile.bindings)[number], StepShape>;
 
-export class Linear {
-  readonly #context: ProgramContext;
-  readonly #vector: readonly VectorKernel[];
-  readonly #tile: readonly TileKernel[];
+/** Rows that one dispatch computes: of one part, and beginning where a binding may begin. */
+interface Piece extends RowRange {
+  readonly part: number;
+  /** In the part. */
+  readonly rowOffset: number;
+}
 
-  private constructor(context: ProgramContext, vector: readonly VectorKernel[], tile: readonly TileKernel[]) {
-    this.#context = context;
+interface PieceKernel<K> {
+  readonly piece: Piece;
+  readonly kernel: K;
+}
+
+export class Linear {
+  readonly #vector: readonly PieceKernel<VectorKernel>[];
+  readonly #tile: readonly PieceKernel<TileKernel>[];
+
+  private constructor(vector: readonly PieceKernel<VectorKernel>[], tile: readonly PieceKernel<TileKernel>[]) {
     this.#vector = vector;
     this.#tile = tile;
   }
 
   /** Compiles both kernels of every part. */
   static async compile(context: ProgramContext, shape: MatrixShape, use: LinearUse): Promise<Linear> {
-    const { gpu, kernels, subgroups, math } = context;
-    const { epilogue, bias, yStride } = use;
-    const parts = splitRows(shape, gpu.maxBindingBytes);
-    assert(parts.length === 1 || !bias, "a matrix with a bias is too large to bind in one part");
-    const outputsPerRow = epilogue === "silu-gated" ? 0.5 : 1;
-    const [vector, tile] = await Promise.all([
-      Promise.all(
-        parts.map(({ firstRow, rowCount }) =>
-          kernels.compile(matmulVector, {
-            format: shape.format,
-            rows: rowCount,
-            columns: shape.columns,
-            bias,
-            epilogue,
-            yOffset: firstRow * outputsPerRow,
-            subgroups,
-            tuning: gemvTuning(shape.format, rowCount, shape.columns, gpu.features),
-            ...(use.normEpsilon === undefined ? {} : { normEpsilon: use.normEpsilon }),
-          }),
-        ),
-      ),
-      Promise.all(
-        parts.map(({ firstRow, rowCount }) =>
-          kernels.compile(matmulTile, {
-            format: shape.format,
-            rows: rowCount,
-            columns: shape.columns,
-            bias,
-            epilogue,
-            yStride,
-            yOffset: firstRow * outputsPerRow,
-            // A weight stored as f32 is kept whole; the other formats lose nothing, or a last bit, in f16 tiles.
-            math: shape.format === "f32" ? "f32" : math,
-            tile: tileKind(rowCount, gpu.features),
-          }),
-        ),
-      ),
-    ]);
-    return new Linear(context, vector, tile);
+    const pieces = piecesOf(shape, context.gpu.maxBindingBytes, [{ start: 0, end: shape.rows }]);
+    assert(pieces.length === 1 || !use.bias, "a matrix with a bias is too large to bind in one part");
+    const [vector, tile] = await Promise.all([compileVector(context, shape, use, pieces), compileTile(context, shape, use, pieces)]);
+    return new Linear(vector, tile);
+  }
+
+  /** The vector kernels of some of the rows alone: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest of y stays as it is. */
+  static async compileRows(context: ProgramContext, shape: MatrixShape, use: LinearUse, rows: RowSet): Promise<Linear> {
+    return new Linear(await compileVector(context, shape, use, piecesOf(shape, context.gpu.maxBindingBytes, rows)), []);
   }
 
   bindVector(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
-    return this.#vector.map((kernel, part) => kernel.bind(this.#tensors(matrix, part, tensors)));
+    return this.#vector.map(({ kernel, piece }) => kernel.bind(pieceTensors(matrix, piece, tensors)));
   }
 
   bindTile(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
-    return this.#tile.map((kernel, part) => kernel.bind(this.#tensors(matrix, part, tensors)));
+    return this.#tile.map(({ kernel, piece }) => kernel.bind(pieceTensors(matrix, piece, tensors)));
   }
+}
 
-  #tensors(matrix: GpuMatrix, index: number, { x, y, bias, normWeight }: LinearTensors) {
-    const part = matrix.parts[index];
-    assert(part, `part ${index} of a matrix of ${matrix.parts.length}`);
-    return {
-      state: this.#context.scratch.tensor("state"),
-      x,
-      codes: part.codes,
-      scales: part.scales,
-      y,
-      ...(bias ? { bias } : {}),
-      ...(normWeight ? { norm_weight: normWeight } : {}),
-    };
-  }
+function compileVector({ gpu, kernels, subgroups }: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[]) {
+  const { format, columns } = shape;
+  const { epilogue, bias, normEpsilon } = use;
+  return Promise.all(
+    pieces.map(async (piece) => ({
+      piece,
+      kernel: await kernels.compile(matmulVector, {
+        ...{ format, columns, bias, epilogue, subgroups },
+        rows: piece.rowCount,
+        yOffset: piece.firstRow * outputsPerRow(epilogue),
+        tuning: gemvTuning(format, piece.rowCount, columns, gpu.features),
+        ...(normEpsilon === undefined ? {} : { normEpsilon }),
+      }),
+    })),
+  );
+}
+
+function compileTile({ gpu, kernels, math }: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[]) {
+  const { format, columns } = shape;
+  const { epilogue, bias, yStride } = use;
+  return Promise.all(
+    pieces.map(async (piece) => ({
+      piece,
+      kernel: await kernels.compile(matmulTile, {
+        ...{ format, columns, bias, epilogue, yStride },
+        rows: piece.rowCount,
+        yOffset: piece.firstRow * outputsPerRow(epilogue),
+        // A weight stored as f32 is kept whole; the other formats lose nothing, or a last bit, in f16 tiles.
+        math: format === "f32" ? "f32" : math,
+        tile: tileKind(piece.rowCount, gpu.features),
+      }),
+    })),
+  );
+}
+
+function outputsPerRow(epilogue: Epilogue): number {
+  return epilogue === "silu-gated" ? 0.5 : 1;
+}
+
+function piecesOf(shape: MatrixShape, maxBindingBytes: number, rows: RowSet): Piece[] {
+  return splitRows(shape, maxBindingBytes).flatMap(({ firstRow, rowCount }, part) =>
+    rows.flatMap(({ start, end }) => {
+      const first = Math.max(start, firstRow);
+      const count = Math.min(end, firstRow + rowCount) - first;
+      return count > 0 ? [{ part, firstRow: first, rowCount: count, rowOffset: first - firstRow }] : [];
+    }),
+  );
+}
+
+function pieceTensors(matrix: GpuMatrix, piece: Piece, { state, x, y, bias, normWeight }: LinearTensors) {
+  return {
+    ...{ state, x, y },
+    ...matrix.rowTensors(piece.part, piece.rowOffset, piece.rowCount),
+    ...(bias ? { bias } : {}),
+    ...(normWeight ? { norm_weight: normWeight } : {}),
+  };
 }

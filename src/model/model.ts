@@ -5,13 +5,17 @@ import type { BoundKernel } from "../gpu/kernel";
 import { embedding } from "../kernels/embedding";
 import { ATTENTION_SPLIT } from "../kernels/paged-attention-decode";
 import type { StepShape } from "../kernels/step-shape";
+import { coverRows, type RowSet } from "../weights/row-set";
 import type { GpuMatrix, MatrixShape } from "./gpu-matrix";
-import { splitRows } from "./gpu-matrix";
-import { bindNorm, compileNorm, LayerKernels, type LayerShapes } from "./layer-program";
-import { LayerSlot } from "./layer-slot";
+import { ROW_ALIGNMENT, splitRows } from "./gpu-matrix";
+import type { Lane } from "./lane";
+import { bindNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace } from "./layer-program";
+import { LayerSlot, type ReadyLayer } from "./layer-slot";
 import type { LayerWeights, NormWeights } from "./layer-weights";
-import { Linear } from "./linear";
+import { Linear, type LinearUse } from "./linear";
 import type { ProgramContext } from "./program-context";
+import { NO_RESIDUALS, type ResidualSteps } from "./residual-steps";
+import type { Walk } from "./walk";
 
 type Step = BoundKernel<StepShape>;
 
@@ -27,19 +31,32 @@ export interface OuterShapes {
   readonly head: MatrixShape;
 }
 
-interface OuterProgram {
+export function destroyOuter({ embedding: matrix, head, finalNorm }: OuterWeights): void {
+  matrix.destroy();
+  if (head !== matrix) head.destroy();
+  finalNorm.weight.destroy();
+  finalNorm.bias?.destroy();
+}
+
+/** Final norm and head of the last row of `x`, to those of `logits` that the head's present rows give. */
+export interface HeadProgram {
+  readonly rows: RowSet;
+  readonly steps: readonly Step[];
+}
+
+interface Outer {
   readonly weights: OuterWeights;
-  readonly head: Linear;
   readonly norm: Awaited<ReturnType<typeof compileNorm>>;
+  /** Into the main lane. */
   readonly embed: readonly Step[];
-  /** Final norm and head of the last row of `x`, to `logits`. */
-  readonly headRow: readonly Step[];
 }
 
 export class Model {
   readonly context: ProgramContext;
   readonly slots: readonly LayerSlot[];
-  #outer: OuterProgram | null = null;
+  #outer: Outer | null = null;
+  #head: HeadProgram | null = null;
+  #residuals: ResidualSteps = NO_RESIDUALS;
 
   constructor(context: ProgramContext) {
     this.context = context;
@@ -47,37 +64,68 @@ export class Model {
   }
 
   /** Compiles and binds a layer's kernels, so that `LayerSlot.replace` has nothing left to do. */
-  async prepareLayer(
-    layer: number,
-    weights: LayerWeights,
-  ): Promise<{ readonly weights: LayerWeights; readonly program: ReturnType<LayerKernels["program"]> }> {
-    const { parts } = weights;
-    const kernels = await LayerKernels.compile(this.context, parts);
-    return { weights, program: kernels.program(layer, weights) };
+  async prepareLayer(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<ReadyLayer> {
+    const kernels = await LayerKernels.compile(this.context, weights.parts);
+    return { weights, program: kernels.program(layer, weights, place) };
+  }
+
+  /** A chunk of rows through a layer, on another lane or over other K/V than its slot has. */
+  async preparePrefill(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
+    return (await LayerKernels.compile(this.context, weights.parts)).prefill(layer, weights, place);
+  }
+
+  /** A chunk of rows through a layer over positions whose K/V is there, and stays as it is. */
+  async prepareReread(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
+    return (await LayerKernels.compile(this.context, weights.parts)).reread(layer, weights, place);
+  }
+
+  /** The embedding of a lane's ids, into its `x`. */
+  async prepareEmbedding(lane: Lane): Promise<readonly Step[]> {
+    return this.#bindEmbedding(this.weights.embedding, lane);
+  }
+
+  /** The head over the present `rows`, and some between them, whose logits mean nothing. */
+  async prepareHead(rows: RowSet): Promise<HeadProgram> {
+    return this.#bindHead(this.weights, rows);
   }
 
   /** Starts compiling what weights of these shapes will need, while their bytes are still on the way. */
-  async warmUp(layers: Iterable<LayerShapes>, outer: OuterShapes): Promise<void> {
-    await Promise.all([...[...layers].map((shapes) => LayerKernels.compile(this.context, shapes)), this.#compileOuter(outer)]);
+  async warmUp(layers: Iterable<LayerShapes>, outer: OuterShapes, headRows: RowSet): Promise<void> {
+    await Promise.all([
+      ...[...layers].map((shapes) => LayerKernels.compile(this.context, shapes)),
+      this.#compileEmbedding(outer.embedding),
+      Linear.compileRows(this.context, outer.head, this.#headUse(), headSpans(headRows, outer.head)),
+      compileNorm(this.context),
+    ]);
   }
 
-  async setOuter(weights: OuterWeights): Promise<void> {
-    const { scratch, config } = this.context;
-    const { embed, head, norm } = await this.#compileOuter(weights);
-    const state = scratch.tensor("state");
-    const ids = scratch.tensor("ids");
-    const x = scratch.tensor("x");
-    const boundEmbed = embed.map((kernel, index) => {
-      const { codes, scales } = present(weights.embedding.parts[index], "part of the embedding");
-      return kernel.bind({ state, ids, codes, scales, y: x });
-    });
-    const logits = scratch.tensor("logits");
-    const normed = scratch.tensor("normed");
-    const headRow =
-      config.norm === "rms"
-        ? head.bindVector(weights.head, { x, y: logits, normWeight: weights.finalNorm.weight.tensor })
-        : [bindNorm(norm, weights.finalNorm, state, x, normed), ...head.bindVector(weights.head, { x: normed, y: logits })];
-    this.#outer = { weights, head, norm, embed: boundEmbed, headRow };
+  /** The model owns the weights from here on, once this resolves. */
+  async setOuter(weights: OuterWeights, headRows: RowSet): Promise<void> {
+    const [embed, head, norm] = await Promise.all([
+      this.#bindEmbedding(weights.embedding, this.context.lane),
+      this.#bindHead(weights, headRows),
+      compileNorm(this.context),
+    ]);
+    this.#outer = { weights, norm, embed };
+    this.#head = head;
+  }
+
+  useHead(head: HeadProgram): void {
+    this.#head = head;
+  }
+
+  /** From the next step on, residuals are recorded here. */
+  useResiduals(residuals: ResidualSteps): void {
+    this.#residuals = residuals;
+  }
+
+  /** The tokens that the head gives logits for. */
+  get headRows(): RowSet {
+    return this.#head?.rows ?? [];
+  }
+
+  get weights(): OuterWeights {
+    return this.#ready().weights;
   }
 
   /** One row through embedding and layers: `ids[0]` at `state.position`; its residual lands in `x`. */
@@ -85,70 +133,96 @@ export class Model {
     const shape = { rows: 1, positions };
     const split = positions > ATTENTION_SPLIT;
     encode(pass, this.#ready().embed, shape);
-    for (const { program } of this.slots) {
+    for (const { layer, program } of this.slots) {
+      this.#residuals.stores.get(layer)?.encode(pass, shape);
       if (program) encode(pass, split ? program.decodeSplit : program.decode, shape);
     }
   }
 
-  encodeEmbedding(pass: GPUComputePassEncoder, shape: StepShape): void {
-    encode(pass, this.#ready().embed, shape);
+  /** Prefill's way through the layers, on the main lane. */
+  get walk(): Walk {
+    const { embed } = this.#ready();
+    return { lane: this.context.lane, embed, residuals: this.#residuals, layer: (layer) => this.slots[layer]?.program?.prefill ?? [] };
   }
 
-  /** Layers [first, end) over a chunk of rows; the residual is in `x` before and after. */
-  encodePrefill(pass: GPUComputePassEncoder, shape: StepShape, first: number, end: number): void {
-    for (const { program } of this.slots.slice(first, end)) if (program) encode(pass, program.prefill, shape);
-  }
-
-  /** Final norm and head of the last of the step's rows, to `logits` [vocab]. */
+  /** Final norm and head of the last of the step's rows, to `logits` [vocab]. Absent rows' logits stay what they were. */
   encodeHead(pass: GPUComputePassEncoder, rows: number): void {
-    encode(pass, this.#ready().headRow, { rows, positions: rows });
+    assert(this.#head, "the head is not loaded");
+    encode(pass, this.#head.steps, { rows, positions: rows });
   }
 
-  /** Binds final norm and head over a chunk's rows: `x` to `normed` to `logits` [rows, vocab]. For evaluation, not for chat. */
-  bindHeadRows(logits: GpuTensor): readonly Step[] {
-    const { scratch } = this.context;
-    const { norm, head, weights } = this.#ready();
+  /** Final norm and head over a chunk's rows: `x` to `normed` to `logits` [rows, vocab]. For evaluation, not for chat. */
+  async bindHeadRows(logits: GpuTensor): Promise<readonly Step[]> {
+    const { scratch, lane } = this.context;
+    const { norm, weights } = this.#ready();
+    const head = await Linear.compile(this.context, weights.head, this.#headUse());
     const normed = scratch.tensor("normed");
+    const state = lane.tensor("state");
     return [
-      bindNorm(norm, weights.finalNorm, scratch.tensor("state"), scratch.tensor("x"), normed),
-      ...head.bindTile(weights.head, { x: normed, y: logits }),
+      bindNorm(norm, weights.finalNorm, state, lane.tensor("x"), normed),
+      ...head.bindTile(weights.head, { state, x: normed, y: logits }),
     ];
   }
 
   destroy(): void {
     for (const slot of this.slots) slot.replace(null)?.destroy();
     if (!this.#outer) return;
-    const { embedding: matrix, head, finalNorm } = this.#outer.weights;
-    matrix.destroy();
-    if (head !== matrix) head.destroy();
-    finalNorm.weight.destroy();
-    finalNorm.bias?.destroy();
+    destroyOuter(this.#outer.weights);
     this.#outer = null;
   }
 
-  async #compileOuter(shapes: OuterShapes) {
+  #compileEmbedding(shape: MatrixShape) {
     const { gpu, kernels, config } = this.context;
-    const [embed, head, norm] = await Promise.all([
-      Promise.all(
-        splitRows(shapes.embedding, gpu.maxBindingBytes).map((part) =>
-          kernels.compile(embedding, { format: shapes.embedding.format, columns: config.hiddenSize, ...part }),
-        ),
+    return Promise.all(
+      splitRows(shape, gpu.maxBindingBytes).map((part) =>
+        kernels.compile(embedding, { format: shape.format, columns: config.hiddenSize, ...part }),
       ),
-      Linear.compile(this.context, shapes.head, {
-        epilogue: "store",
-        bias: false,
-        yStride: config.vocabSize,
-        ...(config.norm === "rms" ? { normEpsilon: config.normEpsilon } : {}),
-      }),
-      compileNorm(this.context),
-    ]);
-    return { embed, head, norm };
+    );
   }
 
-  #ready(): OuterProgram {
+  async #bindEmbedding(matrix: GpuMatrix, lane: Lane): Promise<readonly Step[]> {
+    const kernels = await this.#compileEmbedding(matrix);
+    return kernels.map((kernel, index) => {
+      const { codes, scales } = present(matrix.parts[index], "part of the embedding");
+      return kernel.bind({ state: lane.tensor("state"), ids: lane.tensor("ids"), codes, scales, y: lane.tensor("x") });
+    });
+  }
+
+  async #bindHead(weights: OuterWeights, rows: RowSet): Promise<HeadProgram> {
+    const { scratch, config, lane } = this.context;
+    const linear = await Linear.compileRows(this.context, weights.head, this.#headUse(), headSpans(rows, weights.head));
+    const state = lane.tensor("state");
+    const x = lane.tensor("x");
+    const y = scratch.tensor("logits");
+    if (config.norm === "rms") {
+      return { rows, steps: linear.bindVector(weights.head, { state, x, y, normWeight: weights.finalNorm.weight.tensor }) };
+    }
+    const normed = scratch.tensor("normed");
+    const norm = bindNorm(await compileNorm(this.context), weights.finalNorm, state, x, normed);
+    return { rows, steps: [norm, ...linear.bindVector(weights.head, { state, x: normed, y })] };
+  }
+
+  #headUse(): LinearUse {
+    const { config } = this.context;
+    return {
+      epilogue: "store",
+      bias: false,
+      yStride: config.vocabSize,
+      ...(config.norm === "rms" ? { normEpsilon: config.normEpsilon } : {}),
+    };
+  }
+
+  #ready(): Outer {
     assert(this.#outer, "the embedding and head are not loaded");
     return this.#outer;
   }
+}
+
+// A dispatch each.
+const MAX_HEAD_SPANS = 4;
+
+function headSpans(rows: RowSet, head: MatrixShape): RowSet {
+  return coverRows(rows, { alignment: ROW_ALIGNMENT, maxSpans: MAX_HEAD_SPANS, end: head.rows });
 }
 
 function encode(pass: GPUComputePassEncoder, steps: readonly Step[], shape: StepShape): void {

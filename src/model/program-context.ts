@@ -1,8 +1,9 @@
 // What every kernel of a model needs to be compiled and bound.
 import type { Gpu } from "../gpu/device";
 import type { KernelCache } from "../gpu/kernel";
-import type { KvCache } from "../kv/kv-cache";
+import type { KvLayout } from "../kv/kv-cache";
 import type { ModelConfig } from "../weights/model-config";
+import type { Lane } from "./lane";
 import type { Scratch } from "./scratch";
 
 export interface ProgramContext {
@@ -10,7 +11,9 @@ export interface ProgramContext {
   readonly kernels: KernelCache;
   readonly config: ModelConfig;
   readonly scratch: Scratch;
-  readonly cache: KvCache;
+  /** The lane of prefill and decode. */
+  readonly lane: Lane;
+  readonly kvLayout: KvLayout;
   /** Subgroup reductions in kernels; off where the device has none or they give wrong results. */
   readonly subgroups: boolean;
   /** Arithmetic inside prefill tiles; sums are f32 either way. */

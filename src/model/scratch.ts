@@ -2,7 +2,6 @@
 
 import { present } from "../assert";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
-import { alignBinding } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { attentionPartialBytes } from "../kernels/paged-attention-decode";
 import { paddedColumns } from "../weight-format";
@@ -34,31 +33,22 @@ export function activationStrides(config: ModelConfig): ActivationStrides {
   };
 }
 
-const NAMES = ["state", "ids", "x", "normed", "mlpNormed", "qkv", "attended", "mlp", "partial", "rope", "table", "logits"] as const;
+const NAMES = ["normed", "mlpNormed", "qkv", "attended", "mlp", "partial", "rope", "logits"] as const;
 type ScratchName = (typeof NAMES)[number];
 
-/**
- * `x` is the residual, [rows, hidden]; `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all
- * have one row. `table` holds a row of page ids for each layer.
- */
+/** `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all have one row. None outlives the layer that it is for. */
 export class Scratch {
   readonly layout: ScratchLayout;
   readonly strides: ActivationStrides;
-  /** Bytes between the page-table rows of two layers. */
-  readonly tableRowBytes: number;
   readonly #buffers = new Map<ScratchName, TrackedBuffer>();
 
   constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
     this.layout = layout;
     this.strides = activationStrides(config);
-    this.tableRowBytes = alignBinding(Math.ceil(layout.contextLength / layout.pageSize) * 4);
     const { chunkRows, contextLength } = layout;
     const { hidden, qkv, attention, mlp } = this.strides;
     const rope = ropeTable(config.rope, contextLength);
     const bytes: Record<ScratchName, number> = {
-      state: 16,
-      ids: chunkRows * 4,
-      x: chunkRows * hidden * 4,
       normed: chunkRows * hidden * 4,
       mlpNormed: config.separateMlpNorm ? chunkRows * hidden * 4 : 16,
       qkv: chunkRows * qkv * 4,
@@ -66,7 +56,6 @@ export class Scratch {
       mlp: chunkRows * mlp * 4,
       partial: attentionPartialBytes({ headCount: config.headCount, headDim: config.headDim, positions: contextLength }),
       rope: rope.byteLength,
-      table: this.tableRowBytes * config.layerCount,
       logits: config.vocabSize * 4,
     };
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -80,11 +69,6 @@ export class Scratch {
 
   buffer(name: ScratchName): GPUBuffer {
     return this.tensor(name).buffer;
-  }
-
-  /** The page-table row of a layer. */
-  table(layer: number): GpuTensor {
-    return { buffer: this.buffer("table"), offset: layer * this.tableRowBytes, bytes: this.tableRowBytes };
   }
 
   destroy(): void {

@@ -91,3 +91,10 @@ const BYTE_OF_CHARACTER = (() => {
   }
   return table;
 })();
+
+/** Whether a token spells one byte: between them they spell any text. */
+export function isByteToken(id: number, { decoding, tokenOf, addedIds }: TokenSpelling): boolean {
+  const token = tokenOf(id);
+  if (token === undefined || addedIds.has(id)) return false;
+  return decoding.kind === "byte-level" ? token.length === 1 : decoding.byteFallback && fallbackByte(token) !== null;
+}

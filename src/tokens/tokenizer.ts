@@ -6,7 +6,7 @@ import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-templ
 import { Detokenizer } from "./detokenizer";
 import { type GgufMetadata, readGgufVocabulary, type TokenizerEvent } from "./gguf-vocabulary";
 import { SpecialTokenGuard } from "./special-token-guard";
-import { readDecoder, type TokenSpelling, tokenBytes } from "./token-bytes";
+import { isByteToken, readDecoder, type TokenSpelling, tokenBytes } from "./token-bytes";
 import { readTokenizerConfig, type TokenizerFiles } from "./tokenizer-config";
 import { readTokenizerJson, type TokenizerJson } from "./tokenizer-json";
 
@@ -98,6 +98,13 @@ export class Tokenizer {
       hiddenIds: skipSpecialTokens ? this.specialIds : NO_IDS,
       dropsFirstSpace: this.#putsSpaceFirst && !continuesText,
     });
+  }
+
+  /** Tokens that no model can do without: added ones, control tokens and single bytes. With them any chat can be written, and ended. */
+  requiredIds(): TokenId[] {
+    const ids = Array.from({ length: this.vocabSize }, (_, id) => id);
+    const { addedIds } = this.#spelling;
+    return ids.filter((id) => addedIds.has(id) || this.specialIds.has(id) || isByteToken(id, this.#spelling));
   }
 
   /** The text bytes of one token: maybe part of a character. */

@@ -7,6 +7,7 @@ import { FAMILIES } from "./families";
 import type { Family, QkvNames } from "./families/family";
 import type { ModelConfig } from "./model-config";
 import { clipRuns, type RowRun, rowsFromAdjacentPairs, rowsFromHeadGroups, rowsInOrder, sourceRows } from "./row-runs";
+import type { RowSet } from "./row-set";
 
 export type MatrixRole = "qkv" | "attentionOutput" | "gateUp" | "up" | "down" | "embedding" | "head";
 
@@ -120,6 +121,14 @@ export interface MatrixPiece {
 // Heads and pairs of gate and up do not straddle pieces, so that no row of the file is read twice.
 const PIECE_ROWS = 256;
 
+/** Pieces as `splitRows` makes them, of some of the rows only. */
+export function splitRowSet(plan: MatrixPlan, rows: RowSet, maxFileBytes: number): readonly MatrixPiece[] {
+  return rows.flatMap(({ start, end }) => {
+    const narrowed = narrowRows(plan, start, end);
+    return splitRows(narrowed.plan, maxFileBytes).map(({ rowOffset, plan: piece }) => ({ rowOffset: start + rowOffset, plan: piece }));
+  });
+}
+
 /** `plan` in pieces of at most about `maxFileBytes` to read (and at least 256 rows): one piece, the plan itself, where that is enough. */
 export function splitRows(plan: MatrixPlan, maxFileBytes: number): readonly MatrixPiece[] {
   const fileBytes = planFileBytes(plan);
@@ -128,11 +137,15 @@ export function splitRows(plan: MatrixPlan, maxFileBytes: number): readonly Matr
   const pieceRows = Math.max(1, Math.floor(rowsThatFit / PIECE_ROWS)) * PIECE_ROWS;
   const pieces: MatrixPiece[] = [];
   for (let start = 0; start < plan.rows; start += pieceRows) {
-    const end = Math.min(start + pieceRows, plan.rows);
-    const parts = plan.parts.flatMap((part) => narrowedPart(part, start, end));
-    pieces.push({ rowOffset: start, plan: { ...plan, rows: end - start, parts } });
+    pieces.push(narrowRows(plan, start, Math.min(start + pieceRows, plan.rows)));
   }
   return pieces;
+}
+
+/** Rows `start` to `end` (exclusive) of `plan`. */
+export function narrowRows(plan: MatrixPlan, start: number, end: number): MatrixPiece {
+  const parts = plan.parts.flatMap((part) => narrowedPart(part, start, end));
+  return { rowOffset: start, plan: { ...plan, rows: end - start, parts } };
 }
 
 /** Bytes of the files that the plan reads. */

@@ -1,6 +1,7 @@
 // Where K and V lie, and who else lies there, changes no logit; how a prompt is cut changes none beyond rounding.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
+import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions } from "../../src/index";
 import { expectGolden, expectSame } from "../support/expect-close";
 import { seededRandom } from "../support/random";
@@ -44,6 +45,10 @@ async function scatter(core: EngineCore, seed: string): Promise<void> {
     const other = others[index];
     if (other) await core.releaseSequence(other);
   }
+}
+
+function pagesOf({ parts }: Sequence): readonly number[] {
+  return parts.flatMap(({ table }) => table.pages);
 }
 
 beforeAll(async () => {
@@ -99,10 +104,10 @@ describe("sequences", () => {
         await Promise.all(sequences.map((sequence) => continueSequence(core, sequence, { maxTokens: 6 })));
       }
       expect(sequences.map(({ tokens }, index) => tokens.slice(prompts[index]?.length))).toEqual(alone);
-      const pages = sequences.flatMap(({ table }) => table.pages);
+      const pages = sequences.flatMap(pagesOf);
       expect(new Set(pages).size).toBe(pages.length);
       // Interleaved indeed: no sequence but the first has its pages in a row.
-      expect(sequences.some(({ table }) => table.pages.some((page, at) => at > 0 && page !== (table.pages[at - 1] ?? 0) + 1))).toBe(true);
+      expect(sequences.some((sequence) => pagesOf(sequence).some((page, at, all) => at > 0 && page !== (all[at - 1] ?? 0) + 1))).toBe(true);
     });
   });
 

@@ -56,3 +56,28 @@ kernelTest(
     }
   },
 );
+
+// A pass repeated below an upgrade's boundary: its residuals must come out as they did, to the bit, and no K or V may change.
+kernelTest(
+  rotaryCache,
+  { heads: Object.keys(HEADS) as (keyof typeof HEADS)[], kvFormat: ["f32", "f16"], writes: [false] },
+  async ({ run, random, heads, kvFormat, writes }) => {
+    const layout = { ...HEADS[heads], kvFormat };
+    const { headCount, kvHeadCount, headDim, ropeDimensions, pageSize } = layout;
+    const qkvStride = (headCount + 2 * kvHeadCount) * headDim + 32;
+    const [position, rows] = [pageSize - 3, 7];
+    const positions = position + rows;
+    const rope = random.uniform([positions * ropeDimensions], -1, 1);
+    const table = randomTable(random, positions, pageSize);
+    const qkv = random.withOutliers([rows, qkvStride]);
+    const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
+    const inputs = { state: new Uint32Array([position, rows, 0, 0]), rope, table };
+    const options = { ...layout, qkvStride };
+    const shape = { rows: rows + 1, positions };
+    const before = await run(options, shape, inputs, { qkv, ...pools });
+    const repeated = await run({ ...options, writes }, shape, inputs, { qkv, ...pools });
+    expectSame(repeated.qkv, before.qkv);
+    expectSame(repeated.keys, pools.keys);
+    expectSame(repeated.values, pools.values);
+  },
+);

@@ -4,7 +4,9 @@ import { describeModel, type ModelDescription } from "../../src/engine/model-des
 import { resolveSampling } from "../../src/engine/sampling-settings";
 import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions, GenerationResult, SamplingSettings } from "../../src/index";
-import { WeightLoader, WeightPlans } from "../../src/stages/weight-loader";
+import { wholePlan } from "../../src/stages/plan";
+import { StageLoader } from "../../src/stages/stage-loader";
+import { WeightPlans } from "../../src/stages/weight-plans";
 import { Packer } from "../../src/weights/packer";
 import { sharingEngine, testModelFiles } from "./test-model";
 
@@ -18,10 +20,13 @@ export async function coreOf(
   { config, directory }: Pick<ModelDescription, "config" | "directory">,
   options: EngineOptions = {},
 ): Promise<EngineCore> {
-  const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, options);
+  const plan = wholePlan(config);
+  const stages = { plan, root: directory.name, fetchRows: async () => [], holdReads: () => () => undefined };
+  const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, options);
   const packer = new Packer();
   try {
-    await new WeightLoader(core.model, packer, new WeightPlans(config, directory, {}), {}).loadAll();
+    const loader = new StageLoader(core.gpu, packer, new WeightPlans(config, directory, {}));
+    await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
     return core;
   } catch (error) {
     core.dispose();

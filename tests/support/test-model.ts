@@ -1,7 +1,7 @@
 // Models for engine tests: the golden checkpoints and the real ones, from wherever the test runs.
 import { afterAll } from "vitest";
 import { readSafetensors } from "../../src/formats/safetensors";
-import { type Engine, type EvaluationRequest, type LoadOptions, loadEngine, type ModelFiles } from "../../src/index";
+import { type Engine, type Evaluation, type EvaluationRequest, type LoadOptions, loadEngine, type ModelFiles } from "../../src/index";
 import { readTensorIds, readTensorValues } from "./safetensors-values";
 import { hasTestFile, openTestFile } from "./test-files";
 
@@ -28,7 +28,7 @@ export function sharingEngine(): Promise<Engine> {
 }
 
 export async function loadTestEngine(folder: string, options: LoadOptions = {}, weightsFile: string | null = null): Promise<Engine> {
-  return loadEngine(testModelFiles(folder, weightsFile), { shareDeviceWith: await sharingEngine(), ...options });
+  return loadEngine(testModelFiles(folder, weightsFile), { shareDeviceWith: await sharingEngine(), plan: "whole", ...options });
 }
 
 afterAll(async () => {
@@ -66,7 +66,10 @@ export async function readGolden(folder: string): Promise<Golden> {
 }
 
 /** The logits of every position, [ids, vocab], and the hidden states where asked for. */
-export async function evaluateAll(engine: Pick<Engine, "config" | "evaluate">, request: Omit<EvaluationRequest, "onLogits">) {
+export async function evaluateAll(
+  engine: Pick<Engine, "config"> & { evaluate(request: EvaluationRequest): Promise<Evaluation> },
+  request: Omit<EvaluationRequest, "onLogits">,
+) {
   const { vocabSize } = engine.config;
   const logits = new Float32Array(request.ids.length * vocabSize);
   const { hidden } = await engine.evaluate({ ...request, onLogits: (firstRow, rows) => logits.set(rows, firstRow * vocabSize) });

@@ -1,0 +1,21 @@
+// Takes the residuals of a step's rows out of the pages of their positions: residual-store the other way.
+#include "state.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> table: array<u32>;
+@group(0) @binding(2) var<storage, read> residuals: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> x: array<vec4<u32>>;
+
+override COLUMN_VEC4S: u32;
+override ROW_VEC4S: u32;   // with padding
+override PAGE_SIZE: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let place = id.x;
+  let row = id.y;
+  if (state.stopped != 0u || row >= state.row_count || place >= COLUMN_VEC4S) { return; }
+  let position = state.position + row;
+  let page_row = table[position / PAGE_SIZE] * PAGE_SIZE + position % PAGE_SIZE;
+  x[row * ROW_VEC4S + place] = residuals[page_row * ROW_VEC4S + place];
+}

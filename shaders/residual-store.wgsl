@@ -1,0 +1,22 @@
+// Puts the residuals of a step's rows into the pages of their positions, a vec4 a thread, as bits: no device may flush or round them.
+// The padding of a row is not copied: it stays zero in `x`, and nobody reads it in a page.
+#include "state.wgsl"
+
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> table: array<u32>;
+@group(0) @binding(3) var<storage, read_write> residuals: array<vec4<u32>>;
+
+override COLUMN_VEC4S: u32;
+override ROW_VEC4S: u32;   // with padding
+override PAGE_SIZE: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  let place = id.x;
+  let row = id.y;
+  if (state.stopped != 0u || row >= state.row_count || place >= COLUMN_VEC4S) { return; }
+  let position = state.position + row;
+  let page_row = table[position / PAGE_SIZE] * PAGE_SIZE + position % PAGE_SIZE;
+  residuals[page_row * ROW_VEC4S + place] = x[row * ROW_VEC4S + place];
+}

@@ -1,0 +1,173 @@
+// Brings the later stages while the first one answers: loads them in their order, and hands each to the engine as it comes.
+import { type LinkedAbort, linkAbort } from "../bytes/abort";
+import type { Stage, StagePlan } from "../stages/plan";
+import type { StageLoader, StageWeights } from "../stages/stage-loader";
+import type { WeightPlans } from "../stages/weight-plans";
+import type { EngineCore } from "./engine-core";
+import type { KvCarry, UpgradePolicy, UpgradeReport } from "./upgrader";
+
+export interface StageInfo extends Pick<Stage, "name" | "quality"> {
+  readonly index: number;
+  /** Of what arrives with it, in the files. */
+  readonly bytes: number;
+}
+
+/** Which stage answers, and what becomes of the next. */
+export type StageEvent =
+  /** In what order the weights come; `plan.source` says who made it. A stage without `quality` is one that nobody has measured. */
+  | { readonly type: "stages-planned"; readonly stages: readonly StageInfo[]; readonly plan: StagePlan }
+  /** The stage answers from here on. */
+  | { readonly type: "stage-ready"; readonly stage: StageInfo; readonly isLast: boolean }
+  /** The stage's weights are on the GPU; the one before it answers on until `upgrade-end`. */
+  | { readonly type: "upgrade-start"; readonly stage: StageInfo; readonly policy: UpgradePolicy }
+  | ({ readonly type: "upgrade-end"; readonly stage: StageInfo } & Omit<UpgradeReport, "stage">)
+  /** The stage that answered goes on answering. `resumeDelivery` tries again. */
+  | { readonly type: "upgrade-failed"; readonly stage: StageInfo; readonly error: unknown }
+  | { readonly type: "delivery-paused" | "delivery-resumed" };
+
+export interface DeliveryOptions {
+  readonly policy: UpgradePolicy;
+  readonly onEvent: (event: StageEvent) => void;
+  /** All stages have landed, or the engine is gone: nothing is read any more. */
+  readonly onEnd: () => void;
+}
+
+export interface DeliverOptions {
+  /** Index of the last stage wanted; the plan's last one unless given. */
+  readonly stage?: number;
+  readonly policy?: UpgradePolicy;
+  /** What becomes of the active conversation's K/V below the boundary. Default "keep". */
+  readonly carry?: KvCarry;
+  /** Called for each stage when all that is left is to rebuild K/V and to take over. */
+  readonly onPrepared?: (stage: StageInfo) => void;
+  readonly signal?: AbortSignal;
+}
+
+export class Delivery {
+  readonly #core: EngineCore;
+  readonly #loader: StageLoader;
+  readonly #plans: WeightPlans;
+  readonly #options: DeliveryOptions;
+  readonly #attempts = new Set<LinkedAbort>();
+  #complete: Promise<void> | null = null;
+  #hasFailed = false;
+
+  constructor(core: EngineCore, loader: StageLoader, plans: WeightPlans, options: DeliveryOptions) {
+    this.#core = core;
+    this.#loader = loader;
+    this.#plans = plans;
+    this.#options = options;
+  }
+
+  /** Of the stages asked for so far: resolves when they have landed, rejects when one failed. */
+  get complete(): Promise<void> {
+    return this.#complete ?? Promise.resolve();
+  }
+
+  get isPaused(): boolean {
+    return this.#loader.valve.isPaused;
+  }
+
+  get lastStage(): number {
+    return this.#core.plan.stages.length - 1;
+  }
+
+  stageInfo(index: number): StageInfo {
+    const { name = "", quality = null, units = [] } = this.#core.plan.stages[index] ?? {};
+    return { index, name, quality, bytes: this.#plans.unitBytes(units) + (index === 0 ? this.#plans.otherBytes : 0) };
+  }
+
+  /**
+   * Loads stages and moves the engine to each, after those asked for before.
+   *
+   * @throws LlmError of the sources, the packer or the device; the signal's reason. The stage that is there by then goes on answering.
+   */
+  deliver({ stage = this.lastStage, ...options }: DeliverOptions = {}): Promise<void> {
+    const before = this.#complete ?? Promise.resolve();
+    const complete = before.catch(() => undefined).then(() => this.#deliver(stage, options));
+    complete.catch(() => undefined); // upgrade-failed tells of it as well
+    this.#complete = complete;
+    return complete;
+  }
+
+  /** No byte of a later stage is asked for until `resume`: a metered link, say. What is under way comes to its end. */
+  pause(): void {
+    if (this.isPaused) return;
+    this.#loader.valve.pause();
+    this.#options.onEvent({ type: "delivery-paused" });
+  }
+
+  /** Goes on after a pause, and tries again after a failure. */
+  resume(): void {
+    if (this.isPaused) {
+      this.#loader.valve.resume();
+      this.#options.onEvent({ type: "delivery-resumed" });
+    }
+    if (!this.#complete || this.#hasFailed) void this.deliver();
+  }
+
+  /** Ends all reading: the engine is gone. */
+  end(reason: unknown): void {
+    for (const attempt of this.#attempts) attempt.abort(reason);
+    this.#options.onEnd();
+  }
+
+  async #deliver(last: number, options: Omit<DeliverOptions, "stage">): Promise<void> {
+    this.#hasFailed = false;
+    const attempt = linkAbort(options.signal);
+    this.#attempts.add(attempt);
+    const upgrades: Promise<void>[] = [];
+    try {
+      // The next stage's bytes come while this one's K/V is rebuilt: an upgrade is not waited for here.
+      for (let index = this.#core.stage + 1; index <= last; index++) {
+        const weights = await this.#load(index, attempt);
+        upgrades.push(this.#upgrade(index, weights, options, attempt));
+      }
+      await Promise.all(upgrades);
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    } finally {
+      await Promise.allSettled(upgrades);
+      this.#attempts.delete(attempt);
+      attempt.unlink();
+    }
+    if (this.#core.stage === this.lastStage) this.#options.onEnd();
+  }
+
+  async #load(index: number, attempt: LinkedAbort): Promise<StageWeights> {
+    try {
+      return await this.#loader.loadNext(this.#core.plan.stages[index]?.units ?? [], this.#core.model.weights, attempt.signal);
+    } catch (error) {
+      throw this.#failed(index, error, attempt);
+    }
+  }
+
+  async #upgrade(index: number, weights: StageWeights, options: Omit<DeliverOptions, "stage">, attempt: LinkedAbort): Promise<void> {
+    const stage = this.stageInfo(index);
+    const { onEvent } = this.#options;
+    const { policy = this.#options.policy, onPrepared = () => undefined } = options;
+    onEvent({ type: "upgrade-start", stage, policy });
+    try {
+      const { stage: _, ...report } = await this.#core.upgrade({
+        stage: index,
+        weights,
+        policy,
+        onPrepared: () => onPrepared(stage),
+        signal: attempt.signal,
+      });
+      onEvent({ type: "upgrade-end", stage, ...report });
+      onEvent({ type: "stage-ready", stage, isLast: index === this.lastStage });
+    } catch (error) {
+      weights.destroy();
+      throw this.#failed(index, error, attempt);
+    }
+  }
+
+  /** Ends what else is under way: later stages build on this one. */
+  #failed(index: number, error: unknown, attempt: LinkedAbort): unknown {
+    if (!attempt.signal.aborted) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(index), error });
+    attempt.abort(error);
+    return error;
+  }
+}

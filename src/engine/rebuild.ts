@@ -1,0 +1,149 @@
+// The new K/V of one upgrade, built beside the old: shadow groups, a lane of its own, and how far each sequence has come. The old stage
+// answers meanwhile; nothing of it is touched.
+import { assert, present } from "../assert";
+import type { Gpu } from "../gpu/device";
+import type { StepShape } from "../kernels/step-shape";
+import type { KvGroup } from "../kv/kv-cache";
+import type { Lane } from "../model/lane";
+import { encodeInput, encodeLayers, type Walk } from "../model/walk";
+import { LaneFeed } from "./lane-feed";
+import { nextSpan } from "./prefill-span";
+import type { Sequence, SequenceKv } from "./sequence";
+import { submitPass } from "./stepper";
+
+export interface RebuildParts {
+  readonly gpu: Gpu;
+  readonly lane: Lane;
+  readonly layerCount: number;
+  /** Groups below this index stay. */
+  readonly firstGroup: number;
+  /** The new groups, from there on. */
+  readonly groups: readonly KvGroup[];
+  /** Through the target's layers, over the kept groups and the new ones. */
+  readonly walk: Walk;
+  /** The same, but that kept groups are read and not written; made when a residual is missing. */
+  readonly rereadingWalk: () => Promise<Walk>;
+}
+
+/** A chunk under way: its layers from `layer` on are to be submitted. */
+interface Chunk {
+  readonly sequence: Sequence;
+  readonly revision: number;
+  readonly start: number;
+  readonly rows: number;
+  readonly isReread: boolean;
+  readonly walk: Walk;
+  layer: number;
+}
+
+export class Rebuild {
+  readonly #parts: RebuildParts;
+  readonly #feed: LaneFeed;
+  /** What is in the lane. */
+  #chunk: Chunk | null = null;
+  #rereading: Walk | null = null;
+  readonly #sequences = new Set<Sequence>();
+  /** Positions computed so far. */
+  recomputed = 0;
+  /** Of these, positions that went through lower layers again, since no residual was there to start from. */
+  reread = 0;
+
+  constructor(parts: RebuildParts) {
+    this.#parts = parts;
+    this.#feed = new LaneFeed(parts.gpu, parts.lane, parts.layerCount);
+  }
+
+  /** Positions before `length` that the sequence still lacks in the new groups. */
+  remaining({ nextParts }: Sequence, length: number): number {
+    return length - (nextParts?.at(-1)?.cachedLength ?? 0);
+  }
+
+  /** Positions that an idle sequence has below the new groups, and so can have in them. */
+  reach({ parts, cachedLength }: Sequence): number {
+    return parts[this.#parts.firstGroup - 1]?.cachedLength ?? cachedLength;
+  }
+
+  /** Makes what a missing residual asks for. To be awaited before `advance`, while the sequence is the caller's. */
+  async prepare(sequence: Sequence, length: number): Promise<void> {
+    const span = this.#nextSpan(sequence, length);
+    if (span && span.sourceGroup < span.firstGroup) this.#rereading ??= await this.#parts.rereadingWalk();
+  }
+
+  /**
+   * Submits up to `layers` layers of a chunk of at most `rows` positions before `length`, all of which are, or in queue order will be, complete in
+   * the groups that stay. False: there is nothing to do, or it takes ids that have not come back from the GPU yet.
+   */
+  advance(sequence: Sequence, length: number, { rows, layers }: { readonly rows: number; readonly layers: number }): boolean {
+    // One chunk is in the lane at a time: that of another sequence, or of what was forgotten, begins anew when its turn comes.
+    if (this.#chunk?.sequence !== sequence || this.#chunk.revision !== sequence.revision) this.#chunk = this.#begin(sequence, length, rows);
+    const chunk = this.#chunk;
+    if (!chunk) return false;
+    const { gpu, layerCount } = this.#parts;
+    const shape: StepShape = { rows: chunk.rows, positions: chunk.start + chunk.rows };
+    const end = Math.min(layerCount, chunk.layer + layers);
+    submitPass(gpu, (pass) => encodeLayers(pass, chunk.walk, shape, chunk.layer, end));
+    chunk.layer = end;
+    if (end === layerCount) this.#finish(chunk);
+    return true;
+  }
+
+  /** Whether a chunk of the sequence is on its way. */
+  isAmid(sequence: Sequence): boolean {
+    return this.#chunk?.sequence === sequence && this.#chunk.revision === sequence.revision;
+  }
+
+  /** Gives every sequence's new pages back. */
+  abandon(): void {
+    for (const sequence of this.#sequences) sequence.dropNext();
+  }
+
+  #nextSpan(sequence: Sequence, length: number) {
+    const kept = sequence.parts.slice(0, this.#parts.firstGroup).map(({ group, cachedLength, recordedLength }) => ({
+      cachedLength: length,
+      // Of a sequence that runs, what its steps wrote since is recorded like what came before.
+      recordedLength: group.recordsResidual && recordedLength >= Math.min(cachedLength, length) ? length : recordedLength,
+    }));
+    const next = sequence.nextParts ?? this.#parts.groups.map(() => ({ cachedLength: 0, recordedLength: 0 }));
+    return nextSpan([...kept, ...next], length);
+  }
+
+  #begin(sequence: Sequence, length: number, maxRows: number): Chunk | null {
+    const { gpu, walk, firstGroup, groups } = this.#parts;
+    const span = this.#nextSpan(sequence, length);
+    if (!span) return null;
+    const isReread = span.sourceGroup < span.firstGroup;
+    if (isReread && !this.#rereading) return null;
+    const chunkWalk = isReread ? present(this.#rereading, "rereading walk") : walk;
+    const firstLayer = [...sequence.parts.slice(0, firstGroup).map(({ group }) => group), ...groups][span.sourceGroup]?.first ?? 0;
+    // From ids, only as far as they are known here.
+    const end = firstLayer === 0 ? Math.min(span.end, sequence.tokens.length) : span.end;
+    const rows = Math.min(maxRows, end - span.start);
+    if (rows <= 0) return null;
+    this.#feed.uploadPages([...sequence.parts.slice(0, firstGroup), ...this.#reserve(sequence, length)]);
+    this.#feed.begin(
+      span.start,
+      Array.from({ length: rows }, (_, row) => sequence.tokens[span.start + row] ?? 0),
+    );
+    submitPass(gpu, (pass) => encodeInput(pass, chunkWalk, { rows, positions: span.start + rows }, firstLayer));
+    return { sequence, revision: sequence.revision, start: span.start, rows, isReread, walk: chunkWalk, layer: firstLayer };
+  }
+
+  #reserve(sequence: Sequence, length: number): readonly SequenceKv[] {
+    this.#sequences.add(sequence);
+    const parts = sequence.nextParts ?? sequence.beginNext(this.#parts.groups);
+    for (const { table } of parts) {
+      if (table.reserve(length)) continue;
+      // The new pools are as large as the old: what is missing, others hold whose K/V can be built when they are next used.
+      for (const other of this.#sequences) if (other !== sequence) other.dropNext();
+      assert(table.reserve(length), "a new pool smaller than the old one");
+    }
+    return parts;
+  }
+
+  #finish({ sequence, start, rows, isReread }: Chunk): void {
+    this.#chunk = null;
+    for (const part of sequence.nextParts ?? []) if (part.cachedLength <= start) part.markCached(start + rows);
+    this.recomputed += rows;
+    if (isReread) this.reread += rows;
+  }
+}

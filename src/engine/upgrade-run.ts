@@ -1,0 +1,102 @@
+// Brings one upgrade to its commit, beside whatever else the engine does: slices of the rebuild between decode steps, whole chunks while nobody
+// asks for an answer. Whoever has the engine's turn calls it, so that nothing here races.
+
+import type { RebuildPacer } from "./rebuild-pacer";
+import type { Sequence } from "./sequence";
+import type { Upgrade } from "./upgrade";
+
+/**
+ * - `background`: the old stage answers while K/V is rebuilt; the new one takes over in mid-answer, at once where that is ready.
+ * - `turn-boundary`: the same, but the new stage takes over between two answers.
+ * - `blocking`: everything at once, as soon as the weights are there.
+ */
+export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
+
+// A slice: few enough rows that one layer of them is short beside a step, enough that rebuilding goes faster than decoding.
+const SLICE_ROWS = 64;
+// Positions that a commit may catch up with in one go: about the work of one step.
+const FINAL_ROWS = 16;
+
+export class UpgradeRun {
+  readonly upgrade: Upgrade;
+  readonly policy: UpgradePolicy;
+  readonly #chunkRows: number;
+  readonly #pacer: RebuildPacer;
+  #finalRows = FINAL_ROWS;
+  #slices = 0;
+
+  constructor(upgrade: Upgrade, policy: UpgradePolicy, chunkRows: number, pacer: RebuildPacer) {
+    this.upgrade = upgrade;
+    this.policy = policy;
+    this.#chunkRows = chunkRows;
+    this.#pacer = pacer;
+  }
+
+  /** Slices submitted since this was last asked. */
+  takeSlices(): number {
+    const slices = this.#slices;
+    this.#slices = 0;
+    return slices;
+  }
+
+  /** Whether a run that begins with `sequence` may commit first: there is nothing to rebuild, or the policy is to wait for it. */
+  async isReadyAtStart(sequence: Sequence): Promise<boolean> {
+    const { rebuild } = this.upgrade;
+    if (!rebuild) return true;
+    const length = rebuild.reach(sequence);
+    if (length > 0) await rebuild.prepare(sequence, length);
+    if (this.policy === "blocking") this.#rebuildAll(sequence, length);
+    return rebuild.remaining(sequence, length) <= 0;
+  }
+
+  /**
+   * Does its share before the step at `position` of a running sequence: "commit" when all is ready, "wait" when what is left needs tokens that are
+   * still under way, "go" otherwise.
+   */
+  beforeStep(sequence: Sequence, position: number): "commit" | "wait" | "go" {
+    const { rebuild } = this.upgrade;
+    if (!rebuild) return this.policy === "turn-boundary" ? "go" : "commit";
+    if (this.policy === "blocking") return this.#finish(sequence, position);
+    for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
+      if (this.#isNearlyDone(sequence, position) || !rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) break;
+      this.#slices++;
+    }
+    if (this.policy === "turn-boundary" || !this.#isNearlyDone(sequence, position)) return "go";
+    return this.#finish(sequence, position);
+  }
+
+  /** One chunk for an idle sequence; true when it has all that it can have, so that the upgrade can be committed. */
+  async advanceIdle(sequence: Sequence): Promise<boolean> {
+    const { rebuild } = this.upgrade;
+    if (!rebuild) return true;
+    const length = rebuild.reach(sequence);
+    await rebuild.prepare(sequence, length);
+    return !rebuild.advance(sequence, length, { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY });
+  }
+
+  get #sliceRows(): number {
+    return Math.min(SLICE_ROWS, this.#chunkRows);
+  }
+
+  #isNearlyDone(sequence: Sequence, position: number): boolean {
+    const { rebuild } = this.upgrade;
+    if (!rebuild || rebuild.isAmid(sequence)) return false;
+    const remaining = rebuild.remaining(sequence, position);
+    // Where decoding outruns the slices, what is left never gets short enough: the bound rises until it is.
+    if (remaining > this.#finalRows && remaining < this.#sliceRows) this.#finalRows *= 2;
+    return remaining <= this.#finalRows;
+  }
+
+  #finish(sequence: Sequence, position: number): "commit" | "wait" | "go" {
+    const { rebuild } = this.upgrade;
+    if (!rebuild) return "commit";
+    this.#rebuildAll(sequence, position);
+    if (rebuild.remaining(sequence, position) <= 0) return "commit";
+    return sequence.tokens.length < position ? "wait" : "go"; // a walk that is still to be made is made between runs
+  }
+
+  #rebuildAll(sequence: Sequence, length: number): void {
+    const size = { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY };
+    while (this.upgrade.rebuild?.advance(sequence, length, size)) this.#slices++;
+  }
+}

@@ -1,0 +1,179 @@
+// One upgrade of the model, as a transaction: everything is made ready beside the stage that answers; `commit` puts it in place between two
+// submits; `abandon` leaves no trace.
+import { present } from "../assert";
+import type { KvCache } from "../kv/kv-cache";
+import { KvGroup } from "../kv/kv-cache";
+import { Lane } from "../model/lane";
+import type { ReadyLayer } from "../model/layer-slot";
+import type { LayerWeights } from "../model/layer-weights";
+import type { HeadProgram, Model } from "../model/model";
+import { bindResiduals, type ResidualSteps } from "../model/residual-steps";
+import type { Walk } from "../model/walk";
+import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
+import { boundaryOf, layerVersions, type StagePlan, stageContents } from "../stages/plan";
+import type { StageWeights } from "../stages/stage-loader";
+import { Rebuild } from "./rebuild";
+import type { Sampler } from "./sampler";
+
+export interface UpgradeHost {
+  readonly model: Model;
+  readonly sampler: Sampler;
+  readonly cache: KvCache;
+  readonly plan: StagePlan;
+  /** Names the model's files and how K/V is stored: signatures begin with it. */
+  readonly root: string;
+}
+
+export interface StageStep {
+  /** Indices of the plan's stages. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The K/V half of an upgrade. */
+interface KvStep {
+  readonly rebuild: Rebuild;
+  readonly firstGroup: number;
+  readonly groups: readonly KvGroup[];
+  readonly lane: Lane;
+  readonly ready: ReadonlyMap<number, ReadyLayer>;
+}
+
+export class Upgrade {
+  readonly step: StageStep;
+  /** The lowest layer that computes something else: K/V below it stays. The number of layers where all K/V does. */
+  readonly boundary: number;
+  readonly weights: StageWeights;
+  readonly #host: UpgradeHost;
+  readonly #kv: KvStep | null;
+  readonly #head: HeadProgram | null;
+  readonly #residuals: ResidualSteps;
+
+  private constructor(
+    host: UpgradeHost,
+    step: StageStep,
+    weights: StageWeights,
+    made: { readonly boundary: number; readonly kv: KvStep | null; readonly head: HeadProgram | null; readonly residuals: ResidualSteps },
+  ) {
+    this.#host = host;
+    this.step = step;
+    this.weights = weights;
+    this.boundary = made.boundary;
+    this.#kv = made.kv;
+    this.#head = made.head;
+    this.#residuals = made.residuals;
+  }
+
+  /**
+   * Allocates and binds all that the stage needs. It owns `weights` from here on, unless this throws.
+   *
+   * @throws LlmError "out-of-memory" | "gpu-error"; nothing stays allocated then.
+   */
+  static async prepare(host: UpgradeHost, step: StageStep, weights: StageWeights): Promise<Upgrade> {
+    const { plan, model, cache } = host;
+    const boundary = boundaryOf(layerVersions(plan, step.from), layerVersions(plan, step.to));
+    const kv = boundary < plan.layerCount ? await prepareKv(host, step, weights, boundary) : null;
+    try {
+      const groups = kv ? [...cache.groups.slice(0, kv.firstGroup), ...kv.groups] : cache.groups;
+      const residuals = await bindResiduals(model.context, groups, model.context.lane, comingBoundaries(plan, step.to));
+      const head = weights.rows.length > 0 ? await model.prepareHead(stageContents(plan, step.to).rows) : null;
+      return new Upgrade(host, step, weights, { boundary, kv, head, residuals });
+    } catch (error) {
+      if (kv) destroyKv(kv);
+      throw error;
+    }
+  }
+
+  /** Null where no K/V changes. */
+  get rebuild(): Rebuild | null {
+    return this.#kv?.rebuild ?? null;
+  }
+
+  /** From the next submit on the new stage answers. Sequences follow to `cache.groups` when they next run. */
+  commit(): void {
+    const { model, sampler, cache } = this.#host;
+    if (this.#kv) {
+      for (const [layer, ready] of this.#kv.ready) {
+        const before = model.slots[layer]?.replace(ready);
+        if (before !== ready.weights) before?.destroy();
+      }
+      // WebGPU keeps what submitted steps still read.
+      for (const group of cache.replaceFrom(this.#kv.firstGroup, this.#kv.groups)) group.destroy();
+      this.#kv.lane.destroy();
+    }
+    const coming = comingBoundaries(this.#host.plan, this.step.to);
+    for (const group of cache.groups) if (!coming.has(group.end)) group.stopRecording();
+    model.useResiduals(this.#residuals);
+    if (this.#head) {
+      model.useHead(this.#head);
+      sampler.setPresentRows(this.#head.rows);
+    }
+  }
+
+  /** Frees all but the weights, which are the caller's again. */
+  abandon(): void {
+    if (!this.#kv) return;
+    this.#kv.rebuild.abandon();
+    destroyKv(this.#kv);
+  }
+}
+
+function destroyKv({ groups, lane }: Pick<KvStep, "groups" | "lane">): void {
+  for (const group of groups) group.destroy();
+  lane.destroy();
+}
+
+async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {
+  const { model, cache, plan, root } = host;
+  const { gpu, config, kvLayout, scratch } = model.context;
+  const firstGroup = cache.indexFrom(boundary);
+  const shapes = kvGroupShapes(plan, to, root).slice(firstGroup);
+  const buffers = await gpu.checked(
+    "the K/V of the next stage",
+    () => ({
+      groups: shapes.map((shape) => new KvGroup(gpu, kvLayout, shape)),
+      lane: new Lane(gpu, "rebuild", config, scratch.layout),
+    }),
+    destroyKv,
+  );
+  try {
+    const { groups, lane } = buffers;
+    const ready = new Map<number, ReadyLayer>();
+    const prefill = new Map<number, Awaited<ReturnType<Model["preparePrefill"]>>>();
+    for (const group of groups) {
+      for (const layer of group.layers) {
+        const layerWeights = weights.layers.get(layer) ?? presentWeights(model, layer);
+        ready.set(layer, await model.prepareLayer(layer, layerWeights, { group, lane: model.context.lane }));
+        prefill.set(layer, await model.preparePrefill(layer, layerWeights, { group, lane }));
+      }
+    }
+    const kept = cache.groups.slice(0, firstGroup);
+    const walk: Walk = {
+      lane,
+      embed: await model.prepareEmbedding(lane),
+      residuals: await bindResiduals(model.context, [...kept, ...groups], lane, comingBoundaries(plan, to)),
+      layer: (layer) => prefill.get(layer) ?? [],
+    };
+    const rereadingWalk = () => rereadKept(model, walk, kept);
+    const rebuild = new Rebuild({ gpu, lane, layerCount: plan.layerCount, firstGroup, groups, walk, rereadingWalk });
+    return { rebuild, firstGroup, groups, lane, ready };
+  } catch (error) {
+    destroyKv(buffers);
+    throw error;
+  }
+}
+
+/** `walk`, with the kept groups' layers before it, read and not written. */
+async function rereadKept(model: Model, walk: Walk, kept: readonly KvGroup[]): Promise<Walk> {
+  const rereads = new Map<number, Awaited<ReturnType<Model["prepareReread"]>>>();
+  for (const group of kept) {
+    for (const layer of group.layers) {
+      rereads.set(layer, await model.prepareReread(layer, presentWeights(model, layer), { group, lane: walk.lane }));
+    }
+  }
+  return { ...walk, layer: (layer) => rereads.get(layer) ?? walk.layer(layer) };
+}
+
+function presentWeights(model: Model, layer: number): LayerWeights {
+  return present(model.slots[layer]?.weights, `weights of layer ${layer}`);
+}

@@ -1,0 +1,33 @@
+// Keeps the residuals that enter a layer, in pages beside its K/V: an upgrade recomputes from there.
+import wgsl from "../../shaders/residual-store.wgsl?raw";
+import { assert } from "../assert";
+import { defineKernel, type KernelVariant } from "../gpu/kernel";
+import { paddedColumns } from "../weight-format";
+import type { StepShape } from "./step-shape";
+
+export interface ResidualOptions {
+  /** The hidden size; a multiple of 4. */
+  readonly columns: number;
+  /** Positions in a page. */
+  readonly pageSize: number;
+}
+
+/**
+ * `x`: f32 [rows, paddedColumns(columns)]. `table`: u32, the page of each run of pageSize positions. `residuals`: f32
+ * [page][pageSize][paddedColumns(columns)]. Padding is neither read nor written. Does nothing once `state` is stopped.
+ */
+export const residualStore = defineKernel<"state" | "x" | "table" | "residuals", ResidualOptions, StepShape>({
+  name: "residual-store",
+  wgsl,
+  bindings: ["state", "x", "table", "residuals"],
+  variant: residualVariant,
+  workgroups: ({ columns }, { rows }) => [Math.ceil(columns / 256), rows, 1],
+});
+
+export const residualStoreVariants: readonly ResidualOptions[] = [{ columns: 100, pageSize: 16 }];
+
+/** The variant of storing and of loading. */
+export function residualVariant({ columns, pageSize }: ResidualOptions): KernelVariant {
+  assert(columns % 4 === 0, `residuals of ${columns} columns, expected a multiple of 4`);
+  return { defines: {}, constants: { COLUMN_VEC4S: columns / 4, ROW_VEC4S: paddedColumns(columns) / 4, PAGE_SIZE: pageSize } };
+}

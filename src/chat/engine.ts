@@ -22,6 +22,8 @@ export interface IdGenerationOptions extends SamplingSettings {
 
 export interface IdGeneration extends GenerationResult {
   readonly ids: readonly number[];
+  /** Of each id, the index of the stage that gave it. */
+  readonly stages: readonly number[];
 }
 
 /** An upgrade in the middle of an evaluation. */
@@ -130,9 +132,10 @@ export class Engine implements Disposable {
     const sequence = this.#core.createSequence();
     sequence.append(ids);
     try {
-      const request = { sequence, sampling, stopIds, maxTokens, onToken: () => true };
-      const result = await this.#core.takeTurn((generate) => generate(request), signal);
-      return { ...result, ids: sequence.tokens.slice(ids.length) };
+      const stages: number[] = [];
+      const onToken = (_: number, stage: number) => stages.push(stage) > 0;
+      const result = await this.#core.takeTurn((generate) => generate({ sequence, sampling, stopIds, maxTokens, onToken }), signal);
+      return { ...result, ids: sequence.tokens.slice(ids.length), stages };
     } finally {
       await this.#core.releaseSequence(sequence);
     }

@@ -5,6 +5,7 @@ import { LlmError } from "../errors";
 import { deviceLostError, type Gpu } from "../gpu/device";
 import { KernelCache } from "../gpu/kernel";
 import { KvCache, KvGroup, type KvLayout } from "../kv/kv-cache";
+import type { KvSnapshot } from "../kv/kv-snapshot";
 import { Lane } from "../model/lane";
 import { Model, type OuterWeights } from "../model/model";
 import type { ProgramContext } from "../model/program-context";
@@ -18,6 +19,7 @@ import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set
 import { type EngineOptions, resolveEngineOptions } from "./engine-options";
 import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
 import { type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
+import { type RestoreReport, restoreSequence, snapshotSequence } from "./restore";
 import { RunQueue } from "./run-queue";
 import { Sampler } from "./sampler";
 import { checkIds, Sequence } from "./sequence";
@@ -67,6 +69,7 @@ interface EngineParts extends EngineStages {
   readonly stepper: Stepper;
   readonly cache: KvCache;
   readonly contextLength: number;
+  readonly prefixCache: boolean;
 }
 
 export class EngineCore {
@@ -108,7 +111,7 @@ export class EngineCore {
    */
   static async create(gpu: Gpu, config: ModelConfig, stages: EngineStages, options: EngineOptions = {}): Promise<EngineCore> {
     try {
-      const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = resolveEngineOptions(options, config);
+      const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat, prefixCache } = resolveEngineOptions(options, config);
       const kvLayout: KvLayout = {
         kvHeadCount: config.kvHeadCount,
         headDim: config.headDim,
@@ -141,7 +144,7 @@ export class EngineCore {
         () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
         (made) => made.destroy(),
       );
-      return new EngineCore({ ...stages, root, gpu, config, model, sampler, stepper, cache, contextLength });
+      return new EngineCore({ ...stages, root, gpu, config, model, sampler, stepper, cache, contextLength, prefixCache });
     } catch (error) {
       gpu.dispose();
       throw error;
@@ -231,12 +234,28 @@ export class EngineCore {
           contextLength: this.contextLength,
           reserve: (reserving: Sequence, positions: number) => this.#reserve(reserving, positions),
           begin: (beginning: Sequence, runSignal: AbortSignal) => this.#begin(beginning, beginning.tokens, runSignal),
+          end: (ended: Sequence) => this.#publish(ended),
           beforeStep: (running: Sequence, position: number) => this.#beforeStep(running, position),
           tokenCame: this.#upgrader.tokenCame,
         };
         return runGeneration(this.#parts.stepper, { ...request, onToken }, host, ending);
       });
     }, signal).finally(readOn);
+  }
+
+  /** A copy of the sequence's K/V in CPU memory, taken between runs. @throws LlmError "device-lost" | "disposed" | "out-of-memory"; the signal's reason. */
+  snapshot(sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
+    return this.#run((ending) => snapshotSequence(this.#parts.gpu, sequence, ending), signal);
+  }
+
+  /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. */
+  restore(sequence: Sequence, snapshot: KvSnapshot): Promise<RestoreReport> {
+    return this.#run(async () => {
+      this.#sequences.add(sequence);
+      sequence.lastUsed = ++this.#clock;
+      sequence.follow(this.#parts.cache.groups);
+      return restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));
+    });
   }
 
   /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. `stops`: see `EvaluationHooks`. */
@@ -309,6 +328,11 @@ export class EngineCore {
     if (missing.length > 0) this.#embeddingRows = unionRows(this.#embeddingRows, await fetchRows(missing, model.weights, signal));
     await this.#upgrader.beforeRun(sequence);
     sequence.follow(cache.groups);
+    if (this.#parts.prefixCache) sequence.adoptPrefix();
+  }
+
+  #publish(sequence: Sequence): void {
+    if (this.#parts.prefixCache) sequence.publishPrefix();
   }
 
   #beforeStep(sequence: Sequence, position: number) {
@@ -329,11 +353,12 @@ export class EngineCore {
 
   /** Pages for `positions`; where the pool is full, those of the longest idle sequences are taken. */
   #reserve(sequence: Sequence, positions: number): boolean {
-    if (sequence.reserve(positions)) return true;
+    const reserve = () => sequence.ownLastPages() && sequence.reserve(positions);
+    if (reserve()) return true;
     const idle = [...this.#sequences].filter((other) => other !== sequence && other.capacity > 0).sort((a, b) => a.lastUsed - b.lastUsed);
     for (const victim of idle) {
       victim.evict();
-      if (sequence.reserve(positions)) return true;
+      if (reserve()) return true;
     }
     return false;
   }

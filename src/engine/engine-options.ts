@@ -16,6 +16,8 @@ export interface EngineOptions {
   readonly chunkRows?: number;
   /** Decode steps submitted ahead of the CPU. Default 4. */
   readonly stepsAhead?: number;
+  /** Conversations that begin alike share the K/V of their beginnings, also with those that are over, as long as there is room. Default true. */
+  readonly prefixCache?: boolean;
 }
 
 export type ResolvedEngineOptions = Required<EngineOptions>;
@@ -37,6 +39,7 @@ export function resolveEngineOptions(options: EngineOptions, { maxPositions }: M
     kvFormat: options.kvFormat ?? "f16",
     chunkRows: options.chunkRows ?? 256,
     stepsAhead: options.stepsAhead ?? 4,
+    prefixCache: options.prefixCache ?? true,
   };
   checkWhole("contextLength", contextLength, 1, maxPositions, "this model's positions");
   checkWhole("poolLength", resolved.poolLength, contextLength, MAX_POOL, "at least contextLength");

@@ -42,6 +42,8 @@ export interface GenerationHost {
   readonly reserve: (sequence: Sequence, positions: number) => boolean;
   /** Brings in what the sequence's tokens need that is not there yet. */
   readonly begin: (sequence: Sequence, signal: AbortSignal) => Promise<void>;
+  /** The run is over, and the sequence holds what is valid of it. */
+  readonly end: (sequence: Sequence) => void;
   /**
    * Before the step at `position` is submitted: work of an upgrade that goes between steps. What is to be noted of the step, or null where no
    * step may be submitted until those under way have given their tokens.
@@ -123,6 +125,7 @@ async function decode(
     const written = promptLength + decodeSteps;
     const last = sequence.tokens.length - (stoppedByToken ? 1 : 0);
     sequence.settle(Math.min(written, last));
+    host.end(sequence);
   }
 }
 

@@ -33,6 +33,39 @@ export class SequenceKv {
     this.table.truncate(this.cachedLength);
   }
 
+  /** Makes the pages that are full known to sequences that begin alike. */
+  publish(ids: readonly TokenId[]): void {
+    this.group.prefixes.publish(ids.slice(0, this.cachedLength), this.table.pages, this.recordedLength);
+  }
+
+  /** Takes pages that others filled, where they reach further than its own. */
+  adopt(ids: readonly TokenId[]): void {
+    const { pageSize } = this.group.layout;
+    const found = this.group.prefixes.find(ids);
+    if (found.length * pageSize <= this.cachedLength) return;
+    this.truncate(Math.floor(this.cachedLength / pageSize) * pageSize);
+    const own = this.cachedLength / pageSize;
+    for (const { page } of found.slice(own)) this.table.share(page);
+    const firstUnrecorded = found.findIndex(({ isRecorded }, index) => index >= own && !isRecorded);
+    if (this.recordedLength === this.cachedLength) this.recordedLength = pageSize * (firstUnrecorded < 0 ? found.length : firstUnrecorded);
+    this.cachedLength = found.length * pageSize;
+  }
+
+  /** Makes the page that the next position is written to its own. False when there is no page for the copy. */
+  ownLastPage(): boolean {
+    const { pageSize } = this.group.layout;
+    if (this.cachedLength % pageSize === 0) return true;
+    const copy = this.table.own(Math.floor(this.cachedLength / pageSize));
+    if (copy) this.group.copyPage(copy.from, copy.to);
+    return copy !== false;
+  }
+
+  /** Says that K/V of `length` positions, and residuals of `recorded`, were written by copying from a snapshot of a real pass. */
+  markRestored(length: number, recorded: number): void {
+    this.cachedLength = length;
+    this.recordedLength = Math.min(length, recorded);
+  }
+
   markCached(length: number): void {
     // A residual is recorded with the K/V below it; a gap in the record is not closed by what comes after it.
     if (this.group.recordsResidual && this.recordedLength >= Math.min(this.cachedLength, length)) this.recordedLength = length;
@@ -85,6 +118,25 @@ export class Sequence {
   /** Room for `positions` in every layer; false when a pool has too few free pages. */
   reserve(positions: number): boolean {
     return this.#parts.every(({ table }) => table.reserve(positions));
+  }
+
+  /** Takes K/V of sequences that begin alike, where they have more of it. */
+  adoptPrefix(): void {
+    let reach = Number.POSITIVE_INFINITY;
+    for (const part of this.#parts) {
+      part.adopt(this.#tokens.slice(0, reach));
+      reach = part.cachedLength;
+    }
+  }
+
+  /** Makes full pages known to sequences that begin alike. */
+  publishPrefix(): void {
+    for (const part of this.#parts) part.publish(this.#tokens);
+  }
+
+  /** Whether the pages that the next positions are written to are its own now: false when there is no page for a copy. */
+  ownLastPages(): boolean {
+    return this.#parts.every((part) => part.ownLastPage());
   }
 
   /** Forgets all tokens from `length` on. */

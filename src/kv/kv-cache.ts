@@ -4,7 +4,8 @@ import { assert, present } from "../assert";
 import { LlmError } from "../errors";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
-import { PagePool } from "./page-pool";
+import { type PageId, PagePool } from "./page-pool";
+import { PrefixIndex } from "./prefix-index";
 
 /** f16 halves the bytes and needs no device feature: values are packed two to a u32. */
 export type KvFormat = "f16" | "f32";
@@ -41,6 +42,16 @@ export interface KvGroupShape {
   readonly recordsResidual: boolean;
 }
 
+/** Pages of one kind, one after another. */
+export interface PagedBuffer {
+  readonly name: string;
+  readonly buffer: GPUBuffer;
+  readonly pageBytes: number;
+}
+
+/** The name of the buffer of residuals among a group's. */
+export const RESIDUALS = "residuals";
+
 export class KvGroup {
   readonly first: number;
   readonly end: number;
@@ -48,6 +59,8 @@ export class KvGroup {
   readonly signature: string;
   readonly layout: KvLayout;
   readonly pool: PagePool;
+  readonly prefixes: PrefixIndex;
+  readonly #gpu: Gpu;
   readonly #keys = new Map<number, TrackedBuffer>();
   readonly #values = new Map<number, TrackedBuffer>();
   #residuals: TrackedBuffer | null;
@@ -60,7 +73,9 @@ export class KvGroup {
     this.layers = layers;
     this.signature = signature;
     this.layout = layout;
+    this.#gpu = gpu;
     this.pool = new PagePool(layout.pageCount, layout.pageSize);
+    this.prefixes = new PrefixIndex(this.pool);
     const bytes = pageBytes(layout) * layout.pageCount;
     checkBinding(bytes, layout, gpu.maxBindingBytes);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -85,6 +100,25 @@ export class KvGroup {
   /** [page][pageSize][residualStride] f32, or null where none are kept. */
   get residuals(): GpuTensor | null {
     return this.#residuals?.view() ?? null;
+  }
+
+  /** Every buffer that holds pages, in a fixed order: of each layer its keys and its values, then the residuals. */
+  pagedBuffers(): readonly PagedBuffer[] {
+    const bytes = pageBytes(this.layout);
+    const ofLayers = this.layers.flatMap((layer) => [
+      { name: `keys.${layer}`, buffer: this.keys(layer).buffer, pageBytes: bytes },
+      { name: `values.${layer}`, buffer: this.values(layer).buffer, pageBytes: bytes },
+    ]);
+    const residuals = this.#residuals;
+    return residuals ? [...ofLayers, { name: RESIDUALS, buffer: residuals.raw, pageBytes: residualPageBytes(this.layout) }] : ofLayers;
+  }
+
+  /** Copies a page, with all that it holds, after what is submitted so far. */
+  copyPage(from: PageId, to: PageId): void {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    for (const { buffer, pageBytes: bytes } of this.pagedBuffers())
+      encoder.copyBufferToBuffer(buffer, from * bytes, buffer, to * bytes, bytes);
+    this.#gpu.device.queue.submit([encoder.finish()]);
   }
 
   /** Whether steps record the residual that leaves the group. */

@@ -43,8 +43,35 @@ export class PageTable {
   truncate(positions: number): void {
     const keep = Math.ceil(positions / this.#pool.pageSize);
     if (keep >= this.#pages.length) return;
-    for (const page of this.#pages.splice(keep)) this.#pool.free(page);
+    // The last page first: of pages that nobody holds the pool takes those that came first, and a beginning is worth more than what follows it.
+    for (const page of this.#pages.splice(keep).reverse()) this.#pool.free(page);
     this.#version++;
+  }
+
+  /** Appends a page that others hold too. */
+  share(page: PageId): void {
+    this.#pool.share(page);
+    this.#pages.push(page);
+    this.#version++;
+  }
+
+  /**
+   * Makes the page at `index` the table's own, to be written to. Gives the page that it was where that is still others': its contents are to be
+   * copied. Null when nothing is to be done; false when the pool has no page left.
+   */
+  own(index: number): { readonly from: PageId; readonly to: PageId } | null | false {
+    const page = this.#pages[index];
+    if (page === undefined) return null;
+    if (!this.#pool.isShared(page)) {
+      this.#pool.unname(page);
+      return null;
+    }
+    const own = this.#pool.allocate();
+    if (own === null) return false;
+    this.#pool.free(page);
+    this.#pages[index] = own;
+    this.#version++;
+    return { from: page, to: own };
   }
 
   release(): void {

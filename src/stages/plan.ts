@@ -1,5 +1,6 @@
 // What arrives in which stage, and what follows from it for the K/V: versions of layers, signatures, boundaries. Plain data and decisions.
 import { assert, present } from "../assert";
+import { fnv1a, hashText } from "../bytes/fnv1a";
 import { LlmError } from "../errors";
 import { countRows, type RowSet, subtractRows, unionRows } from "../weights/row-set";
 
@@ -80,13 +81,13 @@ export function layerVersions(plan: StagePlan, stageIndex: number): readonly str
  * and the versions of the layers below. So K/V of a layer may be shared where signature l + 1 and the tokens are the same.
  */
 export function signatures(root: string, versions: readonly string[]): readonly string[] {
-  let hash = fnv1a(FNV_OFFSET, root);
+  let hash = fnv1a(textBytes(root));
   const chain = [hash];
   for (const version of versions) {
-    hash = fnv1a(hash, version);
+    hash = fnv1a(textBytes(version), hash);
     chain.push(hash);
   }
-  return chain.map((each) => each.toString(16).padStart(16, "0"));
+  return chain.map(hashText);
 }
 
 /** The lowest layer whose version differs: K/V below it stays valid. The number of layers where none does. */
@@ -177,16 +178,10 @@ function rowsOfUnits(units: readonly Unit[]): RowSet[] {
   return units.flatMap((unit) => (unit.kind === "rows" ? [unit.rows] : []));
 }
 
-// FNV-1a, 64 bits (RFC 9923). Two stages that collided would share K/V that differs. A model has some thousand signatures at most
-// (64 stages, a hundred layers), so that any two collide with a chance of about 1e-12. It keeps no attacker out, and there is
-// nothing for one to gain: whoever writes a plan writes the model too.
-const FNV_OFFSET = 0xcbf29ce484222325n;
-const FNV_PRIME = 0x100000001b3n;
+// Two stages that collided would share K/V that differs. A model has some thousand signatures at most (64 stages, a hundred layers), so that any
+// two collide with a chance of about 1e-12. There is nothing to gain by making them: whoever writes a plan writes the model too.
 const END_OF_TEXT = 0xff; // no byte of UTF-8: "on" and "off" cannot run into what comes next
 
-function fnv1a(start: bigint, text: string): bigint {
-  return [...new TextEncoder().encode(text), END_OF_TEXT].reduce(
-    (hash, byte) => BigInt.asUintN(64, (hash ^ BigInt(byte)) * FNV_PRIME),
-    start,
-  );
+function textBytes(text: string): number[] {
+  return [...new TextEncoder().encode(text), END_OF_TEXT];
 }

@@ -4,10 +4,12 @@ import { describeModel, type ModelDescription } from "../../src/engine/model-des
 import { resolveSampling } from "../../src/engine/sampling-settings";
 import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions, GenerationResult, SamplingSettings } from "../../src/index";
-import { wholePlan } from "../../src/stages/plan";
-import { StageLoader } from "../../src/stages/stage-loader";
+import { type StagePlan, wholePlan } from "../../src/stages/plan";
+import { parsePlanFile } from "../../src/stages/plan-file";
+import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
 import { WeightPlans } from "../../src/stages/weight-plans";
 import { Packer } from "../../src/weights/packer";
+import { planFile, type StageContents } from "./stage-plans";
 import { sharingEngine, testModelFiles } from "./test-model";
 
 /** The caller disposes of it. */
@@ -17,22 +19,48 @@ export async function loadTestCore(folder: string, options: EngineOptions = {}):
 
 /** An engine of the weights that `directory` lists. */
 export async function coreOf(
-  { config, directory }: Pick<ModelDescription, "config" | "directory">,
+  description: Pick<ModelDescription, "config" | "directory">,
   options: EngineOptions = {},
 ): Promise<EngineCore> {
-  const plan = wholePlan(config);
+  const { core, packer } = await startCore(description, wholePlan(description.config), options);
+  packer.dispose();
+  return core;
+}
+
+export interface StagedCore {
+  readonly core: EngineCore;
+  /** The weights that a later stage brings. */
+  load(stage: number): Promise<StageWeights>;
+  dispose(): void;
+}
+
+/** An engine at the first of a plan's stages. */
+export async function loadStagedCore(folder: string, stages: readonly StageContents[], options: EngineOptions = {}): Promise<StagedCore> {
+  const description = await describeModel(testModelFiles(folder), { needsTokenizer: false });
+  const plan = parsePlanFile(planFile(stages), { ...description.config, requiredRows: [] }, folder);
+  const { core, loader, packer } = await startCore(description, plan, options);
+  return {
+    core,
+    load: (stage) => loader.loadNext(plan.stages[stage]?.units ?? [], core.model.weights),
+    dispose: () => {
+      packer.dispose();
+      core.dispose();
+    },
+  };
+}
+
+async function startCore({ config, directory }: Pick<ModelDescription, "config" | "directory">, plan: StagePlan, options: EngineOptions) {
   const stages = { plan, root: directory.name, fetchRows: async () => [], holdReads: () => () => undefined };
-  const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, options);
+  const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, { prefixCache: false, ...options });
   const packer = new Packer();
   try {
     const loader = new StageLoader(core.gpu, packer, new WeightPlans(config, directory, {}));
     await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
-    return core;
+    return { core, loader, packer };
   } catch (error) {
+    packer.dispose();
     core.dispose();
     throw error;
-  } finally {
-    packer.dispose();
   }
 }
 
@@ -41,7 +69,7 @@ export interface ContinueOptions extends SamplingSettings {
   readonly stopIds?: readonly number[];
   readonly signal?: AbortSignal;
   /** As in a generation request: false ends the run. */
-  readonly onToken?: (id: number) => boolean;
+  readonly onToken?: (id: number, stage: number) => boolean;
 }
 
 /** One run of a sequence that stays: greedy, unless the options say otherwise. */

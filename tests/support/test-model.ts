@@ -28,7 +28,12 @@ export function sharingEngine(): Promise<Engine> {
 }
 
 export async function loadTestEngine(folder: string, options: LoadOptions = {}, weightsFile: string | null = null): Promise<Engine> {
-  return loadEngine(testModelFiles(folder, weightsFile), { shareDeviceWith: await sharingEngine(), plan: "whole", ...options });
+  return loadEngine(testModelFiles(folder, weightsFile), {
+    shareDeviceWith: await sharingEngine(),
+    plan: "whole",
+    prefixCache: false,
+    ...options,
+  });
 }
 
 afterAll(async () => {

@@ -1,0 +1,47 @@
+// Brings a sequence's K/V back from a snapshot, as far as it goes; what is missing is computed when the sequence is next used.
+
+import type { Gpu } from "../gpu/device";
+import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
+import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
+import type { Sequence } from "./sequence";
+
+export interface RestoreReport {
+  /** What became of each layer's K/V. */
+  readonly layers: readonly LayerDecision[];
+  readonly restoredBytes: number;
+}
+
+/** A copy of the sequence's K/V. It must not run until this resolves. */
+export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
+  const held = sequence.parts.map(({ group, table, cachedLength, recordedLength }) => ({
+    group,
+    pages: table.pages,
+    cachedLength,
+    recordedLength,
+  }));
+  return takeKvSnapshot(gpu, held, [...sequence.tokens], signal);
+}
+
+/** `reserve` makes room for positions of the sequence; where there is none, its K/V is computed. */
+export function restoreSequence(
+  gpu: Gpu,
+  sequence: Sequence,
+  snapshot: KvSnapshot,
+  reserve: (positions: number) => boolean,
+): RestoreReport {
+  const found = sequence.parts.map(({ group }) => findRestorable(snapshot, group, sequence.tokens));
+  const layers = sequence.parts.flatMap(({ group, cachedLength }, index) =>
+    group.layers.map((layer) => ({ layer, isSameFunction: true, populated: cachedLength, saved: found[index]?.length ?? 0 })),
+  );
+  const decisions = planKvCarry(layers, sequence.tokens.length);
+  let restoredBytes = 0;
+  if (!reserve(Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: planKvCarry([], 0), restoredBytes };
+  for (const [index, part] of sequence.parts.entries()) {
+    const restorable = found[index];
+    const decision = decisions.find(({ layer }) => layer === part.group.layers[0]);
+    if (!restorable || decision?.carry !== "restore") continue;
+    restoredBytes += restorePages(gpu, part.group, part.table.pages, restorable);
+    part.markRestored(decision.positions, restorable.recordedLength);
+  }
+  return { layers: decisions, restoredBytes };
+}

@@ -1,0 +1,58 @@
+// Finds full pages by the tokens that they hold and all before them: sequences that begin alike share them. One index a group of layers, whose
+// weights are one version, so that equal tokens mean equal K/V. Knows no GPU.
+import type { PageId, PagePool } from "./page-pool";
+
+export interface NamedPage {
+  readonly page: PageId;
+  /** The residual leaving the group is in it too. */
+  readonly isRecorded: boolean;
+}
+
+interface Entry extends NamedPage {
+  /** Stands for this page and all before it. */
+  readonly id: number;
+}
+
+const ROOT = 0;
+
+export class PrefixIndex {
+  readonly #pool: PagePool;
+  /** By the entry before it and the page's ids themselves: no two contents have one key. */
+  readonly #entries = new Map<string, Entry>();
+  #lastId = ROOT;
+
+  constructor(pool: PagePool) {
+    this.#pool = pool;
+  }
+
+  /** The pages from the start of `ids` that are there, full ones only. */
+  find(ids: readonly number[]): readonly NamedPage[] {
+    return this.#walk(ids, (key) => this.#entries.get(key));
+  }
+
+  /** Names the full pages of a sequence that are not known yet. Where another page holds the same, that one stays the known one. */
+  publish(ids: readonly number[], pages: readonly PageId[], recordedLength: number): void {
+    const { pageSize } = this.#pool;
+    this.#walk(ids, (key, index) => {
+      const known = this.#entries.get(key);
+      const page = pages[index];
+      if (known || page === undefined) return known;
+      const entry: Entry = { page, isRecorded: recordedLength >= (index + 1) * pageSize, id: ++this.#lastId };
+      this.#entries.set(key, entry);
+      this.#pool.name(page, () => this.#entries.delete(key));
+      return entry;
+    });
+  }
+
+  #walk(ids: readonly number[], step: (key: string, index: number) => Entry | undefined): Entry[] {
+    const { pageSize } = this.#pool;
+    const found: Entry[] = [];
+    for (let index = 0; (index + 1) * pageSize <= ids.length; index++) {
+      const parent = found.at(-1)?.id ?? ROOT;
+      const entry = step(`${parent}:${ids.slice(index * pageSize, (index + 1) * pageSize).join()}`, index);
+      if (!entry) break;
+      found.push(entry);
+    }
+    return found;
+  }
+}

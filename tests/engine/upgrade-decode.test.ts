@@ -1,0 +1,105 @@
+// Upgrades while answers are on their way: at any token, under every policy, and however many chats there are.
+import { describe, expect, test } from "vitest";
+import type { EngineOptions, UpgradePolicy } from "../../src/index";
+import { seededRandom } from "../support/random";
+import type { StageContents } from "../support/stage-plans";
+import { continueSequence, generateAfresh, loadStagedCore, type StagedCore } from "../support/test-core";
+import { readGolden } from "../support/test-model";
+
+const CASES = ["llama-gqa", "mistral-window", "falcon-new-arch"] as const;
+const POLICIES: readonly UpgradePolicy[] = ["background", "blocking", "turn-boundary"];
+const OPTIONS: EngineOptions = { contextLength: 128, chunkRows: 72, pageSize: 16, kvFormat: "f32" };
+
+async function withStaged(
+  name: string,
+  missing: readonly (readonly number[])[],
+  use: (staged: StagedCore, ids: readonly number[]) => Promise<void>,
+) {
+  const { ids, hidden } = await readGolden(`tests/golden/${name}`);
+  const all = Array.from({ length: hidden.length - 1 }, (_, layer) => layer);
+  const stages: StageContents[] = missing.map((absent) => ({ layers: all.filter((layer) => !absent.includes(layer)) }));
+  const staged = await loadStagedCore(`tests/golden/${name}`, [...stages, { layers: all }], OPTIONS);
+  try {
+    await use(staged, ids);
+  } finally {
+    staged.dispose();
+  }
+}
+
+interface Said {
+  readonly prompt: readonly number[];
+  readonly ids: readonly number[];
+  readonly stages: readonly number[];
+}
+
+/** Greedy ids after `prompt`; `act` is called with the number of tokens said so far. */
+async function say({ core }: StagedCore, prompt: readonly number[], maxTokens: number, act: (said: number) => void): Promise<Said> {
+  const sequence = core.createSequence();
+  sequence.append(prompt);
+  const stages: number[] = [];
+  await continueSequence(core, sequence, {
+    maxTokens,
+    onToken: (_, stage) => {
+      stages.push(stage);
+      act(stages.length);
+      return true;
+    },
+  });
+  return { prompt, ids: sequence.tokens.slice(prompt.length), stages };
+}
+
+/** What each stage said must be what an engine loaded there goes on with after the same ids. */
+async function expectEachStageExact(name: string, missing: readonly (readonly number[])[], { prompt, ids, stages }: Said): Promise<void> {
+  expect(stages).toEqual([...stages].sort());
+  for (const stage of new Set(stages)) {
+    const first = stages.indexOf(stage);
+    const end = stages.lastIndexOf(stage) + 1;
+    await withStaged(name, missing, async (staged) => {
+      if (stage > 0) await jump(staged, stage);
+      const expected = await generateAfresh(staged.core, [...prompt, ...ids.slice(0, first)], { maxTokens: end - first });
+      expect(ids.slice(first, end), `stage ${stage}, tokens ${first} to ${end}`).toEqual(expected);
+    });
+  }
+}
+
+/** To `stage`, one by one, with nothing cached. */
+async function jump({ core, load }: StagedCore, stage: number): Promise<void> {
+  for (let next = 1; next <= stage; next++) await core.upgrade({ stage: next, weights: await load(next), policy: "blocking" });
+}
+
+describe.each(CASES)("%s", (name) => {
+  test.each(POLICIES)("under the policy %s, answers on as the new stage would after the same tokens", async (policy) => {
+    const missing = [[1, 2]];
+    await withStaged(name, missing, async (staged, ids) => {
+      const weights = await staged.load(1);
+      let upgrade: Promise<unknown> | undefined;
+      const said = await say(staged, ids.slice(0, 40), 60, (count) => {
+        if (count === 9) upgrade = staged.core.upgrade({ stage: 1, weights, policy });
+      });
+      await upgrade;
+      expect(staged.core.stage).toBe(1);
+      expect(new Set(said.stages)).toEqual(new Set(policy === "turn-boundary" ? [0] : [0, 1]));
+      await expectEachStageExact(name, missing, said);
+    });
+  });
+});
+
+test("upgrades at random tokens, two in a row, leave each stage's answer exact", async () => {
+  const random = seededRandom("upgrades in decode");
+  const missing = [[1, 2], [2]];
+  for (let round = 0; round < 4; round++) {
+    await withStaged("llama-gqa", missing, async (staged, ids) => {
+      const [first, second] = [await staged.load(1), await staged.load(2)];
+      const at = 1 + random.integer(30);
+      const between = random.integer(6);
+      const upgrades: Promise<unknown>[] = [];
+      const said = await say(staged, ids.slice(0, 1 + random.integer(60)), 60, (count) => {
+        if (count === at) upgrades.push(staged.core.upgrade({ stage: 1, weights: first, policy: "background" }));
+        if (count === at + between) upgrades.push(staged.core.upgrade({ stage: 2, weights: second, policy: "background" }));
+      });
+      await Promise.all(upgrades);
+      expect(staged.core.stage).toBe(2);
+      await expectEachStageExact("llama-gqa", missing, said);
+    });
+  }
+});

@@ -20,6 +20,8 @@ export type LlmErrorCode =
   | "bytes-truncated"
   /** The file changed while it was read (its ETag, size or date differs). */
   | "bytes-changed"
+  /** The bytes are not those that the repository's hashes were made for. */
+  | "bad-hash"
   /** A header, length, offset, dtype or shape of a model file is wrong. */
   | "bad-file"
   /** The tensors do not fit the model's configuration. */

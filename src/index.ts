@@ -5,6 +5,7 @@ export { type CacheEntryInfo, cacheEntries, deleteCacheEntry } from "./bytes/opf
 export type { Answer, AnswerDelta, AnswerSummary } from "./chat/answer";
 export type { AnswerOptions } from "./chat/answer-run";
 export type { Chat, ChatOptions } from "./chat/chat";
+export { ChatSnapshot } from "./chat/chat-snapshot";
 export type { Engine, EvaluationUpgrade, IdGeneration, IdGenerationOptions } from "./chat/engine";
 export { type EngineEvent, type LoadOptions, loadEngine, type ModelLocation } from "./chat/load-engine";
 export type { TranscriptMessage as ChatMessage } from "./chat/transcript";

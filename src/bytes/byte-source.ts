@@ -19,9 +19,11 @@ export interface ByteSource {
   /**
    * The bytes of `range`, all of them.
    *
-   * @throws LlmError "bytes-truncated" | "bytes-changed" | "fetch-failed" | "not-found" | "out-of-memory"; the signal's reason when aborted.
+   * @throws LlmError "bytes-truncated" | "bytes-changed" | "bad-hash" | "fetch-failed" | "not-found" | "out-of-memory"; the signal's reason when aborted.
    */
   read(range: ByteRange, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
+  /** Drops all copies of `range`, so that the next read of it asks where the bytes come from. Absent where none are kept. */
+  evict?(range: ByteRange): Promise<void>;
 }
 
 export type ByteEvent =
@@ -43,6 +45,8 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
+  /** Bytes were not what the model's hashes say: they are read once more, past the cache where there is one. */
+  | { readonly type: "hash-mismatch"; readonly source: string; readonly range: ByteRange }
   /** The network did not answer: the file was opened from the cache alone, unchecked for changes. */
   | { readonly type: "offline-cache-used"; readonly source: string; readonly reason: string };
 

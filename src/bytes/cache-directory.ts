@@ -86,16 +86,9 @@ export class CacheDirectory {
     return directory && readMeta(directory);
   }
 
-  async #drop(name: string): Promise<boolean> {
-    try {
-      await this.#root.removeEntry(name, { recursive: true });
-      return true;
-    } catch (error) {
-      if (isDomException(error, "NotFoundError")) return true;
-      // Another tab is writing there. The next opening tries again; until then only space is lost.
-      if (isDomException(error, "NoModificationAllowedError")) return false;
-      throw error;
-    }
+  /** Where another tab is writing there, the next opening tries again; until then only space is lost. */
+  #drop(name: string): Promise<boolean> {
+    return remove(this.#root, name);
   }
 }
 
@@ -161,6 +154,15 @@ export class CacheEntry {
     if (handle !== undefined) this.#extents.set(name, { ...range, handle });
   }
 
+  /** Removes whatever holds a byte of `range`. What another tab is writing just now stays on disk, but is not read again here. */
+  async drop(range: ByteRange): Promise<void> {
+    for (const [name, { start, end }] of [...this.#extents]) {
+      if (end <= range.start || range.end <= start) continue;
+      this.#extents.delete(name);
+      await remove(this.#directory, name);
+    }
+  }
+
   async wholeExtents(): Promise<ByteRange[]> {
     const whole: ByteRange[] = [];
     for (const extent of this.#extents.values()) if (await wholeFile(extent)) whole.push(extent);
@@ -187,6 +189,18 @@ async function write(
     return handle;
   } catch (error) {
     if (isDomException(error, "NoModificationAllowedError")) return undefined;
+    throw error;
+  }
+}
+
+/** Whether it is gone: what another tab is writing stays. */
+async function remove(directory: FileSystemDirectoryHandle, name: string): Promise<boolean> {
+  try {
+    await directory.removeEntry(name, { recursive: true });
+    return true;
+  } catch (error) {
+    if (isDomException(error, "NotFoundError")) return true;
+    if (isDomException(error, "NoModificationAllowedError")) return false;
     throw error;
   }
 }

@@ -63,6 +63,10 @@ export class CachedSource implements ByteSource {
     return bytes;
   }
 
+  evict(range: ByteRange): Promise<void> {
+    return this.#entry.drop(range);
+  }
+
   async #fromCache(piece: ReadPiece): Promise<Uint8Array | undefined> {
     const part = piece.extent && (await this.#entry.read(piece.extent, piece));
     if (part) this.#onEvent?.({ type: "bytes-received", source: this.name, bytes: part.length, origin: "cache" });

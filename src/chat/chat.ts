@@ -2,11 +2,13 @@
 import { present } from "../assert";
 import { type LinkedAbort, linkAbort } from "../bytes/abort";
 import type { EngineCore } from "../engine/engine-core";
+import type { RestoreReport } from "../engine/restore";
 import type { Sequence } from "../engine/sequence";
 import { LlmError } from "../errors";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { Answer } from "./answer";
 import { type AnswerOptions, startAnswer } from "./answer-run";
+import { ChatSnapshot } from "./chat-snapshot";
 import {
   endTurn,
   nextPrompt,
@@ -23,7 +25,20 @@ export interface ChatOptions {
   readonly messages?: readonly TranscriptMessage[];
 }
 
-export type ChatEvent = {
+export type ChatEvent = TranscriptRewritten | ChatRestored;
+
+/** A chat goes on from a snapshot. */
+interface ChatRestored {
+  readonly type: "chat-restored";
+  readonly tokens: number;
+  /** Of them, those whose K/V came back in some layers. */
+  readonly restoredPositions: number;
+  readonly restoredBytes: number;
+  /** For each layer what became of its K/V, and of how many positions. */
+  readonly layers: RestoreReport["layers"];
+}
+
+interface TranscriptRewritten {
   /**
    * The template renders earlier turns otherwise than it did (some take reasoning out, or write the date), so the conversation was
    * tokenised anew: of the prompt's tokens the first `keptTokens` are those whose K/V is there.
@@ -31,7 +46,7 @@ export type ChatEvent = {
   readonly type: "transcript-rewritten";
   readonly keptTokens: number;
   readonly promptTokens: number;
-};
+}
 
 export class Chat implements Disposable {
   readonly #core: EngineCore;
@@ -96,6 +111,26 @@ export class Chat implements Disposable {
     };
     answer.finished.then(forget, forget);
     return answer;
+  }
+
+  /**
+   * The conversation and its K/V in CPU memory, when answers under way are over: to go on from it later with `engine.restoreChat`, here or after
+   * the page is loaded again (`toBytes`), or to go on from it twice.
+   *
+   * @throws LlmError "disposed" | "device-lost" | "out-of-memory"; the signal's reason.
+   */
+  async snapshot({ signal }: { readonly signal?: AbortSignal } = {}): Promise<ChatSnapshot> {
+    if (this.#isDisposed) throw disposedError();
+    const kv = await this.#core.snapshot(this.#sequence, signal);
+    return new ChatSnapshot(this.#messages, this.#turn, kv);
+  }
+
+  /** Takes over a snapshot's conversation. What of its K/V no longer fits (other weights, another stage) is computed with the next answer. @internal */
+  async restore({ messages, turn, kv }: ChatSnapshot): Promise<RestoreReport> {
+    this.#messages = messages;
+    this.#turn = turn;
+    this.#sequence.replaceTokens(kv.ids);
+    return this.#core.restore(this.#sequence, kv);
   }
 
   /** Frees the K/V; answers under way fail with "disposed". */

@@ -12,6 +12,7 @@ import type { ModelConfig } from "../weights/model-config";
 import type { Answer } from "./answer";
 import { type AnswerOptions, startAnswer } from "./answer-run";
 import { Chat, type ChatEvent, type ChatOptions } from "./chat";
+import { ChatSnapshot } from "./chat-snapshot";
 
 export interface IdGenerationOptions extends SamplingSettings {
   readonly maxTokens: number;
@@ -112,6 +113,26 @@ export class Engine implements Disposable {
   /** A conversation in the model's own template. Several share the engine; their answers take turns. @throws LlmError "bad-tokenizer" without a template. */
   createChat(options: ChatOptions = {}): Chat {
     return new Chat(this.#core, this.tokenizer, this.#onEvent, options);
+  }
+
+  /**
+   * A chat that goes on from a snapshot. K/V that the same weights wrote comes back by copying; the rest is computed with the next answer, and
+   * `chat-restored` says which.
+   *
+   * @throws LlmError "bad-tokenizer" without a template, "bad-file" for bytes that are no snapshot, "device-lost", "disposed".
+   */
+  async restoreChat(snapshot: ChatSnapshot | Uint8Array<ArrayBuffer>): Promise<Chat> {
+    const rested = snapshot instanceof ChatSnapshot ? snapshot : await ChatSnapshot.fromBytes(snapshot);
+    const chat = this.createChat();
+    try {
+      const { layers, restoredBytes } = await chat.restore(rested);
+      const restoredPositions = Math.max(0, ...layers.map(({ positions }) => positions));
+      this.#onEvent({ type: "chat-restored", tokens: rested.kv.ids.length, restoredPositions, restoredBytes, layers });
+      return chat;
+    } catch (error) {
+      chat.dispose();
+      throw error;
+    }
   }
 
   /** Continues a text as it is, without a template. */

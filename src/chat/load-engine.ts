@@ -5,12 +5,13 @@ import { Delivery, type StageEvent } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { describeModel, readPlanFile } from "../engine/model-description";
-import { droppedFiles, type FetchOptions, locateModel, type ModelFiles } from "../engine/model-files";
+import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
 import type { UpgradePolicy } from "../engine/upgrader";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import type { OuterWeights } from "../model/model";
 import { defaultPlan, type StageOptions } from "../stages/default-plan";
+import { parseFileHashes } from "../stages/file-hashes";
 import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
 import { parsePlanFile } from "../stages/plan-file";
 import { StageLoader } from "../stages/stage-loader";
@@ -107,9 +108,10 @@ interface LoadContext extends LoadOptions {
 /** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
 async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Promise<Engine> {
   const { signal, onEvent, packer } = context;
-  const { config, directory, tokenizer } = await describeModel(files, context);
+  const planJson = await planOf(files, context);
+  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, onEvent), context);
   const plans = new WeightPlans(config, directory, context);
-  const plan = await stagePlan(files, config, plans, tokenizer, context);
+  const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
   const { totalBytes } = plans;
   signal.throwIfAborted();
   let loadedBytes = 0;
@@ -142,18 +144,43 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
   return new Engine(core, tokenizer, delivery, onEvent);
 }
 
-async function stagePlan(
+interface PlanJson {
+  readonly value: unknown;
+  /** For messages. */
+  readonly where: string;
+}
+
+/** The plan that the caller or the model's maker wrote; null where there is none. */
+async function planOf(files: ModelFiles, { plan = "auto", signal }: LoadContext): Promise<PlanJson | null> {
+  return typeof plan === "object" ? { value: plan, where: "the plan" } : readPlanFile(files, signal);
+}
+
+/** The files, checked against the hashes that come with a plan. */
+function verified(files: ModelFiles, planJson: PlanJson | null, onEvent: LoadContext["onEvent"]): ModelFiles {
+  const value = planJson?.value;
+  if (typeof value !== "object" || value === null || !("hashes" in value)) return files;
+  const hashes = parseFileHashes(value.hashes, planJson?.where ?? "");
+  return verifiedFiles(files, hashes, (source, range) => onEvent({ type: "hash-mismatch", source, range }));
+}
+
+interface KnownModel {
+  readonly config: ModelConfig;
+  readonly plans: WeightPlans;
+  readonly tokenizer: Tokenizer | null;
+}
+
+function stagePlan(
   files: ModelFiles,
-  config: ModelConfig,
-  plans: WeightPlans,
-  tokenizer: Tokenizer | null,
-  { plan = "auto", stageOptions, signal }: LoadContext,
-): Promise<StagePlan> {
+  planJson: PlanJson | null,
+  { config, plans, tokenizer }: KnownModel,
+  { plan, stageOptions }: LoadContext,
+): StagePlan {
   if (plan === "whole") return wholePlan(config);
-  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < config.vocabSize));
-  const shape = { layerCount: config.layerCount, vocabSize: config.vocabSize, requiredRows };
-  const json = plan === "auto" ? await readPlanFile(files, signal) : { value: plan, where: "the plan" };
-  if (json) return parsePlanFile(json.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, json.where);
+  const { layerCount, vocabSize } = config;
+  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < vocabSize));
+  const shape = { layerCount, vocabSize, requiredRows };
+  if (planJson)
+    return parsePlanFile(planJson.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, planJson.where);
   const { layerBytes, rowBytes, otherBytes } = plans;
   return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
 }

@@ -1,9 +1,10 @@
 // Where a model's files are: a hub repository, a folder on a server, files that a visitor dropped. Each opens by name.
 import { openBlob } from "../bytes/blob-source";
-import type { ByteEventListener, ByteSource } from "../bytes/byte-source";
+import type { ByteEventListener, ByteRange, ByteSource } from "../bytes/byte-source";
 import { absoluteUrl } from "../bytes/http-client";
 import { openHttp } from "../bytes/http-source";
 import { openCachedHttp } from "../bytes/opfs-cache";
+import { type FileHashes, verifySource } from "../bytes/verified-source";
 import { LlmError } from "../errors";
 
 export interface ModelFiles {
@@ -119,4 +120,20 @@ async function unlessMissing(opening: Promise<ByteSource>): Promise<ByteSource |
     if (error instanceof LlmError && error.code === "not-found") return null;
     throw error;
   }
+}
+
+/** `files`, those with hashes checked against them as they are read. */
+export function verifiedFiles(
+  files: ModelFiles,
+  hashes: ReadonlyMap<string, FileHashes>,
+  onMismatch: (file: string, range: ByteRange) => void,
+): ModelFiles {
+  return {
+    ...files,
+    open: async (file, signal) => {
+      const source = await files.open(file, signal);
+      const expected = hashes.get(file);
+      return source && expected ? verifySource(source, expected, { onMismatch: (range) => onMismatch(source.name, range) }) : source;
+    },
+  };
 }

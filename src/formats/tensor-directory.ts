@@ -91,6 +91,13 @@ export function requireTensor(directory: TensorDirectory, name: string, expected
   return tensor;
 }
 
+/** The tensor called `name`, of whatever type. @throws LlmError "bad-file" when it is missing. */
+export function requireStored(directory: TensorDirectory, name: string): StoredTensor {
+  const tensor = directory.tensors.get(name) ?? directory.unsupported.get(name);
+  if (tensor === undefined) throw new LlmError("bad-file", `"${name}" in ${directory.name}: missing`);
+  return tensor;
+}
+
 /** "[512, 2048]", for messages. */
 export function formatShape(shape: readonly number[]): string {
   return `[${shape.join(", ")}]`;

@@ -20,7 +20,7 @@ const MAX_NAME_LENGTH = 40; // it stands on a badge
 export function parsePlanFile(json: unknown, shape: PlanFileShape, where: string): StagePlan {
   const file = new Place(json, where, "");
   checkVersion(file);
-  file.checkKeys(["format", "version", "model", "stages"]);
+  file.checkKeys(["format", "version", "model", "stages", "hashes"]);
   const model = file.optional("model")?.text();
   const places = file.child("stages").items();
   if (places.length === 0 || places.length > MAX_STAGES) throw file.child("stages").refusal(`1 to ${MAX_STAGES} stages`);

@@ -3,8 +3,11 @@ import { beforeEach, describe, expect, test } from "vitest";
 import type { ByteEvent, ByteRange, ByteSource } from "../../../src/bytes/byte-source";
 import { planRead } from "../../../src/bytes/cached-source";
 import { type CacheOptions, cached, cacheEntries, deleteCacheEntry } from "../../../src/bytes/opfs-cache";
+import { verifySource } from "../../../src/bytes/verified-source";
+import { expectLlmError } from "../../support/expect-llm-error";
 import { MemoryDirectory } from "../../support/memory-directory";
 import { type MemorySource, memorySource } from "../../support/memory-source";
+import { hashesOf } from "./hashed-file";
 import { expectRange, randomBytes } from "./test-bytes";
 
 const SIZE = 100_000;
@@ -132,6 +135,50 @@ describe("a cached source", () => {
       await expectRange(await reopen(source), { start: 5, end: SIZE }, bytes);
       expect(source.reads.length).toBe(readCount + 1);
     }
+  });
+
+  test("evicts a range: what holds a part of it is gone, now and after a reload, and nothing else", async () => {
+    const source = upstream();
+    const cache = await reopen(source);
+    for (const start of [0, 32_768, 65_536]) await cache.read({ start, end: start + 10_000 });
+    await cache.evict?.({ start: 40_000, end: 65_536 });
+    expect(root.files().map(({ path }) => path.split("/")[1])).toEqual(["file.json", "0-16384", "65536-81920"]);
+    for (const again of [await reopen(source), cache]) {
+      const readCount = source.reads.length;
+      await expectRange(again, { start: 0, end: 10_000 }, bytes);
+      await expectRange(again, { start: 65_536, end: 70_000 }, bytes);
+      expect(source.reads.length).toBe(readCount);
+    }
+    await expectRange(cache, { start: 33_000, end: 42_000 }, bytes);
+    expect(source.reads.at(-1)).toEqual({ start: 32_768, end: 49_152 });
+  });
+
+  test("that evicts what another tab is writing reads past it", async () => {
+    const source = upstream();
+    const cache = await reopen(source);
+    await cache.read({ start: 0, end: 10_000 });
+    const other = root.files().find(({ path }) => path.endsWith("/0-16384"))?.file;
+    const writer = await other?.createWritable();
+    await cache.evict?.({ start: 0, end: 1 });
+    await expectRange(cache, { start: 0, end: 10_000 }, bytes);
+    expect(source.reads.length).toBe(2);
+    await writer?.abort();
+  });
+
+  test("whose file went wrong on disk is mended behind hashes, and by a new attempt where the network was wrong too", async () => {
+    const wrong = bytes.slice();
+    wrong[50_000] = 255 - (wrong[50_000] ?? 0);
+    await (await reopen(upstream('"1"', wrong))).read({ start: 0, end: SIZE });
+    const hashes = hashesOf(bytes, 4096);
+    const stillWrong = verifySource(await reopen(upstream('"1"', wrong)), hashes);
+    await expectLlmError(stillWrong.read({ start: 0, end: SIZE }), "bad-hash", "bytes 49152 to 53248 ");
+    const source = upstream();
+    await expectRange(verifySource(await reopen(source), hashes), { start: 0, end: SIZE }, bytes);
+    expect(source.reads.length).toBe(1);
+
+    const mended = upstream();
+    await expectRange(verifySource(await reopen(mended), hashes), { start: 0, end: SIZE }, bytes);
+    expect(mended.reads).toEqual([]);
   });
 
   test("drops what it holds of another version, and never mixes the two", async () => {

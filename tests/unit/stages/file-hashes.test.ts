@@ -16,7 +16,7 @@ const parse = (json: unknown) => parseFileHashes(json, "progressive.json");
 
 test("hashes that are written and read are the same hashes", () => {
   const entry = fc
-    .record({ chunkBytes: fc.integer({ min: 12, max: 24 }).map((power) => 2 ** power), chunkCount: fc.integer({ min: 1, max: 40 }) })
+    .record({ chunkBytes: fc.integer({ min: 12, max: 24 }).map((power) => 2 ** power), chunkCount: fc.integer({ min: 1, max: 5 }) })
     .chain(({ chunkBytes, chunkCount }) =>
       fc.record({
         chunkBytes: fc.constant(chunkBytes),
@@ -26,7 +26,7 @@ test("hashes that are written and read are the same hashes", () => {
     );
   const fileName = fc.string({ minLength: 1 }).filter((name) => name.trim() !== "");
   fc.assert(
-    fc.property(fc.dictionary(fileName, entry, { minKeys: 1 }), (files) => {
+    fc.property(fc.dictionary(fileName, entry, { minKeys: 1, maxKeys: 3 }), (files) => {
       const written = Object.entries(files).map(([name, { bytes, chunkBytes, sha256 }]) => [
         name,
         { bytes, chunkBytes, sha256: Buffer.from(sha256).toString("base64") },
@@ -104,7 +104,7 @@ test("as many chunks as there may be are read", () => {
   const sha256 = Buffer.alloc(16 * MIB, 7).toString("base64");
   const hashes = parse({ "model.gguf": { bytes: 4096 * MIB, chunkBytes: 4096, sha256 } }).get("model.gguf");
   expect(Buffer.compare(hashes?.sha256 ?? Buffer.alloc(0), Buffer.alloc(16 * MIB, 7))).toBe(0);
-});
+}, 60_000);
 
 test("what tools/hash-file.ts prints of a file is what the file's bytes are checked against", async () => {
   const folder = mkdtempSync(join(tmpdir(), "hash-file-"));
@@ -122,4 +122,4 @@ test("what tools/hash-file.ts prints of a file is what the file's bytes are chec
   } finally {
     rmSync(folder, { recursive: true });
   }
-});
+}, 60_000); // two starts of Node and Vite

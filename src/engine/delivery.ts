@@ -146,13 +146,11 @@ export class Delivery {
   async #upgrade(index: number, weights: StageWeights, options: Omit<DeliverOptions, "stage">, attempt: LinkedAbort): Promise<void> {
     const stage = this.stageInfo(index);
     const { onEvent } = this.#options;
-    const { policy = this.#options.policy, onPrepared = () => undefined } = options;
+    const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = options;
     onEvent({ type: "upgrade-start", stage, policy });
     try {
       const { stage: _, ...report } = await this.#core.upgrade({
-        stage: index,
-        weights,
-        policy,
+        ...{ stage: index, weights, policy, carry },
         onPrepared: () => onPrepared(stage),
         signal: attempt.signal,
       });

@@ -25,7 +25,7 @@ import { Sampler } from "./sampler";
 import { checkIds, Sequence } from "./sequence";
 import { Stepper } from "./stepper";
 import { Upgrade } from "./upgrade";
-import { type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
+import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
 
 export interface EngineMemory {
   /** Bytes on the GPU. */
@@ -56,6 +56,7 @@ export interface UpgradeRequest {
   /** All that it has and the stage that answers has not. The engine owns it once the promise resolves. */
   readonly weights: StageWeights;
   readonly policy: UpgradePolicy;
+  readonly carry?: KvCarry;
   /** Everything is allocated and bound: what is left is to rebuild K/V, and to take over. */
   readonly onPrepared?: () => void;
   readonly signal?: AbortSignal;
@@ -181,7 +182,7 @@ export class EngineCore {
    * @throws LlmError "out-of-memory" | "gpu-error" | "device-lost" | "disposed"; the signal's reason. The stage that answered goes on answering, and
    * the weights are the caller's.
    */
-  async upgrade({ stage, weights, policy, onPrepared = () => undefined, signal }: UpgradeRequest): Promise<UpgradeReport> {
+  async upgrade({ stage, weights, policy, carry = "keep", onPrepared = () => undefined, signal }: UpgradeRequest): Promise<UpgradeReport> {
     if (this.#end) throw this.#end;
     const { model, sampler, cache, plan, root } = this.#parts;
     assert(stage > this.stage, `stage ${stage} after ${this.stage}`);
@@ -189,7 +190,7 @@ export class EngineCore {
     const ending = linkAbort(signal);
     this.#runs.add(ending);
     try {
-      return await this.#upgrader.run(prepare, weights, { policy, onPrepared, signal: ending.signal });
+      return await this.#upgrader.run(prepare, weights, { policy, carry, onPrepared, signal: ending.signal });
     } catch (error) {
       throw await this.#reasonOf(error, ending.signal);
     } finally {
@@ -326,9 +327,27 @@ export class EngineCore {
     sequence.follow(cache.groups);
     const missing = subtractRows(rowsOf(ids), this.#embeddingRows);
     if (missing.length > 0) this.#embeddingRows = unionRows(this.#embeddingRows, await fetchRows(missing, model.weights, signal));
-    await this.#upgrader.beforeRun(sequence);
+    await this.#upgrader.beforeRun(sequence, (carry) => this.#carryOver(sequence, carry));
     sequence.follow(cache.groups);
     if (this.#parts.prefixCache) sequence.adoptPrefix();
+  }
+
+  /** After a commit: the sequence's K/V as it is, or over a snapshot, or computed from its ids. */
+  async #carryOver(sequence: Sequence, carry: KvCarry) {
+    const { gpu, cache, stepper } = this.#parts;
+    sequence.follow(cache.groups);
+    const length = sequence.cachedLength;
+    let restoredBytes = 0;
+    if (carry === "restore") {
+      const snapshot = await snapshotSequence(gpu, sequence);
+      sequence.evict();
+      ({ restoredBytes } = restoreSequence(gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions)));
+    }
+    if (carry === "recompute") {
+      sequence.evict();
+      if (this.#reserve(sequence, length)) await stepper.prefill(sequence, { length });
+    }
+    return { carry, restoredBytes };
   }
 
   #publish(sequence: Sequence): void {
@@ -346,7 +365,8 @@ export class EngineCore {
   }
 
   async #betweenChunks(sequence: Sequence): Promise<void> {
-    if (await this.#upgrader.betweenChunks(sequence)) sequence.follow(this.#parts.cache.groups);
+    await this.#upgrader.betweenChunks(sequence, (carry) => this.#carryOver(sequence, carry));
+    sequence.follow(this.#parts.cache.groups);
     if (!this.#reserve(sequence, sequence.tokens.length))
       throw new LlmError("out-of-memory", "The K/V pool has no room left. Set poolLength higher.");
   }

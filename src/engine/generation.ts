@@ -75,7 +75,7 @@ export async function runGeneration(
   const finish = (finishReason: FinishReason) => ({ finishReason, ...clock.timings(cachedTokens, promptLength - cachedTokens) });
   if (promptLength >= host.contextLength || !host.reserve(sequence, promptLength)) return finish("context");
   if (request.maxTokens === 0) return finish("length");
-  await stepper.prefill(sequence, signal);
+  await stepper.prefill(sequence, { signal });
   stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens);
   return finish(await decode(stepper, request, host, signal, clock));
 }

@@ -17,6 +17,12 @@ export interface StepperOptions {
   readonly stepsAhead: number;
 }
 
+export interface PrefillOptions {
+  /** Positions to have in the end; all of the sequence's tokens unless given. */
+  readonly length?: number;
+  readonly signal?: AbortSignal;
+}
+
 /** What a prefill did beside computing new positions. */
 export interface PrefillReport {
   /** Positions computed in some layers only: the others had them. */
@@ -57,11 +63,11 @@ export class Stepper {
    *
    * @throws the signal's reason; chunks done until then stay cached.
    */
-  async prefill(sequence: Sequence, signal?: AbortSignal, onChunk?: (cachedLength: number) => void): Promise<PrefillReport> {
+  async prefill(sequence: Sequence, { length = sequence.tokens.length, signal }: PrefillOptions = {}): Promise<PrefillReport> {
     const { queue } = this.model.context.gpu.device;
     const inFlight: Promise<undefined>[] = [];
     const report = { caughtUp: 0, reread: 0 };
-    for (let span = nextSpan(sequence.parts, sequence.tokens.length); span; span = nextSpan(sequence.parts, sequence.tokens.length)) {
+    for (let span = nextSpan(sequence.parts, length); span; span = nextSpan(sequence.parts, length)) {
       const walk = span.sourceGroup === span.firstGroup ? this.model.walk : await this.#rereadingWalk(sequence, span);
       for (let first = span.start; first < span.end; first += this.options.chunkRows) {
         if (signal?.aborted) throw abortReason(signal);
@@ -73,7 +79,6 @@ export class Stepper {
         if (span.firstGroup > 0) report.caughtUp += rows;
         if (span.firstGroup > span.sourceGroup) report.reread += rows;
         inFlight.push(queue.onSubmittedWorkDone());
-        onChunk?.(sequence.cachedLength);
       }
     }
     return report;

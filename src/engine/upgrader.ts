@@ -26,9 +26,16 @@ export interface UpgradeReport {
   readonly recomputedPositions: number;
   /** Of these, positions that had to go through lower layers again: no residual was there. */
   readonly rereadPositions: number;
+  /** What became of the K/V below the boundary of the conversation that was active. In mid-answer it is always kept. */
+  readonly carry: KvCarry;
+  /** Copied back from CPU memory for it. */
+  readonly restoredBytes: number;
   /** From weights on the GPU to the new stage answering. */
   readonly upgradeMs: number;
 }
+
+/** Carries a sequence's K/V over, after a commit between two runs or chunks. */
+export type CarryOver = (carry: KvCarry) => Promise<Pick<UpgradeReport, "carry" | "restoredBytes">>;
 
 export interface UpgraderHost {
   readonly takeTurn: (turn: () => Promise<void>) => Promise<void>;
@@ -42,6 +49,7 @@ export interface UpgraderHost {
 
 export interface UpgradeRunOptions {
   readonly policy: UpgradePolicy;
+  readonly carry: KvCarry;
   /** All is allocated and bound; what is left is to rebuild and to commit. */
   readonly onPrepared: () => void;
   readonly signal: AbortSignal;
@@ -49,11 +57,14 @@ export interface UpgradeRunOptions {
 
 interface Pending {
   readonly run: UpgradeRun;
+  readonly carry: KvCarry;
   readonly startMs: number;
   readonly settled: Promise<UpgradeReport>;
   resolve(report: UpgradeReport): void;
   reject(reason: unknown): void;
 }
+
+const KEPT = { carry: "keep", restoredBytes: 0 } as const;
 
 export type StepVerdict = { readonly type: "wait" } | { readonly type: "go" | "committed"; readonly slices: number };
 
@@ -74,7 +85,7 @@ export class Upgrader {
   async run(
     prepare: (weights: StageWeights) => Promise<Upgrade>,
     weights: StageWeights,
-    { policy, onPrepared, signal }: UpgradeRunOptions,
+    { policy, carry, onPrepared, signal }: UpgradeRunOptions,
   ): Promise<UpgradeReport> {
     const startMs = performance.now();
     const earlier = this.#pending;
@@ -86,10 +97,10 @@ export class Upgrader {
     if (earlier && this.#pending !== earlier) {
       // The earlier one was committed meanwhile, and this one made ready for a stage that is no more.
       upgrade.abandon();
-      return this.run(prepare, weights, { policy, onPrepared, signal });
+      return this.run(prepare, weights, { policy, carry, onPrepared, signal });
     }
     earlier?.run.upgrade.abandon();
-    const pending = newPending(new UpgradeRun(upgrade, policy, this.#host.chunkRows, this.#pacer), startMs);
+    const pending = newPending(new UpgradeRun(upgrade, policy, this.#host.chunkRows, this.#pacer), carry, startMs);
     if (earlier) pending.settled.then(earlier.resolve, earlier.reject);
     this.#pending = pending;
     onPrepared();
@@ -104,11 +115,11 @@ export class Upgrader {
   }
 
   /** Before a run, in its turn. */
-  async beforeRun(sequence: Sequence): Promise<void> {
+  async beforeRun(sequence: Sequence, carryOver: CarryOver): Promise<void> {
     const pending = this.#pending;
     if (!pending) return;
     const isReady = await pending.run.isReadyAtStart(sequence);
-    if (isReady && this.#pending === pending) this.#commit(pending);
+    if (isReady && this.#pending === pending) await this.#commitAndCarry(pending, carryOver);
   }
 
   beforeStep(sequence: Sequence, position: number): StepVerdict {
@@ -116,22 +127,20 @@ export class Upgrader {
     if (!pending) return { type: "go", slices: 0 };
     const verdict = pending.run.beforeStep(sequence, position);
     if (verdict === "wait") return { type: "wait" };
-    if (verdict === "commit") this.#commit(pending);
+    if (verdict === "commit") pending.resolve({ ...this.#commit(pending), ...KEPT });
     return { type: verdict === "commit" ? "committed" : "go", slices: pending.run.takeSlices() };
   }
 
-  /** Between two chunks of an evaluation; true when the new stage took over. */
-  async betweenChunks(sequence: Sequence): Promise<boolean> {
+  /** Between two chunks of an evaluation. */
+  async betweenChunks(sequence: Sequence, carryOver: CarryOver): Promise<void> {
     const pending = this.#pending;
-    if (!pending || pending.run.policy === "turn-boundary") return false;
+    if (!pending || pending.run.policy === "turn-boundary") return;
     const isReady =
       pending.run.policy === "blocking"
         ? await pending.run.isReadyAtStart(sequence)
         : // Two for each chunk that is evaluated: one would never catch up.
           (await pending.run.advanceIdle(sequence)) || (await pending.run.advanceIdle(sequence));
-    if (!isReady || this.#pending !== pending) return false;
-    this.#commit(pending);
-    return true;
+    if (isReady && this.#pending === pending) await this.#commitAndCarry(pending, carryOver);
   }
 
   readonly tokenCame = (intervalMs: number, { slices }: StepNote): void => this.#pacer.tokenCame(intervalMs, slices);
@@ -141,7 +150,7 @@ export class Upgrader {
       if (this.#pending !== pending) return;
       const sequence = this.#host.lastUsed();
       if (sequence && !(await pending.run.advanceIdle(sequence))) return;
-      if (this.#pending === pending) this.#commit(pending);
+      if (this.#pending === pending) pending.resolve({ ...this.#commit(pending), ...KEPT });
     };
     try {
       while (this.#pending === pending) {
@@ -153,19 +162,30 @@ export class Upgrader {
     }
   }
 
-  #commit(pending: Pending): void {
+  async #commitAndCarry(pending: Pending, carryOver: CarryOver): Promise<void> {
+    const report = this.#commit(pending);
+    try {
+      pending.resolve({ ...report, ...(await carryOver(pending.carry)) });
+    } catch (error) {
+      // The stage has landed; what the run misses of its K/V it computes, if it goes on at all.
+      pending.resolve({ ...report, ...KEPT });
+      throw error;
+    }
+  }
+
+  #commit(pending: Pending): Omit<UpgradeReport, "carry" | "restoredBytes"> {
     this.#pending = null;
     const { upgrade, policy } = pending.run;
     upgrade.commit();
     this.#host.committed(upgrade);
-    pending.resolve({
+    return {
       stage: upgrade.step.to,
       boundary: upgrade.boundary,
       policy,
       recomputedPositions: upgrade.rebuild?.recomputed ?? 0,
       rereadPositions: upgrade.rebuild?.reread ?? 0,
       upgradeMs: performance.now() - pending.startMs,
-    });
+    };
   }
 
   #fail(pending: Pending, reason: unknown): void {
@@ -176,7 +196,7 @@ export class Upgrader {
   }
 }
 
-function newPending(run: UpgradeRun, startMs: number): Pending {
+function newPending(run: UpgradeRun, carry: KvCarry, startMs: number): Pending {
   let resolve: Pending["resolve"] = () => undefined;
   let reject: Pending["reject"] = () => undefined;
   const settled = new Promise<UpgradeReport>((resolveIt, rejectIt) => {
@@ -184,7 +204,7 @@ function newPending(run: UpgradeRun, startMs: number): Pending {
     reject = rejectIt;
   });
   settled.catch(() => undefined); // whoever asked hears of it
-  return { run, startMs, settled, resolve, reject };
+  return { run, carry, startMs, settled, resolve, reject };
 }
 
 function merged(earlier: StageWeights, later: StageWeights): StageWeights {

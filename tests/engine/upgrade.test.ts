@@ -94,3 +94,18 @@ describe.each(CASES)("%s", (name) => {
     }
   });
 });
+
+describe("K/V below the boundary", () => {
+  test.each(["keep", "restore", "recompute"] as const)(
+    "that is carried over by %s gives the logits of an engine loaded there",
+    async (carry) => {
+      const { ids, hidden, logits: golden } = await readGolden("tests/golden/llama-gqa");
+      const stages = ORDERS["that rise"]?.(hidden.length - 1) ?? [];
+      const vocabSize = golden.length / ids.length;
+      const at = 37; // two full pages and a part of one
+      const upgraded = await upgradedThere("llama-gqa", stages, [{ at, stage: 2, policy: "blocking", carry }], ids, 16);
+      const expected = await loadedThere("llama-gqa", stages, 2, ids, 16);
+      expect(largestDifference(upgraded.subarray(at * vocabSize), expected.subarray(at * vocabSize))).toBeLessThanOrEqual(LIMIT);
+    },
+  );
+});

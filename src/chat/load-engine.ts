@@ -1,12 +1,13 @@
 // From a model's name to an engine that answers.
-import { abortable, linkAbort } from "../bytes/abort";
+import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
-import { Delivery, type StageEvent } from "../engine/delivery";
+import { Delivery, type StageEvent, type StageInfo } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
 import type { UpgradePolicy } from "../engine/upgrader";
+import type { LlmError } from "../errors";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import type { OuterWeights } from "../model/model";
@@ -37,7 +38,11 @@ export type EngineEvent =
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
   | { readonly type: "load-end"; readonly loadMs: number }
-  | { readonly type: "device-lost"; readonly reason: string };
+  /** The engine gets another device by itself, where `recoverDevice` lets it: `device-restored` or `device-recovery-failed` follows. */
+  | { readonly type: "device-lost"; readonly reason: string }
+  /** The same stage answers again; conversations go on. */
+  | { readonly type: "device-restored"; readonly stage: StageInfo; readonly adapter: string; readonly recoveryMs: number }
+  | { readonly type: "device-recovery-failed"; readonly error: unknown };
 
 export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
@@ -56,6 +61,8 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   readonly upgradePolicy?: UpgradePolicy;
   /** "manual": later stages are loaded when `engine.upgrade` asks for them. Default "automatic". */
   readonly delivery?: "automatic" | "manual";
+  /** Whether a lost graphics device is replaced, the weights read again (from the cache, where there is one). Default true. */
+  readonly recoverDevice?: boolean;
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
@@ -79,10 +86,8 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   const files = modelFiles(location, options);
   const gpu = options.shareDeviceWith?.shareDevice(options) ?? (await Gpu.request(options));
   const load = linkAbort(options.signal);
-  void gpu.lost.then((info) => {
-    onEvent({ type: "device-lost", reason: info.message || info.reason });
-    load.abort(deviceLostError(info)); // by itself nothing on a lost device fails
-  });
+  tellOfLoss(gpu, onEvent);
+  void gpu.lost.then((info) => load.abort(deviceLostError(info))); // by itself nothing on a lost device fails
   const packer = new Packer({ onEvent });
   try {
     const engine = await loadOnto(gpu, files, { ...options, onEvent, packer, signal: load.signal });
@@ -119,18 +124,36 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
     loadedBytes += bytes;
     onEvent({ type: "load-progress", loadedBytes, totalBytes });
   };
-  const loader = new StageLoader(gpu, packer, plans, { onLoaded });
+  let source = { packer, loader: new StageLoader(gpu, packer, plans, { onLoaded }) };
+  const { loader } = source;
+  let isLoaded = false;
+  const recover = async (loss: LlmError): Promise<void> => {
+    if (!isLoaded) throw loss; // it ends the load
+    const start = performance.now();
+    try {
+      delivery.interrupt(loss);
+      source.packer.dispose();
+      source = await reviveOn(await requestAnother(context), core, source.loader, plans, context);
+      const stage = delivery.stageInfo(core.stage);
+      onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: performance.now() - start });
+      delivery.goOnWith(source.loader);
+    } catch (error) {
+      onEvent({ type: "device-recovery-failed", error });
+      throw error;
+    }
+  };
   const stages = {
     plan,
     root: modelRoot(directory),
-    fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => loader.fetchEmbeddingRows(rows, outer, runSignal),
-    holdReads: () => loader.valve.hold(),
+    fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
+    holdReads: () => source.loader.valve.hold(),
+    ...(context.recoverDevice === false ? {} : { recover }),
   };
   const core = await abortable(EngineCore.create(gpu, config, stages, context), signal);
   const delivery = new Delivery(core, loader, plans, {
     policy: context.upgradePolicy ?? "background",
     onEvent,
-    onEnd: () => packer.dispose(),
+    onEnd: () => source.packer.dispose(),
   });
   const stageInfos = plan.stages.map((_, index) => delivery.stageInfo(index));
   onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
@@ -141,7 +164,42 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
   await abortable(core.start(weights), signal);
   const first = delivery.stageInfo(0);
   onEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
+}
+
+function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
+  void gpu.lost.then(({ message, reason }) => onEvent({ type: "device-lost", reason: message || reason }));
+}
+
+// A driver that was reset needs a moment; one that is gone for good does not come back within this.
+const DEVICE_ATTEMPTS = 5;
+const DEVICE_RETRY_MS = 500;
+
+async function requestAnother(context: LoadContext): Promise<Gpu> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const gpu = await Gpu.request(context);
+      tellOfLoss(gpu, context.onEvent);
+      return gpu;
+    } catch (error) {
+      if (attempt === DEVICE_ATTEMPTS) throw error;
+      await sleep(attempt * DEVICE_RETRY_MS, undefined);
+    }
+  }
+}
+
+/** Puts the engine on another device, its stage's weights read again. */
+async function reviveOn(gpu: Gpu, core: EngineCore, { valve }: StageLoader, plans: WeightPlans, { onEvent }: LoadContext) {
+  const packer = new Packer({ onEvent });
+  try {
+    const loader = new StageLoader(gpu, packer, plans, { valve });
+    await core.revive(gpu, (units) => loader.loadFirst(units));
+    return { packer, loader };
+  } catch (error) {
+    packer.dispose();
+    throw error;
+  }
 }
 
 interface PlanJson {

@@ -1,99 +1,123 @@
-// crescendo eval: the logits of a list of ids, or the perplexity of a text.
-import { readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
-import { type WritableTensor, writeSafetensors } from "../formats/safetensors-writer";
-import type { Engine } from "../index";
-import { loadLocalEngine, MODEL_OPTIONS, type ModelFlags, parseCount } from "./local-model";
-import { NegativeLogLikelihood } from "./negative-log-likelihood";
-import { ProgressBar } from "./progress-bar";
+// crescendo eval: the logits of a list of ids or of a text, at any stage of a plan and across upgrades; perplexity; distance from other logits.
+import { readFileSync } from "node:fs";
+import { openFile } from "../bytes/file-source";
+import { LlmError } from "../errors";
+import { readSafetensors } from "../formats/safetensors";
+import type { Engine, Evaluation, EvaluationUpgrade, LoadOptions } from "../index";
+import { EvalFigures } from "./eval-figures";
+import { type EvalRequest, parseEvalFlags } from "./eval-flags";
+import { loadLocalEngine } from "./local-model";
+import { readLogits, writeLogitsFile } from "./logits-file";
+import { ProgressBar, printLine } from "./progress-bar";
+import { stageLine } from "./stage-lines";
+import { indexUpgrades, stageIndex } from "./upgrade-list";
 import { UsageError } from "./usage";
 
-const DEFAULT_CHUNK = 256;
-
 export async function evalCommand(args: string[]): Promise<void> {
-  const { values } = parseEvalArgs(args);
-  const chunk = values.chunk === undefined ? DEFAULT_CHUNK : parseCount("--chunk", values.chunk);
-  if (chunk < 1) throw new UsageError("--chunk is 0");
-  if (values.text !== undefined) return evaluateText(values, values.text, chunk);
-  if (values.ids === undefined || values.out === undefined) throw new UsageError("eval takes --ids with --out, or --text");
-  return evaluateIds(values, { idsPath: values.ids, outPath: values.out, chunk, hidden: values.hidden ?? false });
+  const request = parseEvalFlags(args);
+  const { input, out, against } = request;
+  const written = readText(input.path);
+  const listed = input.type === "ids" ? readIds(written, input.path) : null;
+  const referenceFile = against === null ? null : await readSafetensors(await openFile(against));
+  using engine = await loadEvaluated(request, listed);
+  const ids = listed ?? encode(engine, written, input.path);
+  checkIds(engine, ids, input.path);
+  const { vocabSize } = engine.config;
+  const reference = referenceFile && (await readLogits(referenceFile, ids, vocabSize));
+  const upgrades = await reachStage(engine, request, ids.length);
+
+  const figures = new EvalFigures({ ids, vocabSize, reference, isText: input.type === "text" });
+  const logits = out === null ? null : new Float32Array(ids.length * vocabSize);
+  const onLogits = (firstRow: number, rows: Float32Array) => {
+    figures.add(engine.stage.name, firstRow, rows);
+    logits?.set(rows, firstRow * vocabSize);
+  };
+  const { hidden } = await evaluate(engine, request, { ids, onLogits, upgrades });
+
+  for (const line of figures.nllLines()) console.log(line);
+  if (out !== null && logits) {
+    writeLogitsFile(out, { ids, logits, hidden });
+    const residuals = hidden.length > 0 ? `, hidden.0 to hidden.${hidden.length - 1}` : "";
+    console.log(`${out}: logits [${ids.length}, ${vocabSize}]${residuals}`);
+  }
+  if (against !== null) for (const line of figures.comparisonLines(against)) console.log(line);
 }
 
-interface IdsRequest {
-  readonly idsPath: string;
-  readonly outPath: string;
-  readonly chunk: number;
-  readonly hidden: boolean;
+/** `listed`: the ids, where they are known before there is a tokenizer. */
+function loadEvaluated({ model, chunk }: EvalRequest, listed: readonly number[] | null): Promise<Engine> {
+  const options: LoadOptions = {
+    chunkRows: chunk,
+    delivery: "manual",
+    ...(listed && { contextLength: listed.length }),
+    onEvent: (event) => {
+      const line = stageLine(event);
+      if (line !== null) printLine(line);
+    },
+  };
+  // A stage holds the rows of special tokens, whichever they are, so that ids ask for a tokenizer too where there are stages.
+  return loadLocalEngine(model, options, listed === null ? "required" : model.plan === "whole" ? "none" : "optional");
 }
 
-async function evaluateIds(flags: ModelFlags, { idsPath, outPath, chunk, hidden }: IdsRequest): Promise<void> {
-  const ids: unknown = JSON.parse(readFileSync(idsPath, "utf8"));
-  if (!isIdList(ids)) throw new UsageError(`${idsPath} is not a JSON list of token ids`);
-  using engine = await loadLocalEngine(flags, { needsTokenizer: false, chunkRows: chunk, contextLength: ids.length });
-  const { vocabSize, hiddenSize } = engine.config;
-  checkIds(engine, ids, idsPath);
-  const logits = new Float32Array(ids.length * vocabSize);
+/** Goes to the stage asked for, which with nothing cached is as if it had been loaded there, or gives the upgrades that are to come on the way. */
+async function reachStage(engine: Engine, { stage, upgrades, policy, carry }: EvalRequest, idCount: number): Promise<EvaluationUpgrade[]> {
+  const names = engine.stages.map(({ name }) => name);
+  if (upgrades.length > 0) return indexUpgrades(upgrades, { names, idCount }).map((upgrade) => ({ ...upgrade, policy, carry }));
+  await engine.upgrade({ stage: stage === null ? names.length - 1 : stageIndex("--stage", stage, names), policy: "blocking" });
+  return [];
+}
+
+interface EvaluationParts {
+  readonly ids: readonly number[];
+  readonly onLogits: (firstRow: number, rows: Float32Array) => void;
+  readonly upgrades: readonly EvaluationUpgrade[];
+}
+
+async function evaluate(engine: Engine, { chunk, hidden }: EvalRequest, { ids, onLogits, upgrades }: EvaluationParts): Promise<Evaluation> {
   const bar = new ProgressBar("evaluating", "tokens");
-  const evaluation = await engine.evaluate({
+  const request = {
     ids,
     chunk,
     hidden,
-    onLogits: (firstRow, rows) => {
-      logits.set(rows, firstRow * vocabSize);
-      bar.update(firstRow + rows.length / vocabSize, ids.length);
-    },
-  });
-  bar.end();
-  const tensors: WritableTensor[] = [{ name: "logits", type: "F32", shape: [ids.length, vocabSize], values: logits }];
-  evaluation.hidden.forEach((values, layer) => {
-    tensors.push({ name: `hidden.${layer}`, type: "F32", shape: [ids.length, hiddenSize], values });
-  });
-  writeFileSync(outPath, writeSafetensors(tensors));
-  console.log(`${outPath}: logits [${ids.length}, ${vocabSize}]${hidden ? `, hidden.0 to hidden.${evaluation.hidden.length - 1}` : ""}`);
-}
-
-async function evaluateText(flags: ModelFlags, path: string, chunk: number): Promise<void> {
-  const text = readFileSync(path, "utf8");
-  using engine = await loadLocalEngine(flags, { chunkRows: chunk });
-  const ids = engine.tokenizer.encode(text, { addSpecialTokens: false });
-  if (ids.length < 2) throw new UsageError(`${path} has ${ids.length} tokens; a likelihood needs two`);
-  const nll = new NegativeLogLikelihood(ids, engine.config.vocabSize);
-  const bar = new ProgressBar("evaluating", "tokens");
-  await engine.evaluate({
-    ids,
-    chunk,
-    onLogits: (firstRow, rows) => {
-      nll.add(firstRow, rows);
+    onLogits: (firstRow: number, rows: Float32Array) => {
+      onLogits(firstRow, rows);
       bar.update(firstRow + rows.length / engine.config.vocabSize, ids.length);
     },
-  });
+  };
+  const evaluation = await engine.evaluate(request, upgrades);
+  await engine.complete; // of an upgrade that takes over behind the last id there is still news to come
   bar.end();
-  console.log(`tokens ${ids.length}, mean NLL ${nll.mean.toFixed(5)}, perplexity ${Math.exp(nll.mean).toFixed(4)}`);
+  return evaluation;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    throw new LlmError("not-found", `${path} cannot be read: ${cause instanceof Error ? cause.message : cause}`, { cause });
+  }
+}
+
+function readIds(text: string, path: string): number[] {
+  try {
+    const ids: unknown = JSON.parse(text);
+    if (isIdList(ids)) return ids;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new UsageError(`${path} is not a JSON list of token ids`);
 }
 
 function isIdList(value: unknown): value is number[] {
   return Array.isArray(value) && value.length > 0 && value.every((id) => Number.isInteger(id) && id >= 0);
 }
 
+function encode(engine: Engine, text: string, path: string): readonly number[] {
+  const ids = engine.tokenizer.encode(text, { addSpecialTokens: false });
+  if (ids.length < 2) throw new UsageError(`${path} has ${ids.length} tokens; a likelihood needs two`);
+  return ids;
+}
+
 function checkIds(engine: Engine, ids: readonly number[], path: string): void {
   const wrong = ids.find((id) => id >= engine.config.vocabSize);
   if (wrong !== undefined) throw new UsageError(`${path}: id ${wrong} is outside the model's vocabulary of ${engine.config.vocabSize}`);
-}
-
-function parseEvalArgs(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        ...MODEL_OPTIONS,
-        ids: { type: "string" },
-        out: { type: "string" },
-        hidden: { type: "boolean" },
-        text: { type: "string" },
-        chunk: { type: "string" },
-      },
-    });
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
-  }
 }

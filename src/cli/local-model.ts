@@ -4,6 +4,8 @@ import { basename, dirname, join } from "node:path";
 import { openFile } from "../bytes/file-source";
 import { LlmError } from "../errors";
 import { type Engine, type EngineEvent, type LoadOptions, loadEngine, type ModelFiles } from "../index";
+import { parseChoice, parseCount } from "./flag-values";
+import { readPlanFlag } from "./plan-flag";
 import { ProgressBar } from "./progress-bar";
 import { UsageError } from "./usage";
 
@@ -14,6 +16,7 @@ export const MODEL_OPTIONS = {
   kv: { type: "string" },
   quantise: { type: "string" },
   without: { type: "string" },
+  plan: { type: "string" },
 } as const;
 
 export type ModelFlags = { readonly [Name in keyof typeof MODEL_OPTIONS]?: string | undefined };
@@ -33,39 +36,49 @@ export function localFiles(path: string): ModelFiles {
   };
 }
 
-/** Loads with a progress bar on standard error. */
-export async function loadLocalEngine(flags: ModelFlags, defaults: LoadOptions): Promise<Engine> {
+/**
+ * Loads with a progress bar on standard error. An "optional" tokenizer is read where there is one.
+ *
+ * @throws UsageError for the flags; LlmError
+ */
+export async function loadLocalEngine(
+  flags: ModelFlags,
+  defaults: LoadOptions,
+  tokenizer: "required" | "optional" | "none" = "required",
+): Promise<Engine> {
   if (!flags.model) throw new UsageError("--model is missing");
+  const options = loadFlags(flags);
+  const { files, plan } = readPlanFlag(flags.plan ?? "auto", localFiles(flags.model));
+  const needsTokenizer = tokenizer === "required" || (tokenizer === "optional" && (await hasTokenizer(files)));
   const bar = new ProgressBar("loading", "bytes");
+  let isLoading = true;
   const onEvent = (event: EngineEvent) => {
-    if (event.type === "load-progress") bar.update(event.loadedBytes, event.totalBytes);
-    if (event.type === "load-end") bar.end();
+    if (event.type === "load-progress" && isLoading) bar.update(event.loadedBytes, event.totalBytes);
+    if (event.type === "stage-ready" && isLoading) {
+      // Later stages come while something else is shown.
+      isLoading = false;
+      bar.end();
+    }
     if (event.type === "tokenizer-unsupported") console.error(event);
+    defaults.onEvent?.(event);
   };
-  const gpu = await dawn();
-  const context = flags.context === undefined ? {} : { contextLength: parseCount("--context", flags.context) };
-  return loadEngine(localFiles(flags.model), { ...defaults, ...context, ...loadFlags(flags), gpu, onEvent });
+  return loadEngine(files, { ...defaults, ...options, plan, needsTokenizer, gpu: await dawn(), onEvent });
 }
 
-function loadFlags({ kv = "f16", quantise, without }: ModelFlags): LoadOptions {
-  if (kv !== "f16" && kv !== "f32") throw new UsageError(`--kv is ${kv}, not f16 or f32`);
-  if (quantise !== undefined && quantise !== "q8" && quantise !== "q4") throw new UsageError(`--quantise is ${quantise}, not q8 or q4`);
+async function hasTokenizer(files: ModelFiles): Promise<boolean> {
+  return /\.gguf$/i.test(files.weightsFile ?? "") || (await files.open("tokenizer.json")) !== null;
+}
+
+function loadFlags({ context, kv = "f16", quantise, without }: ModelFlags): LoadOptions {
   const left = without?.split(",") ?? [];
   const features = left.filter((feature) => feature === "f16" || feature === "subgroups");
   if (features.length < left.length) throw new UsageError(`--without is ${without}, not of f16 and subgroups`);
-  return { kvFormat: kv, without: features, ...(quantise && { quantise }) };
-}
-
-export function parseCount(flag: string, text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0) throw new UsageError(`${flag} is ${text}, not a whole number`);
-  return value;
-}
-
-export function parseNumber(flag: string, text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value)) throw new UsageError(`${flag} is ${text}, not a number`);
-  return value;
+  return {
+    kvFormat: parseChoice("--kv", kv, ["f16", "f32"]),
+    without: features,
+    ...(quantise !== undefined && { quantise: parseChoice("--quantise", quantise, ["q8", "q4"]) }),
+    ...(context !== undefined && { contextLength: parseCount("--context", context) }),
+  };
 }
 
 async function dawn(): Promise<GPU> {

@@ -5,6 +5,7 @@ export class NegativeLogLikelihood {
   readonly #vocabSize: number;
   #sum = 0;
   #count = 0;
+  #absentCount = 0;
 
   constructor(ids: readonly number[], vocabSize: number) {
     this.#ids = ids;
@@ -18,13 +19,24 @@ export class NegativeLogLikelihood {
       const next = this.#ids[firstRow + row + 1];
       if (next === undefined) return;
       const values = logits.subarray(row * this.#vocabSize, (row + 1) * this.#vocabSize);
-      this.#sum += logSumExp(values) - (values[next] ?? Number.NaN);
+      const logit = values[next] ?? Number.NaN;
+      if (logit === Number.NEGATIVE_INFINITY) {
+        this.#absentCount++;
+        continue;
+      }
+      this.#sum += logSumExp(values) - logit;
       this.#count++;
     }
   }
 
+  /** NaN where there is nothing to take it over. */
   get mean(): number {
     return this.#sum / this.#count;
+  }
+
+  /** Ids that the mean leaves out: their head rows are absent, and one of them would make it infinite. */
+  get absentCount(): number {
+    return this.#absentCount;
   }
 }
 

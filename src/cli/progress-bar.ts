@@ -1,5 +1,7 @@
 // A line on standard error that says how far something has come; silent where nobody watches.
 
+const CLEAR = "\r\x1b[K";
+
 const WIDTH = 30;
 const REDRAW_MS = 100;
 
@@ -29,10 +31,15 @@ export class ProgressBar {
   }
 
   end(): void {
-    if (this.#isWatched) process.stderr.write("\r\x1b[K");
+    if (this.#isWatched) process.stderr.write(CLEAR);
   }
 
   #amount(value: number): string {
     return this.#unit === "bytes" ? `${(value / 1e6).toFixed(1)} MB` : `${Math.round(value)} tokens`;
   }
+}
+
+/** A line on standard error that stays; a bar that stands there goes on below it. */
+export function printLine(text: string): void {
+  process.stderr.write(`${process.stderr.isTTY ? CLEAR : ""}${text}\n`);
 }

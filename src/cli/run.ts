@@ -1,8 +1,11 @@
 // crescendo run: one answer, streamed to the terminal.
 import { text as readAll } from "node:stream/consumers";
 import { parseArgs } from "node:util";
-import type { Answer, AnswerOptions } from "../index";
-import { loadLocalEngine, MODEL_OPTIONS, parseCount, parseNumber } from "./local-model";
+import type { Answer, AnswerOptions, EngineEvent } from "../index";
+import { parseCount, parseNumber } from "./flag-values";
+import { loadLocalEngine, MODEL_OPTIONS } from "./local-model";
+import { printLine } from "./progress-bar";
+import { stageLine } from "./stage-lines";
 import { UsageError } from "./usage";
 
 const SAMPLING = { temperature: "temperature", "top-p": "topP", "min-p": "minP" } as const;
@@ -23,12 +26,20 @@ export async function runCommand(args: string[]): Promise<void> {
   }
   const abort = new AbortController();
   process.once("SIGINT", () => abort.abort());
-  using engine = await loadLocalEngine(values, { signal: abort.signal });
+  using engine = await loadLocalEngine(values, { signal: abort.signal, onEvent: printStage });
   const answerOptions: AnswerOptions = { ...options, signal: abort.signal };
   const answer = values.raw
     ? engine.completeText(prompt, answerOptions)
     : engine.createChat(values.system === undefined ? {} : { system: values.system }).send(prompt, answerOptions);
   await printAnswer(answer);
+}
+
+/** Says when a stage takes over, or fails to: on a line of its own, also in the middle of an answer on the same terminal. */
+function printStage(event: EngineEvent): void {
+  if (event.type !== "stage-ready" && event.type !== "upgrade-failed") return;
+  const isAmidAnswer = event.stage.index > 0 && process.stdout.isTTY && process.stderr.isTTY;
+  const line = stageLine(event);
+  if (line !== null) printLine(`${isAmidAnswer ? "\n" : ""}${line}`);
 }
 
 async function printAnswer(answer: Answer): Promise<void> {

@@ -21,6 +21,8 @@ export type StageEvent =
   /** The stage's weights are on the GPU; the one before it answers on until `upgrade-end`. */
   | { readonly type: "upgrade-start"; readonly stage: StageInfo; readonly policy: UpgradePolicy }
   | ({ readonly type: "upgrade-end"; readonly stage: StageInfo } & Omit<UpgradeReport, "stage">)
+  /** A later stage came before this one's K/V was rebuilt: the model goes to that one at once, whose `upgrade-end` stands for both. */
+  | { readonly type: "upgrade-superseded"; readonly stage: StageInfo; readonly by: StageInfo }
   /** The stage that answered goes on answering. `resumeDelivery` tries again. */
   | { readonly type: "upgrade-failed"; readonly stage: StageInfo; readonly error: unknown }
   | { readonly type: "delivery-paused" | "delivery-resumed" };
@@ -45,11 +47,16 @@ export interface DeliverOptions {
 
 export class Delivery {
   readonly #core: EngineCore;
-  readonly #loader: StageLoader;
+  #loader: StageLoader;
   readonly #plans: WeightPlans;
   readonly #options: DeliveryOptions;
   readonly #attempts = new Set<LinkedAbort>();
+  readonly #upgrades = new Set<Promise<void>>();
+  /** Of all that was asked for: its bytes, one stage after the other, and its upgrades. */
+  #loading: Promise<void> = Promise.resolve();
   #complete: Promise<void> | null = null;
+  /** Index of the last stage whose weights came. */
+  #loaded = 0;
   #hasFailed = false;
 
   constructor(core: EngineCore, loader: StageLoader, plans: WeightPlans, options: DeliveryOptions) {
@@ -78,13 +85,13 @@ export class Delivery {
   }
 
   /**
-   * Loads stages and moves the engine to each, after those asked for before.
+   * Loads stages, after those asked for before, and moves the engine to each. An upgrade that is still under way when the next stage has come is
+   * taken into that stage's.
    *
    * @throws LlmError of the sources, the packer or the device; the signal's reason. The stage that is there by then goes on answering.
    */
   deliver({ stage = this.lastStage, ...options }: DeliverOptions = {}): Promise<void> {
-    const before = this.#complete ?? Promise.resolve();
-    const complete = before.catch(() => undefined).then(() => this.#deliver(stage, options));
+    const complete = this.#deliver(stage, options);
     complete.catch(() => undefined); // upgrade-failed tells of it as well
     this.#complete = complete;
     return complete;
@@ -106,33 +113,59 @@ export class Delivery {
     if (!this.#complete || this.#hasFailed) void this.deliver();
   }
 
+  /** The engine is on another device, and what brings stages to it another: what failed with the old one is tried again. */
+  goOnWith(loader: StageLoader): void {
+    this.#loader = loader;
+    const again = () => {
+      if (this.#hasFailed) void this.deliver();
+    };
+    this.complete.then(again, again);
+  }
+
+  /** Gives up what is under way: its device is gone. `goOnWith` begins it again. */
+  interrupt(reason: unknown): void {
+    for (const attempt of this.#attempts) attempt.abort(reason);
+  }
+
   /** Ends all reading: the engine is gone. */
   end(reason: unknown): void {
-    for (const attempt of this.#attempts) attempt.abort(reason);
+    this.interrupt(reason);
     this.#options.onEnd();
   }
 
   async #deliver(last: number, options: Omit<DeliverOptions, "stage">): Promise<void> {
-    this.#hasFailed = false;
     const attempt = linkAbort(options.signal);
     this.#attempts.add(attempt);
-    const upgrades: Promise<void>[] = [];
     try {
-      // The next stage's bytes come while this one's K/V is rebuilt: an upgrade is not waited for here.
-      for (let index = this.#core.stage + 1; index <= last; index++) {
-        const weights = await this.#load(index, attempt);
-        upgrades.push(this.#upgrade(index, weights, options, attempt));
-      }
-      await Promise.all(upgrades);
+      const loading = this.#loading.catch(() => undefined).then(() => this.#loadUpTo(last, options, attempt));
+      this.#loading = loading;
+      await loading;
+      await Promise.all(this.#upgrades);
     } catch (error) {
       this.#hasFailed = true;
+      this.interrupt(error); // what was asked for later builds on this
+      await Promise.allSettled([this.#loading, ...this.#upgrades]);
+      this.#loaded = this.#core.stage;
       throw error;
     } finally {
-      await Promise.allSettled(upgrades);
       this.#attempts.delete(attempt);
       attempt.unlink();
     }
     if (this.#core.stage === this.lastStage) this.#options.onEnd();
+  }
+
+  /** The next stage's bytes come while the K/V of the one before is rebuilt: an upgrade is not waited for here. */
+  async #loadUpTo(last: number, options: Omit<DeliverOptions, "stage">, attempt: LinkedAbort): Promise<void> {
+    this.#hasFailed = false;
+    while (this.#loaded < last) {
+      const index = this.#loaded + 1;
+      const weights = await this.#load(index, attempt);
+      this.#loaded = index;
+      const upgrade = this.#upgrade(index, weights, options, attempt);
+      this.#upgrades.add(upgrade);
+      const forget = () => this.#upgrades.delete(upgrade);
+      upgrade.then(forget, forget);
+    }
   }
 
   async #load(index: number, attempt: LinkedAbort): Promise<StageWeights> {
@@ -149,11 +182,15 @@ export class Delivery {
     const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = options;
     onEvent({ type: "upgrade-start", stage, policy });
     try {
-      const { stage: _, ...report } = await this.#core.upgrade({
+      const { stage: reached, ...report } = await this.#core.upgrade({
         ...{ stage: index, weights, policy, carry },
         onPrepared: () => onPrepared(stage),
         signal: attempt.signal,
       });
+      if (reached > index) {
+        onEvent({ type: "upgrade-superseded", stage, by: this.stageInfo(reached) });
+        return;
+      }
       onEvent({ type: "upgrade-end", stage, ...report });
       onEvent({ type: "stage-ready", stage, isLast: index === this.lastStage });
     } catch (error) {

@@ -1,29 +1,21 @@
 // A model that answers: its weights on the GPU, the conversations whose K/V it holds, one run at a time.
-import { assert, present } from "../assert";
-import { type LinkedAbort, linkAbort } from "../bytes/abort";
+import { assert } from "../assert";
+import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
 import { LlmError } from "../errors";
 import { deviceLostError, type Gpu } from "../gpu/device";
-import { KernelCache } from "../gpu/kernel";
-import { KvCache, KvGroup, type KvLayout } from "../kv/kv-cache";
 import type { KvSnapshot } from "../kv/kv-snapshot";
-import { Lane } from "../model/lane";
-import { Model, type OuterWeights } from "../model/model";
-import type { ProgramContext } from "../model/program-context";
-import { bindResiduals } from "../model/residual-steps";
-import { activationStrides, Scratch } from "../model/scratch";
-import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
-import { type StagePlan, stageContents } from "../stages/plan";
+import type { Model, OuterWeights } from "../model/model";
+import type { StagePlan, Unit } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
 import type { ModelConfig } from "../weights/model-config";
 import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set";
-import { type EngineOptions, resolveEngineOptions } from "./engine-options";
+import type { EngineOptions } from "./engine-options";
+import { createParts, type EngineParts, type PartsShape, partsShape, startParts } from "./engine-parts";
 import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
-import { type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
+import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
 import { type RestoreReport, restoreSequence, snapshotSequence } from "./restore";
 import { RunQueue } from "./run-queue";
-import { Sampler } from "./sampler";
 import { checkIds, Sequence } from "./sequence";
-import { Stepper } from "./stepper";
 import { Upgrade } from "./upgrade";
 import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
 
@@ -48,6 +40,11 @@ export interface EngineStages {
   readonly fetchRows: (rows: RowSet, outer: OuterWeights, signal: AbortSignal) => Promise<RowSet>;
   /** Holds later stages' reads back until what it returns is called: somebody waits for a first token. */
   readonly holdReads: () => () => void;
+  /**
+   * Called when the device is lost: gets another one, and calls `revive` with it. Where it rejects, and where there is none, the engine has come to
+   * its end.
+   */
+  readonly recover?: (error: LlmError) => Promise<void>;
 }
 
 export interface UpgradeRequest {
@@ -62,47 +59,42 @@ export interface UpgradeRequest {
   readonly signal?: AbortSignal;
 }
 
-interface EngineParts extends EngineStages {
-  readonly gpu: Gpu;
-  readonly config: ModelConfig;
-  readonly model: Model;
-  readonly sampler: Sampler;
-  readonly stepper: Stepper;
-  readonly cache: KvCache;
-  readonly contextLength: number;
-  readonly prefixCache: boolean;
-}
-
 export class EngineCore {
   readonly config: ModelConfig;
   readonly contextLength: number;
-  readonly #parts: EngineParts;
+  readonly #stages: EngineStages;
+  readonly #shape: PartsShape;
+  #parts: EngineParts;
   readonly #queue = new RunQueue();
   /** Those that may hold pages. */
   readonly #sequences = new Set<Sequence>();
   readonly #upgrader: Upgrader;
-  #embeddingRows: RowSet = [];
   #clock = 0;
   readonly #runs = new Set<LinkedAbort>();
-  /** Why no run can be: the engine was disposed of, or its device lost. */
+  /** What ends with the device that it runs on. */
+  readonly #attempts = new Set<LinkedAbort>();
+  /** Resolves when there is a device again; null while there is one. */
+  #recovery: Promise<void> | null = null;
+  /** Why no run can be: the engine was disposed of, or its device lost for good. */
   #end: LlmError | null = null;
 
-  private constructor(parts: EngineParts) {
+  private constructor(parts: EngineParts, shape: PartsShape, stages: EngineStages) {
     this.#parts = parts;
-    this.config = parts.config;
-    this.contextLength = parts.contextLength;
-    const { model, stepper, gpu } = parts;
+    this.#shape = shape;
+    this.#stages = stages;
+    this.config = shape.config;
+    this.contextLength = shape.options.contextLength;
     this.#upgrader = new Upgrader({
       takeTurn: (turn) => this.#queue.run(turn),
-      idle: () => gpu.device.queue.onSubmittedWorkDone(),
+      idle: () => this.gpu.device.queue.onSubmittedWorkDone(),
       lastUsed: () => [...this.#sequences].filter(({ capacity }) => capacity > 0).sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null,
       committed: (upgrade) => {
-        stepper.stage = upgrade.step.to;
-        this.#embeddingRows = unionRows(this.#embeddingRows, upgrade.weights.rows);
+        this.#parts.stepper.stage = upgrade.step.to;
+        this.#parts.embeddingRows = unionRows(this.#parts.embeddingRows, upgrade.weights.rows);
       },
-      chunkRows: model.context.scratch.layout.chunkRows,
+      chunkRows: shape.options.chunkRows,
     });
-    void gpu.lost.then((info) => this.#endRuns(deviceLostError(info)));
+    this.#watch(parts.gpu);
   }
 
   /**
@@ -111,59 +103,33 @@ export class EngineCore {
    * @throws LlmError "out-of-memory" | "gpu-error" | "bad-request"
    */
   static async create(gpu: Gpu, config: ModelConfig, stages: EngineStages, options: EngineOptions = {}): Promise<EngineCore> {
+    const shape = partsShape(gpu, config, stages, options);
+    return new EngineCore(await createParts(gpu, shape, 0), shape, stages);
+  }
+
+  /** Puts the first stage in place: from here on the engine answers. It owns the weights once this resolves. */
+  start(weights: StageWeights): Promise<void> {
+    return startParts(this.#parts, this.plan, weights);
+  }
+
+  /**
+   * Goes on with another device, at the stage that answered; `load` brings the units that it has. Conversations compute their K/V anew when they
+   * are next used.
+   *
+   * @throws LlmError of the device and of `load`; `gpu` is then disposed of.
+   */
+  async revive(gpu: Gpu, load: (units: readonly Unit[]) => Promise<StageWeights>): Promise<void> {
+    const parts = await createParts(gpu, this.#shape, this.stage);
     try {
-      const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat, prefixCache } = resolveEngineOptions(options, config);
-      const kvLayout: KvLayout = {
-        kvHeadCount: config.kvHeadCount,
-        headDim: config.headDim,
-        pageSize,
-        pageCount: Math.ceil(poolLength / pageSize),
-        format: kvFormat,
-        residualStride: activationStrides(config).hidden,
-      };
-      const root = `${stages.root} ${kvFormat} K/V`;
-      const scratchLayout = { chunkRows, contextLength, pageSize };
-      const { scratch, lane, cache } = await gpu.checked(
-        "the K/V pool and activations",
-        () => ({
-          scratch: new Scratch(gpu, config, scratchLayout),
-          lane: new Lane(gpu, "main", config, scratchLayout),
-          cache: new KvCache(kvGroupShapes(stages.plan, 0, root).map((shape) => new KvGroup(gpu, kvLayout, shape))),
-        }),
-        () => undefined, // gpu.dispose below frees them
-      );
-      const context: ProgramContext = {
-        ...{ gpu, config, scratch, lane, kvLayout },
-        kernels: KernelCache.of(gpu),
-        subgroups: gpu.features.subgroups !== null,
-        math: gpu.features.f16 ? "f16" : "f32",
-      };
-      const model = new Model(context);
-      const sampler = await Sampler.create(context);
-      const stepper = await gpu.checked(
-        "results on their way back",
-        () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
-        (made) => made.destroy(),
-      );
-      return new EngineCore({ ...stages, root, gpu, config, model, sampler, stepper, cache, contextLength, prefixCache });
+      await startParts(parts, this.plan, await load(this.plan.stages.slice(0, this.stage + 1).flatMap(({ units }) => units)));
+      if (this.#end) throw this.#end;
     } catch (error) {
       gpu.dispose();
       throw error;
     }
-  }
-
-  /** Puts the first stage in place: from here on the engine answers. It owns the weights once this resolves. */
-  async start(weights: StageWeights): Promise<void> {
-    const { model, sampler, cache, plan } = this.#parts;
-    const { rows } = stageContents(plan, 0);
-    for (const [layer, layerWeights] of weights.layers) {
-      const group = cache.groupOf(layer);
-      model.slots[layer]?.replace(await model.prepareLayer(layer, layerWeights, { group, lane: model.context.lane }));
-    }
-    await model.setOuter(present(weights.outer, "what surrounds the layers"), rows);
-    model.useResiduals(await bindResiduals(model.context, cache.groups, model.context.lane, comingBoundaries(plan, 0)));
-    sampler.setPresentRows(rows);
-    this.#embeddingRows = rows;
+    this.#parts.gpu.dispose();
+    this.#parts = parts;
+    this.#watch(gpu);
   }
 
   /** Index of the plan's stage that answers. */
@@ -172,7 +138,7 @@ export class EngineCore {
   }
 
   get plan(): StagePlan {
-    return this.#parts.plan;
+    return this.#shape.plan;
   }
 
   /**
@@ -182,21 +148,14 @@ export class EngineCore {
    * @throws LlmError "out-of-memory" | "gpu-error" | "device-lost" | "disposed"; the signal's reason. The stage that answered goes on answering, and
    * the weights are the caller's.
    */
-  async upgrade({ stage, weights, policy, carry = "keep", onPrepared = () => undefined, signal }: UpgradeRequest): Promise<UpgradeReport> {
-    if (this.#end) throw this.#end;
-    const { model, sampler, cache, plan, root } = this.#parts;
-    assert(stage > this.stage, `stage ${stage} after ${this.stage}`);
-    const prepare = (all: StageWeights) => Upgrade.prepare({ model, sampler, cache, plan, root }, { from: this.stage, to: stage }, all);
-    const ending = linkAbort(signal);
-    this.#runs.add(ending);
-    try {
-      return await this.#upgrader.run(prepare, weights, { policy, carry, onPrepared, signal: ending.signal });
-    } catch (error) {
-      throw await this.#reasonOf(error, ending.signal);
-    } finally {
-      this.#runs.delete(ending);
-      ending.unlink();
-    }
+  upgrade({ stage, weights, policy, carry = "keep", onPrepared = () => undefined, signal }: UpgradeRequest): Promise<UpgradeReport> {
+    const { plan, root } = this.#shape;
+    const prepare = (all: StageWeights) => {
+      const { model, sampler, cache } = this.#parts;
+      assert(stage > this.stage, `stage ${stage} after ${this.stage}`);
+      return Upgrade.prepare({ model, sampler, cache, plan, root }, { from: this.stage, to: stage }, all);
+    };
+    return this.#attempt((ending) => this.#upgrader.run(prepare, weights, { policy, carry, onPrepared, signal: ending }), signal);
   }
 
   get model(): Model {
@@ -224,29 +183,21 @@ export class EngineCore {
    * @throws LlmError "device-lost" | "disposed"; the signal's reason.
    */
   takeTurn<T>(turn: (generate: Generate) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const readOn = this.#parts.holdReads();
+    const readOn = this.#stages.holdReads();
     return this.#run((ending) => {
       return turn((request) => {
         const onToken: GenerationRequest["onToken"] = (id, stage) => {
           readOn();
           return request.onToken(id, stage);
         };
-        const host = {
-          contextLength: this.contextLength,
-          reserve: (reserving: Sequence, positions: number) => this.#reserve(reserving, positions),
-          begin: (beginning: Sequence, runSignal: AbortSignal) => this.#begin(beginning, beginning.tokens, runSignal),
-          end: (ended: Sequence) => this.#publish(ended),
-          beforeStep: (running: Sequence, position: number) => this.#beforeStep(running, position),
-          tokenCame: this.#upgrader.tokenCame,
-        };
-        return runGeneration(this.#parts.stepper, { ...request, onToken }, host, ending);
+        return this.#generate({ ...request, onToken }, ending);
       });
     }, signal).finally(readOn);
   }
 
   /** A copy of the sequence's K/V in CPU memory, taken between runs. @throws LlmError "device-lost" | "disposed" | "out-of-memory"; the signal's reason. */
   snapshot(sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
-    return this.#run((ending) => snapshotSequence(this.#parts.gpu, sequence, ending), signal);
+    return this.#run((ending) => this.#attempt((lost) => snapshotSequence(this.#parts.gpu, sequence, lost), ending), signal);
   }
 
   /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. */
@@ -261,7 +212,7 @@ export class EngineCore {
 
   /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. `stops`: see `EvaluationHooks`. */
   evaluate(request: EvaluationRequest, stops: readonly EvaluationStop[] = []): Promise<Evaluation> {
-    return this.#run(async (signal) => {
+    const attempt = async (signal: AbortSignal) => {
       const sequence = this.createSequence();
       const hooks = {
         stops,
@@ -275,7 +226,8 @@ export class EngineCore {
       } finally {
         this.#release(sequence);
       }
-    }, request.signal);
+    };
+    return this.#run((ending) => this.#attempt(attempt, ending), request.signal);
   }
 
   memory(): EngineMemory {
@@ -294,24 +246,81 @@ export class EngineCore {
     const run = linkAbort(signal);
     this.#runs.add(run);
     try {
-      return await this.#queue.run(() => task(run.signal), run.signal);
+      return await this.#queue.run(async () => {
+        await abortable(this.#recovery ?? Promise.resolve(), run.signal);
+        return task(run.signal);
+      }, run.signal);
     } catch (error) {
-      throw await this.#reasonOf(error, run.signal);
+      throw this.#end ?? error;
     } finally {
       this.#runs.delete(run);
       run.unlink();
     }
   }
 
-  #endRuns(error: LlmError): void {
-    this.#end ??= error;
-    for (const run of this.#runs) run.abort(this.#end);
+  /** `task` gets a signal that aborts with the loss of the device too. What fails because of it fails for that reason, whatever noticed. */
+  async #attempt<T>(task: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (this.#end) throw this.#end;
+    const { gpu } = this.#parts;
+    const attempt = linkAbort(signal);
+    this.#attempts.add(attempt);
+    try {
+      return await task(attempt.signal);
+    } catch (error) {
+      const isKnown = error instanceof LlmError || attempt.signal.aborted;
+      throw this.#end ?? (isKnown ? error : ((await gpu.lossError()) ?? error));
+    } finally {
+      this.#attempts.delete(attempt);
+      attempt.unlink();
+    }
   }
 
-  /** What fails because the device is gone fails for that reason, whatever the call that noticed says. */
-  async #reasonOf(error: unknown, signal: AbortSignal): Promise<unknown> {
-    const isKnown = error instanceof LlmError || signal.aborted;
-    return this.#end ?? (isKnown ? error : ((await this.#parts.gpu.lossError()) ?? error));
+  /** An answer outlives its device: what was said stays said, and it goes on where it was. */
+  async #generate(request: GenerationRequest, signal: AbortSignal): Promise<GenerationResult> {
+    const progress = new GenerationProgress();
+    const host = {
+      contextLength: this.contextLength,
+      reserve: (sequence: Sequence, positions: number) => this.#reserve(sequence, positions),
+      begin: (sequence: Sequence, ending: AbortSignal) => this.#begin(sequence, sequence.tokens, ending),
+      end: (sequence: Sequence) => this.#publish(sequence),
+      beforeStep: (sequence: Sequence, position: number) => this.#beforeStep(sequence, position),
+      tokenCame: this.#upgrader.tokenCame,
+    };
+    for (;;) {
+      try {
+        return await this.#attempt((ending) => runGeneration(this.#parts.stepper, request, host, progress, ending), signal);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof LlmError && error.code === "device-lost")) throw error;
+        await Promise.resolve(); // the loss is known; that the engine recovers is, a moment later
+        if (!this.#recovery) throw error;
+        await abortable(this.#recovery, signal);
+        if (this.#end) throw this.#end;
+      }
+    }
+  }
+
+  #watch(gpu: Gpu): void {
+    void gpu.lost.then((info) => this.#lose(deviceLostError(info)));
+  }
+
+  #lose(error: LlmError): void {
+    const { recover } = this.#stages;
+    if (this.#end || !recover) {
+      this.#endRuns(error);
+      return;
+    }
+    this.#recovery = recover(error).then(
+      () => {
+        this.#recovery = null;
+      },
+      (failure: unknown) => this.#endRuns(failure instanceof LlmError ? failure : error),
+    );
+    for (const attempt of this.#attempts) attempt.abort(error);
+  }
+
+  #endRuns(error: LlmError): void {
+    this.#end ??= error;
+    for (const run of [...this.#runs, ...this.#attempts]) run.abort(this.#end);
   }
 
   #release(sequence: Sequence): void {
@@ -321,15 +330,18 @@ export class EngineCore {
 
   /** Makes a sequence the one that runs: in the groups that there are, in the stage that there is, with the rows that its tokens need. */
   async #begin(sequence: Sequence, ids: readonly number[], signal: AbortSignal): Promise<void> {
-    const { cache, model, fetchRows } = this.#parts;
+    const { cache, model } = this.#parts;
     this.#sequences.add(sequence);
     sequence.lastUsed = ++this.#clock;
     sequence.follow(cache.groups);
-    const missing = subtractRows(rowsOf(ids), this.#embeddingRows);
-    if (missing.length > 0) this.#embeddingRows = unionRows(this.#embeddingRows, await fetchRows(missing, model.weights, signal));
+    const missing = subtractRows(rowsOf(ids), this.#parts.embeddingRows);
+    if (missing.length > 0) {
+      const fetched = await this.#stages.fetchRows(missing, model.weights, signal);
+      this.#parts.embeddingRows = unionRows(this.#parts.embeddingRows, fetched);
+    }
     await this.#upgrader.beforeRun(sequence, (carry) => this.#carryOver(sequence, carry));
     sequence.follow(cache.groups);
-    if (this.#parts.prefixCache) sequence.adoptPrefix();
+    if (this.#shape.options.prefixCache) sequence.adoptPrefix();
   }
 
   /** After a commit: the sequence's K/V as it is, or over a snapshot, or computed from its ids. */
@@ -351,7 +363,7 @@ export class EngineCore {
   }
 
   #publish(sequence: Sequence): void {
-    if (this.#parts.prefixCache) sequence.publishPrefix();
+    if (this.#shape.options.prefixCache) sequence.publishPrefix();
   }
 
   #beforeStep(sequence: Sequence, position: number) {

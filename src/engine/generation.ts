@@ -61,10 +61,10 @@ export async function runGeneration(
   stepper: Stepper,
   request: GenerationRequest,
   host: GenerationHost,
+  progress: GenerationProgress,
   signal: AbortSignal,
 ): Promise<GenerationResult> {
   const { sequence } = request;
-  const clock = new GenerationClock();
   const promptLength = sequence.tokens.length;
   if (promptLength === 0) throw new LlmError("bad-request", "The prompt has no tokens: there is nothing to go on from.");
   checkIds(sequence.tokens, stepper.model.context.config.vocabSize);
@@ -72,22 +72,23 @@ export async function runGeneration(
   // The last token runs again where all are cached: its logits are what the first sampled token comes from.
   sequence.forget(promptLength - 1);
   const cachedTokens = sequence.cachedLength;
-  const finish = (finishReason: FinishReason) => ({ finishReason, ...clock.timings(cachedTokens, promptLength - cachedTokens) });
+  const finish = (finishReason: FinishReason) => ({ finishReason, ...progress.timings(cachedTokens, promptLength - cachedTokens) });
   if (promptLength >= host.contextLength || !host.reserve(sequence, promptLength)) return finish("context");
-  if (request.maxTokens === 0) return finish("length");
-  await stepper.prefill(sequence, { signal });
-  stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens);
-  return finish(await decode(stepper, request, host, signal, clock));
+  if (request.maxTokens <= progress.said) return finish("length");
+  await stepper.prefill(sequence, { signal, sampledBefore: progress.said });
+  stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens, progress.said);
+  return finish(await decode(stepper, request, host, progress, signal));
 }
 
 async function decode(
   stepper: Stepper,
   request: GenerationRequest,
   host: GenerationHost,
+  progress: GenerationProgress,
   signal: AbortSignal,
-  clock: GenerationClock,
 ): Promise<FinishReason> {
-  const { sequence, maxTokens } = request;
+  const { sequence } = request;
+  const maxTokens = request.maxTokens - progress.said;
   const promptLength = sequence.tokens.length;
   let decodeSteps = 0;
   let stoppedByToken = false;
@@ -113,7 +114,7 @@ async function decode(
       if (end === "after-stop") return "stop";
       if (end === "nothing-allowed") throw new LlmError("bad-request", "logitBias forbids every token: nothing is left to choose from.");
       taken++;
-      const intervalMs = clock.token();
+      const intervalMs = progress.token();
       if (intervalMs !== null) host.tokenCame(intervalMs, note);
       sequence.append([token]);
       stoppedByToken = end === "stop-token";
@@ -129,11 +130,17 @@ async function decode(
   }
 }
 
-class GenerationClock {
+/** How far an answer has come, over all attempts at it. */
+export class GenerationProgress {
   readonly #start = performance.now();
   #firstToken = 0;
   #lastToken = 0;
   #tokens = 0;
+
+  /** Tokens so far. */
+  get said(): number {
+    return this.#tokens;
+  }
 
   /** The time since the token before, if there was one. */
   token(): number | null {

@@ -14,11 +14,11 @@ export class LaneFeed {
     this.#layerCount = layerCount;
   }
 
-  /** The state that the next submitted step starts from, and its ids. */
-  begin(position: number, ids: readonly TokenId[]): void {
+  /** The state that the next submitted step starts from, and its ids; `sampledBefore` tokens were drawn in its run. */
+  begin(position: number, ids: readonly TokenId[], sampledBefore = 0): void {
     const { queue } = this.#gpu.device;
     queue.writeBuffer(this.lane.buffer("ids"), 0, new Uint32Array(ids));
-    queue.writeBuffer(this.lane.buffer("state"), 0, new Uint32Array([position, ids.length, 0, 0]));
+    queue.writeBuffer(this.lane.buffer("state"), 0, new Uint32Array([position, ids.length, 0, sampledBefore]));
   }
 
   uploadPages(parts: readonly SequenceKv[]): void {

@@ -65,12 +65,14 @@ export class Sampler {
     return this.#buffers.result.raw;
   }
 
-  /** Sets up a run: settings, tokens that end it, and the prompt that the repetition penalty counts. */
-  begin(settings: ResolvedSampling, stopIds: readonly TokenId[], prompt: readonly TokenId[]): void {
+  /** Sets up a run: settings, tokens that end it, and the tokens that penalties count, the last `saidCount` of which are the answer's. */
+  begin(settings: ResolvedSampling, stopIds: readonly TokenId[], tokens: readonly TokenId[], saidCount = 0): void {
     const { queue } = this.#gpu.device;
     queue.writeBuffer(this.#buffers.params.raw, 0, encodeSamplingParams(settings, stopIds));
     const counts = new Uint32Array(this.#vocabSize);
-    for (const id of prompt) counts[id] = IN_PROMPT;
+    const promptLength = tokens.length - saidCount;
+    for (const id of tokens.slice(0, promptLength)) counts[id] = IN_PROMPT;
+    for (const id of tokens.slice(promptLength)) counts[id] = (counts[id] ?? 0) + 1;
     queue.writeBuffer(this.#buffers.counts.raw, 0, counts);
     this.#logitBias = settings.logitBias;
     this.#writeBias();

@@ -20,7 +20,9 @@ export interface StepperOptions {
 export interface PrefillOptions {
   /** Positions to have in the end; all of the sequence's tokens unless given. */
   readonly length?: number;
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
+  /** Tokens that the run has sampled already: the next draw goes on from there. */
+  readonly sampledBefore?: number;
 }
 
 /** What a prefill did beside computing new positions. */
@@ -29,6 +31,12 @@ export interface PrefillReport {
   readonly caughtUp: number;
   /** Of these, positions that went through lower layers again, since no residual was there to start from. */
   readonly reread: number;
+}
+
+interface Chunk {
+  readonly first: number;
+  readonly rows: number;
+  readonly sampledBefore: number;
 }
 
 // Layers in one submit of a prefill chunk: the GPU starts while the rest is encoded, and no submit runs into a driver's watchdog.
@@ -63,7 +71,10 @@ export class Stepper {
    *
    * @throws the signal's reason; chunks done until then stay cached.
    */
-  async prefill(sequence: Sequence, { length = sequence.tokens.length, signal }: PrefillOptions = {}): Promise<PrefillReport> {
+  async prefill(
+    sequence: Sequence,
+    { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {},
+  ): Promise<PrefillReport> {
     const { queue } = this.model.context.gpu.device;
     const inFlight: Promise<undefined>[] = [];
     const report = { caughtUp: 0, reread: 0 };
@@ -74,7 +85,7 @@ export class Stepper {
         if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
         if (signal?.aborted) throw abortReason(signal);
         const rows = Math.min(span.end - first, this.options.chunkRows);
-        this.#submitChunk(sequence, walk, span, first, rows);
+        this.#submitChunk(sequence, walk, span, { first, rows, sampledBefore });
         sequence.markCached(first + rows, span.firstGroup);
         if (span.firstGroup > 0) report.caughtUp += rows;
         if (span.firstGroup > span.sourceGroup) report.reread += rows;
@@ -112,10 +123,10 @@ export class Stepper {
   }
 
   /** Sets the state that the next submitted step starts from, uploads its ids and the sequence's page tables. */
-  begin(sequence: Sequence, position: number, ids: readonly TokenId[]): void {
+  begin(sequence: Sequence, position: number, ids: readonly TokenId[], sampledBefore = 0): void {
     this.#rows = ids.length;
     this.#uploadPages(sequence);
-    this.#feed.begin(position, ids);
+    this.#feed.begin(position, ids, sampledBefore);
   }
 
   /** Submits one pass. */
@@ -127,8 +138,8 @@ export class Stepper {
     this.#ring.destroy();
   }
 
-  #submitChunk(sequence: Sequence, walk: Walk, { sourceGroup }: PrefillSpan, first: number, rows: number): void {
-    this.begin(sequence, first, sequence.tokens.slice(first, first + rows));
+  #submitChunk(sequence: Sequence, walk: Walk, { sourceGroup }: PrefillSpan, { first, rows, sampledBefore }: Chunk): void {
+    this.begin(sequence, first, sequence.tokens.slice(first, first + rows), sampledBefore);
     const firstLayer = sequence.parts[sourceGroup]?.group.first ?? 0;
     if (rows === 1 && firstLayer === 0) {
       this.submit((pass) => this.model.encodeDecode(pass, first + 1));

@@ -28,6 +28,8 @@ import type { WeightPlans } from "./weight-plans";
 export interface StageLoaderOptions {
   /** Called with each part of the weights that has reached the GPU, in bytes of the files. */
   readonly onLoaded?: (bytes: number) => void;
+  /** Closed while later stages' reads are to wait. One of its own unless given. */
+  readonly valve?: LoadValve;
 }
 
 /** How a stage's bytes are asked for. */
@@ -73,8 +75,7 @@ export class StageWeights {
 }
 
 export class StageLoader {
-  /** Closed while later stages' reads are to wait. */
-  readonly valve = new LoadValve();
+  readonly valve: LoadValve;
   readonly #gpu: Gpu;
   readonly #packer: Packer;
   readonly #plans: WeightPlans;
@@ -85,6 +86,7 @@ export class StageLoader {
     this.#packer = packer;
     this.#plans = plans;
     this.#options = options;
+    this.valve = options.valve ?? new LoadValve();
   }
 
   /**

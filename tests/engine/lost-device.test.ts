@@ -7,6 +7,7 @@ import { rmsNorm } from "../../src/kernels/rms-norm";
 import { replaceMethod } from "../support/device-faults";
 import { expectLlmError } from "../support/expect-llm-error";
 import { goldenContents, memoryFiles } from "../support/memory-files";
+import { planFile } from "../support/stage-plans";
 import { readGolden } from "../support/test-model";
 
 const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72, defaultLimits: true };
@@ -73,7 +74,8 @@ describe("a device that is lost while an engine answers", () => {
     const { ids, greedy } = await readGolden("tests/golden/llama-gqa");
     const { gpu, device } = watchedGpu();
     const events: EngineEvent[] = [];
-    engine = await loadEngine(memoryFiles(contents), { ...OPTIONS, gpu, onEvent: (event) => events.push(event) });
+    const onEvent = (event: EngineEvent) => events.push(event);
+    engine = await loadEngine(memoryFiles(contents), { ...OPTIONS, gpu, recoverDevice: false, onEvent });
     const { queue } = device();
     let submits = 0;
     replaceMethod(queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
@@ -97,6 +99,42 @@ describe("a device that is lost while an engine answers", () => {
     expect(events.filter(({ type }) => type === "device-lost")).toEqual([]);
     await expectLlmError(engine.evaluate({ ids, onLogits: () => undefined }), "disposed");
     await expectLlmError(loadEngine(memoryFiles(contents), { ...OPTIONS, shareDeviceWith: engine }), "disposed");
+  });
+});
+
+describe("an engine whose device is lost", () => {
+  // Two devices, and the kernels of each.
+  test("comes back by itself, at its stage, and answers on as if nothing had been", { timeout: 400_000 }, async () => {
+    const { ids, hidden } = await readGolden("tests/golden/llama-gqa");
+    const all = hidden.slice(1).map((_, layer) => layer);
+    const plan = planFile([
+      { layers: all.filter((layer) => layer !== 2 && layer !== 3) },
+      { layers: all.filter((layer) => layer !== 3) },
+      { layers: all },
+    ]);
+    const { gpu, device } = watchedGpu();
+    const events: EngineEvent[] = [];
+    const options = { ...OPTIONS, kvFormat: "f32", prefixCache: false, gpu, plan, delivery: "manual" } as const;
+    const engine = await loadEngine(memoryFiles(contents), { ...options, onEvent: (event) => events.push(event) });
+    await engine.upgrade({ stage: 1 });
+    const say = () => engine.generateIds(ids.slice(0, 20), { temperature: 1.5, seed: 7, frequencyPenalty: 0.5, maxTokens: 30 });
+    const undisturbed = await say();
+    const { queue } = device();
+    let submits = 0;
+    replaceMethod(queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
+      submit(buffers);
+      if (++submits === 12) device().destroy();
+    });
+    const disturbed = await say();
+    expect(submits).toBeLessThan(30);
+    expect(disturbed.ids).toEqual(undisturbed.ids);
+    expect(disturbed.generatedTokens).toBe(30);
+    const told = events.filter(({ type }) => type.startsWith("device-")).map(({ type }) => type);
+    expect(told).toEqual(["device-lost", "device-restored"]);
+    expect(engine.stage.index).toBe(1);
+    await engine.upgrade();
+    expect(engine.stage.index).toBe(2);
+    engine.dispose();
   });
 });
 

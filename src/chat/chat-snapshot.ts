@@ -54,7 +54,7 @@ export class ChatSnapshot {
     return writeSafetensors(tensors, { [FORMAT]: JSON.stringify(header) });
   }
 
-  /** @throws LlmError "bad-file" when the bytes are no snapshot of this version. */
+  /** @throws LlmError "bad-file" when the bytes are no snapshot of this version, "bytes-truncated" when some are missing. */
   static async fromBytes(bytes: Uint8Array<ArrayBuffer>): Promise<ChatSnapshot> {
     const directory = await readSafetensors(openBlob(new Blob([bytes]), { name: "the chat's snapshot" }));
     const header = parseHeader(directory.metadata.get(FORMAT));

@@ -119,7 +119,7 @@ export class Engine implements Disposable {
    * A chat that goes on from a snapshot. K/V that the same weights wrote comes back by copying; the rest is computed with the next answer, and
    * `chat-restored` says which.
    *
-   * @throws LlmError "bad-tokenizer" without a template, "bad-file" for bytes that are no snapshot, "device-lost", "disposed".
+   * @throws LlmError "bad-tokenizer" without a template, "bad-file" or "bytes-truncated" for bytes that are no snapshot, "device-lost", "disposed".
    */
   async restoreChat(snapshot: ChatSnapshot | Uint8Array<ArrayBuffer>): Promise<Chat> {
     const rested = snapshot instanceof ChatSnapshot ? snapshot : await ChatSnapshot.fromBytes(snapshot);

@@ -147,6 +147,7 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
     root: modelRoot(directory),
     fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
     holdReads: () => source.loader.valve.hold(),
+    onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
     ...(context.recoverDevice === false ? {} : { recover }),
   };
   const core = await abortable(EngineCore.create(gpu, config, stages, context), signal);

@@ -25,6 +25,8 @@ export type StageEvent =
   | { readonly type: "upgrade-superseded"; readonly stage: StageInfo; readonly by: StageInfo }
   /** The stage that answered goes on answering. `resumeDelivery` tries again. */
   | { readonly type: "upgrade-failed"; readonly stage: StageInfo; readonly error: unknown }
+  /** The upgrade goes on without a copy of what it keeps: should the device be lost, K/V is computed anew. */
+  | { readonly type: "snapshot-failed"; readonly error: unknown }
   | { readonly type: "delivery-paused" | "delivery-resumed" };
 
 export interface DeliveryOptions {

@@ -1,8 +1,7 @@
 // A model that answers: its weights on the GPU, the conversations whose K/V it holds, one run at a time.
 import { assert } from "../assert";
-import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
 import { LlmError } from "../errors";
-import { deviceLostError, type Gpu } from "../gpu/device";
+import type { Gpu } from "../gpu/device";
 import type { KvSnapshot } from "../kv/kv-snapshot";
 import type { Model, OuterWeights } from "../model/model";
 import type { StagePlan, Unit } from "../stages/plan";
@@ -11,10 +10,10 @@ import type { ModelConfig } from "../weights/model-config";
 import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set";
 import type { EngineOptions } from "./engine-options";
 import { createParts, type EngineParts, type PartsShape, partsShape, startParts } from "./engine-parts";
+import { EngineRuns } from "./engine-runs";
 import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
 import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
-import { type RestoreReport, restoreSequence, snapshotSequence } from "./restore";
-import { RunQueue } from "./run-queue";
+import { type RestoreReport, restoreSequence, snapshotFront, snapshotSequence } from "./restore";
 import { checkIds, Sequence } from "./sequence";
 import { Upgrade } from "./upgrade";
 import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
@@ -45,6 +44,8 @@ export interface EngineStages {
    * its end.
    */
   readonly recover?: (error: LlmError) => Promise<void>;
+  /** An upgrade goes on without its safety copy. */
+  readonly onSnapshotFailed?: (error: unknown) => void;
 }
 
 export interface UpgradeRequest {
@@ -65,36 +66,32 @@ export class EngineCore {
   readonly #stages: EngineStages;
   readonly #shape: PartsShape;
   #parts: EngineParts;
-  readonly #queue = new RunQueue();
+  readonly #runs: EngineRuns;
   /** Those that may hold pages. */
   readonly #sequences = new Set<Sequence>();
   readonly #upgrader: Upgrader;
   #clock = 0;
-  readonly #runs = new Set<LinkedAbort>();
-  /** What ends with the device that it runs on. */
-  readonly #attempts = new Set<LinkedAbort>();
-  /** Resolves when there is a device again; null while there is one. */
-  #recovery: Promise<void> | null = null;
-  /** Why no run can be: the engine was disposed of, or its device lost for good. */
-  #end: LlmError | null = null;
+  /** Of the conversation that was active at the last upgrade, what that kept: used once, when the device is lost. */
+  #safety: { readonly sequence: Sequence; readonly snapshot: KvSnapshot } | null = null;
 
   private constructor(parts: EngineParts, shape: PartsShape, stages: EngineStages) {
     this.#parts = parts;
     this.#shape = shape;
     this.#stages = stages;
+    this.#runs = new EngineRuns(stages.recover);
     this.config = shape.config;
     this.contextLength = shape.options.contextLength;
     this.#upgrader = new Upgrader({
-      takeTurn: (turn) => this.#queue.run(turn),
+      takeTurn: (turn) => this.#runs.afterOthers(turn),
       idle: () => this.gpu.device.queue.onSubmittedWorkDone(),
-      lastUsed: () => [...this.#sequences].filter(({ capacity }) => capacity > 0).sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null,
+      lastUsed: () => this.#lastUsed(),
       committed: (upgrade) => {
         this.#parts.stepper.stage = upgrade.step.to;
         this.#parts.embeddingRows = unionRows(this.#parts.embeddingRows, upgrade.weights.rows);
       },
       chunkRows: shape.options.chunkRows,
     });
-    this.#watch(parts.gpu);
+    this.#runs.watch(parts.gpu);
   }
 
   /**
@@ -122,14 +119,15 @@ export class EngineCore {
     const parts = await createParts(gpu, this.#shape, this.stage);
     try {
       await startParts(parts, this.plan, await load(this.plan.stages.slice(0, this.stage + 1).flatMap(({ units }) => units)));
-      if (this.#end) throw this.#end;
+      this.#runs.checkAlive();
     } catch (error) {
       gpu.dispose();
       throw error;
     }
     this.#parts.gpu.dispose();
     this.#parts = parts;
-    this.#watch(gpu);
+    this.#runs.watch(gpu);
+    this.#useSafety();
   }
 
   /** Index of the plan's stage that answers. */
@@ -155,7 +153,17 @@ export class EngineCore {
       assert(stage > this.stage, `stage ${stage} after ${this.stage}`);
       return Upgrade.prepare({ model, sampler, cache, plan, root }, { from: this.stage, to: stage }, all);
     };
-    return this.#attempt((ending) => this.#upgrader.run(prepare, weights, { policy, carry, onPrepared, signal: ending }), signal);
+    return this.#runs.attempt(
+      this.gpu,
+      (ending) => {
+        const whenPrepared = (boundary: number) => {
+          onPrepared();
+          void this.#saveFront(boundary, ending);
+        };
+        return this.#upgrader.run(prepare, weights, { policy, carry, onPrepared: whenPrepared, signal: ending });
+      },
+      signal,
+    );
   }
 
   get model(): Model {
@@ -167,13 +175,13 @@ export class EngineCore {
   }
 
   createSequence(): Sequence {
-    if (this.#end) throw this.#end;
+    this.#runs.checkAlive();
     return new Sequence(this.#parts.cache.groups);
   }
 
   /** Frees the sequence's pages, when the run that may use them is over. */
   async releaseSequence(sequence: Sequence): Promise<void> {
-    await this.#queue.run(async () => this.#release(sequence));
+    await this.#runs.afterOthers(async () => this.#release(sequence));
   }
 
   /**
@@ -184,25 +192,30 @@ export class EngineCore {
    */
   takeTurn<T>(turn: (generate: Generate) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const readOn = this.#stages.holdReads();
-    return this.#run((ending) => {
-      return turn((request) => {
-        const onToken: GenerationRequest["onToken"] = (id, stage) => {
-          readOn();
-          return request.onToken(id, stage);
-        };
-        return this.#generate({ ...request, onToken }, ending);
-      });
-    }, signal).finally(readOn);
+    return this.#runs
+      .run((ending) => {
+        return turn((request) => {
+          const onToken: GenerationRequest["onToken"] = (id, stage) => {
+            readOn();
+            return request.onToken(id, stage);
+          };
+          return this.#generate({ ...request, onToken }, ending);
+        });
+      }, signal)
+      .finally(readOn);
   }
 
   /** A copy of the sequence's K/V in CPU memory, taken between runs. @throws LlmError "device-lost" | "disposed" | "out-of-memory"; the signal's reason. */
   snapshot(sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
-    return this.#run((ending) => this.#attempt((lost) => snapshotSequence(this.#parts.gpu, sequence, lost), ending), signal);
+    return this.#runs.run(
+      (ending) => this.#runs.attempt(this.gpu, (lost) => snapshotSequence(this.#parts.gpu, sequence, lost), ending),
+      signal,
+    );
   }
 
   /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. */
   restore(sequence: Sequence, snapshot: KvSnapshot): Promise<RestoreReport> {
-    return this.#run(async () => {
+    return this.#runs.run(async () => {
       this.#sequences.add(sequence);
       sequence.lastUsed = ++this.#clock;
       sequence.follow(this.#parts.cache.groups);
@@ -227,7 +240,7 @@ export class EngineCore {
         this.#release(sequence);
       }
     };
-    return this.#run((ending) => this.#attempt(attempt, ending), request.signal);
+    return this.#runs.run((ending) => this.#runs.attempt(this.gpu, attempt, ending), request.signal);
   }
 
   memory(): EngineMemory {
@@ -236,47 +249,12 @@ export class EngineCore {
 
   /** Frees everything on the GPU. Runs under way fail with "disposed". */
   dispose(): void {
-    this.#endRuns(new LlmError("disposed", "This engine was disposed. Load it again with loadEngine."));
+    this.#runs.endAll(new LlmError("disposed", "This engine was disposed. Load it again with loadEngine."));
     this.#parts.gpu.dispose();
   }
 
-  /** `task` gets a signal that aborts as the caller's does, and when the engine's end has come. */
-  async #run<T>(task: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    if (this.#end) throw this.#end;
-    const run = linkAbort(signal);
-    this.#runs.add(run);
-    try {
-      return await this.#queue.run(async () => {
-        await abortable(this.#recovery ?? Promise.resolve(), run.signal);
-        return task(run.signal);
-      }, run.signal);
-    } catch (error) {
-      throw this.#end ?? error;
-    } finally {
-      this.#runs.delete(run);
-      run.unlink();
-    }
-  }
-
-  /** `task` gets a signal that aborts with the loss of the device too. What fails because of it fails for that reason, whatever noticed. */
-  async #attempt<T>(task: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    if (this.#end) throw this.#end;
-    const { gpu } = this.#parts;
-    const attempt = linkAbort(signal);
-    this.#attempts.add(attempt);
-    try {
-      return await task(attempt.signal);
-    } catch (error) {
-      const isKnown = error instanceof LlmError || attempt.signal.aborted;
-      throw this.#end ?? (isKnown ? error : ((await gpu.lossError()) ?? error));
-    } finally {
-      this.#attempts.delete(attempt);
-      attempt.unlink();
-    }
-  }
-
   /** An answer outlives its device: what was said stays said, and it goes on where it was. */
-  async #generate(request: GenerationRequest, signal: AbortSignal): Promise<GenerationResult> {
+  #generate(request: GenerationRequest, signal: AbortSignal): Promise<GenerationResult> {
     const progress = new GenerationProgress();
     const host = {
       contextLength: this.contextLength,
@@ -286,41 +264,36 @@ export class EngineCore {
       beforeStep: (sequence: Sequence, position: number) => this.#beforeStep(sequence, position),
       tokenCame: this.#upgrader.tokenCame,
     };
-    for (;;) {
-      try {
-        return await this.#attempt((ending) => runGeneration(this.#parts.stepper, request, host, progress, ending), signal);
-      } catch (error) {
-        if (signal.aborted || !(error instanceof LlmError && error.code === "device-lost")) throw error;
-        await Promise.resolve(); // the loss is known; that the engine recovers is, a moment later
-        if (!this.#recovery) throw error;
-        await abortable(this.#recovery, signal);
-        if (this.#end) throw this.#end;
-      }
+    const attempt = () =>
+      this.#runs.attempt(this.gpu, (ending) => runGeneration(this.#parts.stepper, request, host, progress, ending), signal);
+    return this.#runs.outlive(attempt, signal);
+  }
+
+  /** The safety copy of an upgrade: beside the steps, and none of their business if it fails. */
+  async #saveFront(boundary: number, signal: AbortSignal): Promise<void> {
+    this.#safety = null;
+    const sequence = this.#lastUsed();
+    if (!sequence || !this.#stages.recover) return;
+    try {
+      const snapshot = await snapshotFront(this.#parts.gpu, sequence, boundary, signal);
+      this.#safety = snapshot && { sequence, snapshot };
+    } catch (error) {
+      // Should it ever be needed, K/V is computed anew.
+      if (!signal.aborted) this.#stages.onSnapshotFailed?.(error);
     }
   }
 
-  #watch(gpu: Gpu): void {
-    void gpu.lost.then((info) => this.#lose(deviceLostError(info)));
+  #useSafety(): void {
+    if (!this.#safety) return;
+    const { sequence, snapshot } = this.#safety;
+    this.#safety = null;
+    if (!this.#sequences.has(sequence)) return;
+    sequence.follow(this.#parts.cache.groups);
+    restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));
   }
 
-  #lose(error: LlmError): void {
-    const { recover } = this.#stages;
-    if (this.#end || !recover) {
-      this.#endRuns(error);
-      return;
-    }
-    this.#recovery = recover(error).then(
-      () => {
-        this.#recovery = null;
-      },
-      (failure: unknown) => this.#endRuns(failure instanceof LlmError ? failure : error),
-    );
-    for (const attempt of this.#attempts) attempt.abort(error);
-  }
-
-  #endRuns(error: LlmError): void {
-    this.#end ??= error;
-    for (const run of [...this.#runs, ...this.#attempts]) run.abort(this.#end);
+  #lastUsed(): Sequence | null {
+    return [...this.#sequences].filter(({ capacity }) => capacity > 0).sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null;
   }
 
   #release(sequence: Sequence): void {

@@ -3,7 +3,7 @@
 import type { Gpu } from "../gpu/device";
 import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
 import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
-import type { Sequence } from "./sequence";
+import type { Sequence, SequenceKv } from "./sequence";
 
 export interface RestoreReport {
   /** What became of each layer's K/V. */
@@ -20,6 +20,27 @@ export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSig
     recordedLength,
   }));
   return takeKvSnapshot(gpu, held, [...sequence.tokens], signal);
+}
+
+/**
+ * A copy of what an upgrade from `boundary` on will keep, as far as pages are full: those are written to no more, so that the sequence may run
+ * meanwhile. Null where there is nothing.
+ */
+export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: number, signal?: AbortSignal): Promise<KvSnapshot | null> {
+  const { revision } = sequence;
+  const kept = sequence.parts.filter(({ group }) => group.end <= boundary);
+  const fullLength = ({ group, cachedLength }: SequenceKv) => cachedLength - (cachedLength % group.layout.pageSize);
+  const length = Math.min(...kept.map(fullLength));
+  if (kept.length === 0 || length === 0) return null;
+  const held = kept.map(({ group, table, recordedLength }) => ({
+    group,
+    pages: table.pages,
+    cachedLength: length,
+    recordedLength: Math.min(length, recordedLength),
+  }));
+  const snapshot = await takeKvSnapshot(gpu, held, sequence.tokens.slice(0, length), signal);
+  // What was forgotten meanwhile may have been written over before it was copied.
+  return sequence.revision === revision ? snapshot : null;
 }
 
 /** `reserve` makes room for positions of the sequence; where there is none, its K/V is computed. */

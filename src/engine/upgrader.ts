@@ -51,7 +51,7 @@ export interface UpgradeRunOptions {
   readonly policy: UpgradePolicy;
   readonly carry: KvCarry;
   /** All is allocated and bound; what is left is to rebuild and to commit. */
-  readonly onPrepared: () => void;
+  readonly onPrepared: (boundary: number) => void;
   readonly signal: AbortSignal;
 }
 
@@ -72,6 +72,8 @@ export class Upgrader {
   readonly #host: UpgraderHost;
   readonly #pacer = new RebuildPacer();
   #pending: Pending | null = null;
+  /** Upgrades are made ready one after the other. */
+  #preparing: Promise<void> = Promise.resolve();
 
   constructor(host: UpgraderHost) {
     this.#host = host;
@@ -88,24 +90,18 @@ export class Upgrader {
     { policy, carry, onPrepared, signal }: UpgradeRunOptions,
   ): Promise<UpgradeReport> {
     const startMs = performance.now();
-    const earlier = this.#pending;
-    const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights);
-    if (signal.aborted) {
-      upgrade.abandon();
-      throw signal.reason;
-    }
-    if (earlier && this.#pending !== earlier) {
-      // The earlier one was committed meanwhile, and this one made ready for a stage that is no more.
-      upgrade.abandon();
-      return this.run(prepare, weights, { policy, carry, onPrepared, signal });
-    }
-    earlier?.run.upgrade.abandon();
-    const pending = newPending(new UpgradeRun(upgrade, policy, this.#host.chunkRows, this.#pacer), carry, startMs);
-    if (earlier) pending.settled.then(earlier.resolve, earlier.reject);
-    this.#pending = pending;
-    onPrepared();
+    const begin = (upgrade: Upgrade) => newPending(new UpgradeRun(upgrade, policy, this.#host.chunkRows, this.#pacer), carry, startMs);
+    const preparing = this.#preparing.then(() => this.#prepare(prepare, weights, begin, signal));
+    // The next one builds on what this one leaves behind, whichever way it ends.
+    this.#preparing = preparing.then(
+      () => undefined,
+      () => undefined,
+    );
+    const pending = await preparing;
+    onPrepared(pending.run.upgrade.boundary);
     const onAbort = () => this.#fail(pending, signal.reason);
     signal.addEventListener("abort", onAbort);
+    if (signal.aborted) onAbort();
     void this.#workWhileIdle(pending);
     try {
       return await pending.settled;
@@ -144,6 +140,30 @@ export class Upgrader {
   }
 
   readonly tokenCame = (intervalMs: number, { slices }: StepNote): void => this.#pacer.tokenCame(intervalMs, slices);
+
+  /** Makes an upgrade ready for the stage that answers by then, with what one that is under way would have brought, and puts it in that one's place. */
+  async #prepare(
+    prepare: (weights: StageWeights) => Promise<Upgrade>,
+    weights: StageWeights,
+    begin: (upgrade: Upgrade) => Pending,
+    signal: AbortSignal,
+  ): Promise<Pending> {
+    for (;;) {
+      signal.throwIfAborted();
+      const earlier = this.#pending;
+      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights);
+      if (signal.aborted || this.#pending !== earlier) {
+        // The earlier one came to its end meanwhile: this one was made ready for a stage that is no more.
+        upgrade.abandon();
+        continue;
+      }
+      earlier?.run.upgrade.abandon();
+      const pending = begin(upgrade);
+      if (earlier) pending.settled.then(earlier.resolve, earlier.reject);
+      this.#pending = pending;
+      return pending;
+    }
+  }
 
   async #workWhileIdle(pending: Pending): Promise<void> {
     const turn = async () => {

@@ -27,7 +27,14 @@ afterAll(() => engine.dispose());
 
 async function load(options: LoadOptions = {}, template?: string): Promise<Engine> {
   const shareDeviceWith = await sharingEngine();
-  return loadEngine(await tinyChatFiles(template), { shareDeviceWith, contextLength: 256, poolLength: 1024, chunkRows: 72, ...options });
+  return loadEngine(await tinyChatFiles(template), {
+    shareDeviceWith,
+    contextLength: 256,
+    poolLength: 1024,
+    chunkRows: 72,
+    prefixCache: false,
+    ...options,
+  });
 }
 
 function encode(text: string): number[] {

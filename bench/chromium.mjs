@@ -1,5 +1,5 @@
 // Runs the built bench page in headless Chromium on this machine's GPU and prints the result as JSON.
-//   node bench/chromium.mjs --dist dist-bench --model path/to/model.gguf [--options '{"decodeContexts":[128]}'] [--out result.json]
+//   node bench/chromium.mjs --dist dist-bench --model path/to/model.gguf [--question speed|upgrade] [--options '{"decodeContexts":[128]}'] [--out result.json]
 // Plain JavaScript and playwright-core alone, so that it also runs where nothing can be installed (CHROMIUM names the browser).
 import { createReadStream, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
@@ -11,6 +11,7 @@ const { values } = parseArgs({
   options: {
     dist: { type: "string", default: "dist-bench" },
     model: { type: "string" },
+    question: { type: "string", default: "speed" },
     options: { type: "string", default: "{}" },
     out: { type: "string" },
     adapter: { type: "string", default: "hardware" },
@@ -73,7 +74,8 @@ try {
   page.on("pageerror", (error) => console.error(error));
   await page.goto(origin);
   await page.waitForSelector("html[data-ready]");
-  const call = `measureSpeed("${origin}/model/${basename(values.model)}", ${values.options})`;
+  const measure = { speed: "measureSpeed", upgrade: "measureUpgrade" }[values.question];
+  const call = `${measure}("${origin}/model/${basename(values.model)}", ${values.options})`;
   const result = { date: new Date().toISOString(), browser: browser.version(), ...(await page.evaluate(call)) };
   const text = JSON.stringify(result, null, 2);
   console.log(text);

@@ -1,0 +1,188 @@
+// What does an upgrade cost? K/V kept, restored or computed anew, and what a reader feels of it, under each policy.
+import { EngineCore } from "../src/engine/engine-core";
+import { describeModel } from "../src/engine/model-description";
+import type { ModelFiles } from "../src/engine/model-files";
+import { resolveSampling } from "../src/engine/sampling-settings";
+import type { Sequence } from "../src/engine/sequence";
+import type { UpgradePolicy } from "../src/engine/upgrader";
+import { Gpu, type GpuOptions } from "../src/gpu/device";
+import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
+import type { StagePlan } from "../src/stages/plan";
+import { StageLoader } from "../src/stages/stage-loader";
+import { WeightPlans } from "../src/stages/weight-plans";
+import { Packer } from "../src/weights/packer";
+
+export interface UpgradeBenchOptions extends GpuOptions {
+  /** Positions that the conversation has when the upgrade comes. */
+  readonly contexts?: readonly number[];
+  readonly policies?: readonly UpgradePolicy[];
+  readonly stageOptions?: StageOptions;
+}
+
+export interface CarryTimes {
+  readonly context: number;
+  readonly layers: number;
+  readonly snapshotMs: number;
+  readonly restoreMs: number;
+  readonly recomputeMs: number;
+  readonly restoredBytes: number;
+}
+
+export interface UpgradeFeel {
+  readonly context: number;
+  readonly policy: UpgradePolicy;
+  readonly boundary: number;
+  readonly upgradeMs: number;
+  readonly medianGapMs: number;
+  /** In the second before and after the new stage's first token. */
+  readonly longestGapMs: number;
+  /** Tokens a second before, while K/V was rebuilt, and after. */
+  readonly before: number;
+  readonly meanwhile: number;
+  readonly after: number;
+}
+
+interface Staged {
+  readonly core: EngineCore;
+  readonly loader: StageLoader;
+  readonly plan: StagePlan;
+  dispose(): void;
+}
+
+const DECODED_BEFORE = 64;
+const DECODED_AFTER = 192;
+
+async function stagedCore(files: ModelFiles, options: UpgradeBenchOptions, context: number): Promise<Staged> {
+  const { config, directory } = await describeModel(files, { needsTokenizer: false });
+  const plans = new WeightPlans(config, directory, {});
+  const { layerBytes, rowBytes, otherBytes } = plans;
+  const plan = defaultPlan({ ...config, layerBytes, rowBytes, otherBytes, requiredRows: [] }, options.stageOptions);
+  const gpu = await Gpu.request(options);
+  const packer = new Packer();
+  const loader = new StageLoader(gpu, packer, plans);
+  const stages = {
+    ...{ plan, root: files.name, holdReads: () => () => undefined },
+    fetchRows: loader.fetchEmbeddingRows.bind(loader),
+  };
+  const contextLength = context + DECODED_BEFORE + DECODED_AFTER + 64;
+  const core = await EngineCore.create(gpu, config, stages, { contextLength, prefixCache: false });
+  await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
+  const dispose = () => {
+    packer.dispose();
+    core.dispose();
+  };
+  return { core, loader, plan, dispose };
+}
+
+function testIds(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => (index * 7919 + 13) % 4096);
+}
+
+/** Runs greedily; the time of each token, with the stage that gave it. */
+async function decode(core: EngineCore, sequence: Sequence, maxTokens: number, onToken: (count: number) => void = () => undefined) {
+  const tokens: { readonly ms: number; readonly stage: number }[] = [];
+  const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
+  await core.takeTurn((generate) =>
+    generate({
+      ...{ sequence, sampling, stopIds: [], maxTokens },
+      onToken: (_, stage) => {
+        tokens.push({ ms: performance.now(), stage });
+        onToken(tokens.length);
+        return true;
+      },
+    }),
+  );
+  return tokens;
+}
+
+const done = (core: EngineCore) => core.gpu.device.queue.onSubmittedWorkDone();
+
+async function timed(act: () => Promise<unknown>): Promise<number> {
+  const start = performance.now();
+  await act();
+  return performance.now() - start;
+}
+
+export async function measureCarry(files: ModelFiles, context: number, options: UpgradeBenchOptions = {}): Promise<CarryTimes> {
+  const { core, dispose } = await stagedCore(files, options, context);
+  try {
+    const sequence = core.createSequence();
+    sequence.append(testIds(context));
+    await decode(core, sequence, 2); // warm
+    let snapshot = await core.snapshot(sequence);
+    const snapshotMs = await timed(async () => {
+      snapshot = await core.snapshot(sequence);
+    });
+    let restoredBytes = 0;
+    const restore = async () => {
+      sequence.evict();
+      ({ restoredBytes } = await core.restore(sequence, snapshot));
+      await done(core);
+    };
+    await restore();
+    const restoreMs = await timed(restore);
+    const recompute = async () => {
+      sequence.evict();
+      await decode(core, sequence, 1);
+    };
+    await recompute();
+    const recomputeMs = await timed(recompute);
+    return { context, layers: core.model.slots.filter(({ program }) => program).length, snapshotMs, restoreMs, recomputeMs, restoredBytes };
+  } finally {
+    dispose();
+  }
+}
+
+export async function measureFeel(
+  files: ModelFiles,
+  context: number,
+  policy: UpgradePolicy,
+  options: UpgradeBenchOptions = {},
+): Promise<UpgradeFeel> {
+  const { core, loader, plan, dispose } = await stagedCore(files, options, context);
+  try {
+    const weights = await loader.loadNext(plan.stages[1]?.units ?? [], core.model.weights);
+    const sequence = core.createSequence();
+    sequence.append(testIds(context));
+    await decode(core, sequence, 16);
+    let startMs = 0;
+    let upgrade: ReturnType<EngineCore["upgrade"]> | undefined;
+    const tokens = await decode(core, sequence, DECODED_BEFORE + DECODED_AFTER, (count) => {
+      if (count !== DECODED_BEFORE) return;
+      startMs = performance.now();
+      upgrade = core.upgrade({ stage: 1, weights, policy });
+    });
+    const report = await upgrade;
+    const commitMs = tokens.find(({ stage }) => stage === 1)?.ms ?? Number.POSITIVE_INFINITY;
+    const gaps = tokens.slice(1).map(({ ms }, index) => ({ ms, gapMs: ms - (tokens[index]?.ms ?? ms) }));
+    const sorted = gaps.map(({ gapMs }) => gapMs).sort((a, b) => a - b);
+    const rate = (from: number, to: number) => {
+      const between = tokens.filter(({ ms }) => ms >= from && ms <= to);
+      const span = (between.at(-1)?.ms ?? 0) - (between[0]?.ms ?? 0);
+      return span > 0 ? (1000 * (between.length - 1)) / span : 0;
+    };
+    return {
+      ...{ context, policy },
+      boundary: report?.boundary ?? 0,
+      upgradeMs: report?.upgradeMs ?? 0,
+      medianGapMs: sorted[Math.floor(sorted.length / 2)] ?? 0,
+      longestGapMs: Math.max(0, ...gaps.filter(({ ms }) => Math.abs(ms - commitMs) <= 1000).map(({ gapMs }) => gapMs)),
+      before: rate(0, startMs),
+      meanwhile: rate(startMs, commitMs),
+      after: rate(commitMs, Number.POSITIVE_INFINITY),
+    };
+  } finally {
+    dispose();
+  }
+}
+
+export async function measureUpgrade(files: ModelFiles, options: UpgradeBenchOptions = {}) {
+  const { contexts = [200, 1024, 4096], policies = ["background", "blocking"] } = options;
+  const carry: CarryTimes[] = [];
+  const feel: UpgradeFeel[] = [];
+  for (const context of contexts) {
+    carry.push(await measureCarry(files, context, options));
+    for (const policy of policies) feel.push(await measureFeel(files, context, policy, options));
+  }
+  return { model: files.name, userAgent: globalThis.navigator?.userAgent ?? "Node", carry, feel };
+}

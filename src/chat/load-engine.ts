@@ -7,7 +7,7 @@ import type { EngineOptions } from "../engine/engine-options";
 import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
 import type { UpgradePolicy } from "../engine/upgrader";
-import type { LlmError } from "../errors";
+import { LlmError } from "../errors";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import type { OuterWeights } from "../model/model";
@@ -34,6 +34,8 @@ export type EngineEvent =
   | StageEvent
   /** The files are known and what they hold is supported; the weights' bytes follow. */
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
+  /** Whether the model has a plan of its own could not be found out: it comes as one without. */
+  | { readonly type: "plan-unavailable"; readonly reason: string }
   /** Weights that have reached the GPU, in bytes of their files. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
@@ -210,8 +212,16 @@ interface PlanJson {
 }
 
 /** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal }: LoadContext): Promise<PlanJson | null> {
-  return typeof plan === "object" ? { value: plan, where: "the plan" } : readPlanFile(files, signal);
+async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: LoadContext): Promise<PlanJson | null> {
+  if (typeof plan === "object") return { value: plan, where: "the plan" };
+  try {
+    return await readPlanFile(files, signal);
+  } catch (error) {
+    // Without network a model comes from the cache, which need not know that it has no plan.
+    if (!(error instanceof LlmError && error.code === "fetch-failed")) throw error;
+    onEvent({ type: "plan-unavailable", reason: error.message });
+    return null;
+  }
 }
 
 /** The files, checked against the hashes that come with a plan. */

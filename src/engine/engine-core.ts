@@ -4,6 +4,7 @@ import { LlmError } from "../errors";
 import type { Gpu } from "../gpu/device";
 import type { KvSnapshot } from "../kv/kv-snapshot";
 import type { Model, OuterWeights } from "../model/model";
+import { comingBoundaries } from "../stages/kv-groups";
 import type { StagePlan, Unit } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
 import type { ModelConfig } from "../weights/model-config";
@@ -335,8 +336,25 @@ export class EngineCore {
     return { carry, restoredBytes };
   }
 
+  /** A run is over. */
   #publish(sequence: Sequence): void {
     if (this.#shape.options.prefixCache) sequence.publishPrefix();
+    this.#dropResiduals();
+  }
+
+  /** Frees residuals that no coming upgrade begins at, and no sequence has to catch up from. */
+  #dropResiduals(): void {
+    const { cache, model } = this.#parts;
+    const coming = comingBoundaries(this.plan, this.stage);
+    for (const [index, group] of cache.groups.entries()) {
+      if (!group.residuals || coming.has(group.end)) continue;
+      const lags = ({ parts }: Sequence) =>
+        (parts[index]?.cachedLength ?? 0) >
+        (parts[index + 1]?.group === cache.groups[index + 1] ? (parts[index + 1]?.cachedLength ?? 0) : 0);
+      if ([...this.#sequences].some(lags)) continue;
+      model.forgetResidual(group.end);
+      group.dropResiduals();
+    }
   }
 
   #beforeStep(sequence: Sequence, position: number) {

@@ -18,18 +18,22 @@ export class SequenceKv {
   readonly table: PageTable;
   /** Positions from the start whose K/V was, or will in queue order be, written by a real pass. Nothing beyond is ever read. */
   cachedLength = 0;
-  /** The same of the residual that leaves the group. */
-  recordedLength = 0;
+  #recordedLength = 0;
 
   constructor(group: KvGroup) {
     this.group = group;
     this.table = new PageTable(group.pool);
   }
 
+  /** The same of the residual that leaves the group: 0 where none is kept. */
+  get recordedLength(): number {
+    return this.group.residuals ? this.#recordedLength : 0;
+  }
+
   /** Forgets all from `length` on. */
   truncate(length: number): void {
     this.cachedLength = Math.min(this.cachedLength, length);
-    this.recordedLength = Math.min(this.recordedLength, length);
+    this.#recordedLength = Math.min(this.#recordedLength, length);
     this.table.truncate(this.cachedLength);
   }
 
@@ -47,7 +51,8 @@ export class SequenceKv {
     const own = this.cachedLength / pageSize;
     for (const { page } of found.slice(own)) this.table.share(page);
     const firstUnrecorded = found.findIndex(({ isRecorded }, index) => index >= own && !isRecorded);
-    if (this.recordedLength === this.cachedLength) this.recordedLength = pageSize * (firstUnrecorded < 0 ? found.length : firstUnrecorded);
+    if (this.#recordedLength === this.cachedLength)
+      this.#recordedLength = pageSize * (firstUnrecorded < 0 ? found.length : firstUnrecorded);
     this.cachedLength = found.length * pageSize;
   }
 
@@ -63,13 +68,13 @@ export class SequenceKv {
   /** Says that K/V of `length` positions, and residuals of `recorded`, were written by copying from a snapshot of a real pass. */
   markRestored(length: number, recorded: number): void {
     this.cachedLength = length;
-    this.recordedLength = Math.min(length, recorded);
+    this.#recordedLength = Math.min(length, recorded);
   }
 
   markCached(length: number): void {
     // A residual is recorded with the K/V below it; a gap in the record is not closed by what comes after it.
-    if (this.group.recordsResidual && this.recordedLength >= Math.min(this.cachedLength, length)) this.recordedLength = length;
-    this.recordedLength = Math.min(this.recordedLength, length);
+    if (this.group.recordsResidual && this.#recordedLength >= Math.min(this.cachedLength, length)) this.#recordedLength = length;
+    this.#recordedLength = Math.min(this.#recordedLength, length);
     this.cachedLength = length;
   }
 }

@@ -119,6 +119,12 @@ export class Model {
     this.#residuals = residuals;
   }
 
+  /** The residual entering `layer` is kept no more. */
+  forgetResidual(layer: number): void {
+    const without = (steps: ReadonlyMap<number, Step>) => new Map([...steps].filter(([entered]) => entered !== layer));
+    this.#residuals = { stores: without(this.#residuals.stores), loads: without(this.#residuals.loads) };
+  }
+
   /** The tokens that the head gives logits for. */
   get headRows(): RowSet {
     return this.#head?.rows ?? [];

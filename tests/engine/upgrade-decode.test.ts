@@ -45,7 +45,9 @@ async function say({ core }: StagedCore, prompt: readonly number[], maxTokens: n
       return true;
     },
   });
-  return { prompt, ids: sequence.tokens.slice(prompt.length), stages };
+  const ids = sequence.tokens.slice(prompt.length);
+  await core.releaseSequence(sequence);
+  return { prompt, ids, stages };
 }
 
 /** What each stage said must be what an engine loaded there goes on with after the same ids. */
@@ -102,4 +104,18 @@ test("upgrades at random tokens, two in a row, leave each stage's answer exact",
       await expectEachStageExact("llama-gqa", missing, said);
     });
   }
+});
+
+test("holds after its last upgrade what an engine holds that was loaded whole", async () => {
+  const held: unknown[] = [];
+  await withStaged("llama-gqa", [[1, 2], [2]], async (staged, ids) => {
+    await say(staged, ids.slice(0, 40), 8, () => undefined);
+    await jump(staged, 2);
+    await say(staged, ids.slice(0, 40), 8, () => undefined);
+    held.push(staged.core.memory());
+  });
+  await withStaged("llama-gqa", [], async (whole) => {
+    held.push(whole.core.memory());
+  });
+  expect(held[0]).toEqual(held[1]);
 });

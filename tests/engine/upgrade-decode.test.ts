@@ -119,3 +119,29 @@ test("holds after its last upgrade what an engine holds that was loaded whole", 
   });
   expect(held[0]).toEqual(held[1]);
 });
+
+test("leaves idle chats behind, and each catches up when it is next used", async () => {
+  const missing = [[1, 2], [2]];
+  await withStaged("llama-gqa", missing, async (staged, ids) => {
+    const { core } = staged;
+    const chats = [ids.slice(0, 40), ids.slice(20, 57), ids.slice(5, 21)].map((prompt) => {
+      const sequence = core.createSequence();
+      sequence.append(prompt);
+      return sequence;
+    });
+    for (const chat of chats) await continueSequence(core, chat, { maxTokens: 5 });
+    await jump(staged, 1);
+    const [first, second, third] = chats;
+    if (!first || !second || !third) throw new Error("three chats");
+    // The one used last was rebuilt with the upgrade; what the others have lies below the boundary.
+    expect(third.parts.map(({ cachedLength }) => cachedLength)).toEqual([20, 20, 20]);
+    await continueSequence(core, second, { maxTokens: 5 });
+    await core.upgrade({ stage: 2, weights: await staged.load(2), policy: "background" });
+    for (const chat of [third, second, first]) {
+      const before = [...chat.tokens];
+      await continueSequence(core, chat, { maxTokens: 8 });
+      const expected = await generateAfresh(core, before, { maxTokens: 8 });
+      expect(chat.tokens.slice(before.length)).toEqual(expected);
+    }
+  });
+});

@@ -1,63 +1,12 @@
 // An upgraded engine is the engine loaded at that stage from the start and fed the same ids: invariants I1 to I9 and I11 of an upgrade.
 import { describe, expect, test } from "vitest";
-import type { Engine, EvaluationUpgrade, LoadOptions } from "../../src/index";
-import { largestDifference, planFile, type StageContents } from "../support/stage-plans";
-import { evaluateAll, loadTestEngine, readGolden } from "../support/test-model";
+import { LIMIT, loadedThere, upgradedThere, without } from "../support/staged-engine";
+import { largestDifference, type StageContents } from "../support/stage-plans";
+import { readGolden } from "../support/test-model";
 
 const CASES = ["llama-gqa", "mistral-window", "falcon-new-arch", "qwen2-bias"] as const;
-// As an upgrade may cut positions otherwise than the first computation did (I11).
-const LIMIT = 1e-3;
-
-async function loadStaged(name: string, stages: readonly StageContents[], options: LoadOptions = {}): Promise<Engine> {
-  return loadTestEngine(`tests/golden/${name}`, {
-    needsTokenizer: false,
-    contextLength: 128,
-    chunkRows: 72,
-    pageSize: 16,
-    kvFormat: "f32",
-    plan: planFile(stages),
-    delivery: "manual",
-    ...options,
-  });
-}
-
-/** The logits of all ids as an engine gives them that is at `stage` from the start. */
-async function loadedThere(name: string, stages: readonly StageContents[], stage: number, ids: readonly number[], chunk: number) {
-  const engine = await loadStaged(name, stages);
-  try {
-    await engine.upgrade({ stage });
-    expect(engine.stage.index).toBe(stage);
-    return (await evaluateAll(engine, { ids, chunk })).logits;
-  } finally {
-    engine.dispose();
-  }
-}
-
-/** The logits of all ids, with upgrades on the way. */
-async function upgradedThere(
-  name: string,
-  stages: readonly StageContents[],
-  upgrades: readonly EvaluationUpgrade[],
-  ids: readonly number[],
-  chunk: number,
-) {
-  const engine = await loadStaged(name, stages);
-  try {
-    const { vocabSize } = engine.config;
-    const logits = new Float32Array(ids.length * vocabSize);
-    await engine.evaluate({ ids, chunk, onLogits: (first, rows) => logits.set(rows, first * vocabSize) }, upgrades);
-    return logits;
-  } finally {
-    engine.dispose();
-  }
-}
 
 type Stages = (layerCount: number) => readonly StageContents[];
-
-/** All layers but those in `missing`. */
-function without(layerCount: number, ...missing: readonly number[]): StageContents {
-  return { layers: Array.from({ length: layerCount }, (_, layer) => layer).filter((layer) => !missing.includes(layer)) };
-}
 
 const ORDERS: Readonly<Record<string, Stages>> = {
   "that rise": (count) => [without(count, 1, 2), without(count, 2), without(count)],

@@ -1,0 +1,246 @@
+// An upgrade whose bytes do not come, or whose memory is not there, or that is called off: the stage that answers goes on as if it had never
+// begun, and the next attempt lands (I12).
+import { describe, expect, test } from "vitest";
+import type { LoadOptions } from "../../src/index";
+import { failAllocations, replaceMethod } from "../support/device-faults";
+import { expectLlmError } from "../support/expect-llm-error";
+import { FailingUpgrades, failuresTold, type Loaded, reasonOf } from "../support/failing-upgrades";
+import { FaultyFiles, overlap } from "../support/faulty-files";
+import { without } from "../support/staged-engine";
+import { planFile } from "../support/stage-plans";
+
+const LAYER_COUNT = 6;
+const STAGES = [{ ...without(LAYER_COUNT, 1, 2), rows: 300 }, without(LAYER_COUNT)];
+const upgrades = new FailingUpgrades(STAGES);
+const ENOUGH = new Error("enough");
+
+type Fault = (loaded: Loaded) => Promise<() => void>;
+
+/** `fault` makes an upgrade fail until what it returns is called. */
+async function expectFailure(fault: Fault, check: (error: unknown) => Promise<void> | void, options: LoadOptions = {}): Promise<void> {
+  await upgrades.withEngine(async (loaded) => {
+    const { engine, events } = loaded;
+    const before = await upgrades.look(engine);
+    const mend = await fault(loaded);
+    const error = await reasonOf(engine.upgrade().finally(mend));
+    await check(error);
+    expect(failuresTold(events)).toEqual([[1, error]]);
+    expect(engine.stage.index).toBe(0);
+    expect(await upgrades.look(engine)).toEqual(before);
+    await upgrades.expectLands(engine);
+    expect(failuresTold(events).length).toBe(1);
+  }, options);
+}
+
+describe("bytes of a later stage", () => {
+  test.each(["model.layers.2.mlp.down_proj.weight", "model.layers.1.post_attention_layernorm.weight", "lm_head.weight"])(
+    "of %s that cannot be read end the upgrade",
+    (tensor) =>
+      expectFailure(
+        async ({ files }) => {
+          const range = await files.rangeOf(tensor);
+          files.onRead = (asked) => {
+            if (overlap(asked, range)) throw ENOUGH;
+          };
+          return () => {
+            files.onRead = () => undefined;
+          };
+        },
+        (error) => expect(error).toBe(ENOUGH),
+      ),
+  );
+
+  test("whose hash is wrong end the upgrade", async () => {
+    const hashes = await (await FaultyFiles.of("llama-gqa")).hashes();
+    await expectFailure(
+      ({ files }) => files.damage("model.layers.2.mlp.up_proj.weight", [0xff]),
+      (error) => expectLlmError(Promise.reject(error), "bad-hash", "model.safetensors"),
+      { plan: { ...planFile(STAGES), hashes } },
+    );
+  });
+
+  const NAN = [0xc0, 0x7f];
+  test.each(["model.layers.2.self_attn.q_proj.weight", "model.layers.1.input_layernorm.weight"])(
+    "with a NaN in %s end the upgrade",
+    (tensor) =>
+      expectFailure(
+        ({ files }) => files.damage(tensor, NAN),
+        (error) => expectLlmError(Promise.reject(error), "bad-weights", tensor),
+      ),
+  );
+});
+
+test.each([
+  ["layer 1 qkv", "layer 1 qkv"],
+  ["layer 2 mlpNormWeight", "layer 2 mlpNormWeight"],
+  ["layer 5 keys", "the K/V of the next stage"],
+  ["rebuild x", "the K/V of the next stage"],
+])("a device without memory for %j ends the upgrade", (label, named) =>
+  expectFailure(
+    async () => failAllocations(upgrades.device, new RegExp(`^${label}$`)),
+    (error) => expectLlmError(Promise.reject(error), "out-of-memory", named),
+  ),
+);
+
+describe("an upgrade that is called off", () => {
+  /** Calls `tick` at the upgrade's reads, allocations and events, and when it is ready to land, until what it returns is called. */
+  function watchMoments(loaded: Loaded, tick: () => void): () => void {
+    loaded.files.onRead = tick;
+    loaded.onEvent = ({ type }) => {
+      if (type !== "upgrade-end" && type !== "stage-ready") tick();
+    };
+    const uncount = replaceMethod(upgrades.device, "createBuffer", (create: GPUDevice["createBuffer"]) => (descriptor) => {
+      tick();
+      return create(descriptor);
+    });
+    return () => {
+      uncount();
+      loaded.files.onRead = () => undefined;
+      loaded.onEvent = () => undefined;
+    };
+  }
+
+  async function countMoments(): Promise<number> {
+    let moments = 0;
+    const tick = () => moments++;
+    await upgrades.withEngine(async (loaded) => {
+      const stop = watchMoments(loaded, tick);
+      await loaded.engine.upgrade({ onPrepared: tick }).finally(stop);
+    });
+    return moments;
+  }
+
+  /** Does `act` at the upgrade's `moment`-th moment, and gives what it failed with. */
+  async function failAt(loaded: Loaded, moment: number, signal: AbortSignal | undefined, act: () => void): Promise<unknown> {
+    let moments = 0;
+    const tick = () => {
+      if (++moments === moment) act();
+    };
+    const stop = watchMoments(loaded, tick);
+    const upgrade = loaded.engine.upgrade({ onPrepared: tick, ...(signal && { signal }) });
+    return reasonOf(upgrade.finally(stop));
+  }
+
+  test("at any moment throws the signal's reason, and nobody is told", async () => {
+    const count = await countMoments();
+    expect(count).toBeGreaterThan(50);
+    await upgrades.withEngine(async (loaded) => {
+      const { engine, events } = loaded;
+      const before = await upgrades.look(engine);
+      for (let moment = 1; moment <= count; moment++) {
+        const abort = new AbortController();
+        const reason = await failAt(loaded, moment, abort.signal, () => abort.abort(ENOUGH));
+        expect(reason, `aborted at moment ${moment} of ${count}`).toBe(ENOUGH);
+        expect(engine.memory(), `aborted at moment ${moment} of ${count}`).toEqual(before.memory);
+      }
+      expect(engine.stage.index).toBe(0);
+      expect(await upgrades.look(engine)).toEqual(before);
+      expect(failuresTold(events)).toEqual([]);
+      await upgrades.expectLands(engine);
+    });
+  });
+
+  test("before it begins reads nothing", async () => {
+    await upgrades.withEngine(async ({ engine, files }) => {
+      const before = await upgrades.look(engine);
+      let reads = 0;
+      files.onRead = () => {
+        reads++;
+      };
+      expect(await reasonOf(engine.upgrade({ signal: AbortSignal.abort(ENOUGH) }))).toBe(ENOUGH);
+      expect(reads).toBe(0);
+      expect(await upgrades.look(engine)).toEqual(before);
+      await upgrades.expectLands(engine);
+    });
+  });
+
+  test.each([3, 0.5, 1])("by the engine's disposal (moment %f) leaves nothing, and nobody is told", async (moment) => {
+    const count = moment < 3 ? await countMoments() : 1;
+    await upgrades.withEngine(async (loaded) => {
+      const { engine, events } = loaded;
+      const reason = await failAt(loaded, Math.ceil(moment * count), undefined, () => engine.dispose());
+      await expectLlmError(Promise.reject(reason), "disposed");
+      expect(engine.memory()).toMatchObject({ total: 0, bufferCount: 0 });
+      expect(failuresTold(events)).toEqual([]);
+    });
+  });
+
+  test("by the engine's disposal while another waits behind it ends both, and nothing is read any more", async () => {
+    await upgrades.withEngine(async ({ engine, files, events }) => {
+      let reads = 0;
+      files.onRead = () => {
+        if (++reads === 2) engine.dispose();
+      };
+      const attempts = [engine.upgrade(), engine.upgrade()];
+      for (const attempt of attempts) await expectLlmError(attempt, "disposed");
+      expect(reads).toBe(2);
+      expect(failuresTold(events)).toEqual([]);
+    });
+  });
+});
+
+describe("delivery that is paused", () => {
+  test("begins no read until it is resumed, and then brings all", async () => {
+    await upgrades.withEngine(async ({ engine, files, events }) => {
+      const before = await upgrades.look(engine);
+      let reads = 0;
+      files.onRead = () => {
+        if (++reads === 4) engine.pauseDelivery();
+      };
+      engine.resumeDelivery();
+      await settled();
+      const readsWhenPaused = reads;
+      // What was asked for by then came to its end.
+      expect(readsWhenPaused).toBeLessThan(12);
+      await settled();
+      expect(reads).toBe(readsWhenPaused);
+      const { logitBits } = await upgrades.look(engine);
+      expect(logitBits).toEqual(before.logitBits);
+      engine.resumeDelivery();
+      await engine.complete;
+      expect(reads).toBeGreaterThan(readsWhenPaused);
+      await upgrades.expectLands(engine);
+      expect(events.filter(({ type }) => type === "delivery-paused" || type === "delivery-resumed").length).toBe(2);
+    });
+  });
+
+  test("before it begins reads nothing, and can be called off", async () => {
+    await upgrades.withEngine(async ({ engine, files }) => {
+      const before = await upgrades.look(engine);
+      let reads = 0;
+      files.onRead = () => {
+        reads++;
+      };
+      engine.pauseDelivery();
+      const abort = new AbortController();
+      const upgrade = engine.upgrade({ signal: abort.signal });
+      await settled();
+      abort.abort(ENOUGH);
+      expect(await reasonOf(upgrade)).toBe(ENOUGH);
+      expect(reads).toBe(0);
+      expect(await upgrades.look(engine)).toEqual(before);
+      engine.resumeDelivery();
+      await engine.complete;
+      await upgrades.expectLands(engine);
+    });
+  });
+
+  test("that failed is tried again by resuming", async () => {
+    await upgrades.withEngine(async ({ engine, files, events }) => {
+      files.onRead = () => {
+        throw ENOUGH;
+      };
+      expect(await reasonOf(engine.upgrade())).toBe(ENOUGH);
+      expect(await reasonOf(engine.complete)).toBe(ENOUGH);
+      files.onRead = () => undefined;
+      engine.resumeDelivery();
+      await engine.complete;
+      await upgrades.expectLands(engine);
+      expect(failuresTold(events)).toEqual([[1, ENOUGH]]);
+    });
+  });
+});
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 50));
+}

@@ -76,6 +76,19 @@ test("the line under the bar tells bytes, speed and time left", () => {
   expect(describeProgress(progress, 4000)).toBe("20.5 MB of 60.0 MB · 5.1 MB/s · about 8 s left");
 });
 
+test("a model in stages is loaded when its first one is, and says how much that takes", () => {
+  const progress = new LoadProgress();
+  const stage = (index: number, bytes: number) => ({ index, name: "AB".charAt(index), quality: null, bytes });
+  const plan = { layerCount: 2, vocabSize: 2, source: "default", stages: [] } as const;
+  progress.take(started(60 * MB), 0);
+  progress.take({ type: "stages-planned", stages: [stage(0, 20 * MB), stage(1, 40 * MB)], plan }, 0);
+  for (let ms = 0; ms < 1000; ms += 100) progress.take(received(1 * MB), ms);
+  expect(describeProgress(progress, 1000)).toBe("10.0 MB of 20.0 MB until it answers · 10 MB/s · a moment left");
+  expect(progress.share).toBe(0.25);
+  progress.take(received(10 * MB), 1100);
+  expect(progress.phase).toBe("finishing");
+});
+
 test("a stall is called one, without a time left", () => {
   const progress = new LoadProgress();
   progress.take(started(60 * MB), 0);

@@ -145,3 +145,33 @@ test("leaves idle chats behind, and each catches up when it is next used", async
     }
   });
 });
+
+test.each(["active", "idle"])(
+  "without a recorded residual, an %s chat starts from its ids, and no K/V below the boundary is written",
+  async (which) => {
+    await withStaged("llama-gqa", [[2, 3], [3]], async (staged, ids) => {
+      const { core } = staged;
+      const chat = core.createSequence();
+      chat.append(ids.slice(0, 48));
+      await continueSequence(core, chat, { maxTokens: 1 });
+      const before = await core.snapshot(chat);
+      // As after a snapshot that had none, or on a device that could not bind them.
+      for (const part of chat.parts) part.markRestored(part.cachedLength, 0);
+      if (which === "idle") {
+        const other = core.createSequence();
+        other.append(ids.slice(0, 20));
+        await continueSequence(core, other, { maxTokens: 1 });
+      }
+      const report = await core.upgrade({ stage: 1, weights: await staged.load(1), policy: "background" });
+      expect(report.rereadPositions).toBe(which === "active" ? 48 : 0);
+      const tokens = [...chat.tokens];
+      await continueSequence(core, chat, { maxTokens: 8 });
+      expect(chat.tokens.slice(tokens.length)).toEqual(await generateAfresh(core, tokens, { maxTokens: 8 }));
+      const after = await core.snapshot(chat);
+      for (const [name, content] of before.groups[0]?.contents ?? []) {
+        if (name !== "residuals") expect(after.groups[0]?.contents.get(name)?.subarray(0, content.length), name).toEqual(content);
+      }
+      expect(before.groups[0]?.contents.size).toBeGreaterThanOrEqual(4);
+    });
+  },
+);

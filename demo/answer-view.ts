@@ -2,25 +2,45 @@
 import type { AnswerSummary } from "../src/index";
 import { make, oncePerFrame } from "./dom";
 import { copyText, MarkdownView } from "./markdown";
+import { markBlock } from "./stage-marks";
+import { StageRuns } from "./stage-runs";
+import { describeSpeakers, type StageLabel } from "./stage-words";
 import { formatRate, formatSeconds } from "./wording";
 
 export class AnswerView {
   readonly root = make("article", "answer is-waiting");
   readonly #body = make("div", "prose");
   readonly #foot = make("footer", "answer-foot");
-  readonly #markdown = new MarkdownView(this.#body);
+  readonly #runs = new StageRuns();
+  readonly #labels: readonly StageLabel[];
+  readonly #markdown: MarkdownView;
   readonly #draw = oncePerFrame(() => this.#markdown.update(this.#text));
   #text = "";
 
-  constructor() {
+  /** @param labels Of the model's stages. Where there is only one, nothing is marked. */
+  constructor(labels: readonly StageLabel[]) {
+    this.#labels = labels;
+    this.#markdown =
+      labels.length > 1 ? new MarkdownView(this.#body, (block) => markBlock(block, this.#runs, labels)) : new MarkdownView(this.#body);
     this.root.ariaLabel = "Answer";
     // Readers of the page aloud wait for the whole instead of stuttering through the pieces.
     this.root.ariaBusy = "true";
     this.root.append(this.#body, this.#foot);
   }
 
-  append(text: string): void {
+  /** Whether more may come. */
+  get isGrowing(): boolean {
+    return this.root.ariaBusy === "true";
+  }
+
+  get hasText(): boolean {
+    return this.#text !== "";
+  }
+
+  /** @param stage Index of the one that says it. */
+  append(text: string, stage: number): void {
     this.#text += text;
+    this.#runs.add(text, stage);
     this.root.classList.remove("is-waiting");
     this.root.classList.add("is-growing");
     this.#draw();
@@ -28,7 +48,13 @@ export class AnswerView {
 
   finish(summary: AnswerSummary, maxTokens: number): void {
     const ending = describeEnding(summary, maxTokens);
-    this.#end(...(ending ? [make("p", "answer-ending", ending)] : []), make("p", "answer-stats", describeSummary(summary)));
+    const stats = this.#labels.length > 1 ? [describeSummary(summary), this.#speakers()] : [describeSummary(summary)];
+    this.#end(...(ending ? [make("p", "answer-ending", ending)] : []), make("p", "answer-stats", stats.filter(Boolean).join(" · ")));
+  }
+
+  /** Stands under the text, also while that grows. */
+  addNote(note: HTMLElement): void {
+    this.#foot.before(note);
   }
 
   stopped(): void {
@@ -37,6 +63,10 @@ export class AnswerView {
 
   failed(reason: string): void {
     this.#end(make("p", "answer-error", reason));
+  }
+
+  #speakers(): string {
+    return describeSpeakers(this.#labels, this.#runs.stages);
   }
 
   #end(...notes: readonly HTMLElement[]): void {

@@ -11,8 +11,8 @@ export class CacheList {
   async refresh(): Promise<void> {
     try {
       const entries = await cacheEntries();
-      const bySize = entries.sort((a, b) => b.cachedBytes - a.cachedBytes);
-      this.#list.replaceChildren(...bySize.map((entry) => this.#row(entry)));
+      const bySize = cachedModels(entries).sort((a, b) => b.cachedBytes - a.cachedBytes);
+      this.#list.replaceChildren(...bySize.map((model) => this.#row(model)));
       this.#note.textContent = entries.length === 0 ? "Nothing yet." : `${formatBytes(sum(entries))} in all.`;
     } catch (error) {
       this.#list.replaceChildren();
@@ -20,28 +20,60 @@ export class CacheList {
     }
   }
 
-  #row(entry: CacheEntryInfo): HTMLElement {
-    const name = nameOf(entry.url);
-    const isWhole = entry.cachedBytes >= entry.size;
-    const size = isWhole ? formatBytes(entry.size) : `${formatBytes(entry.cachedBytes)} of ${formatBytes(entry.size)}`;
+  #row(model: CachedModel): HTMLElement {
+    const { name, urls } = model;
+    const isWhole = model.cachedBytes >= model.size;
+    const size = isWhole ? formatBytes(model.size) : `${formatBytes(model.cachedBytes)} of ${formatBytes(model.size)}`;
     const remove = make("button", "text-button", "Delete");
     remove.type = "button";
     remove.ariaLabel = `Delete ${name}`;
-    remove.addEventListener("click", () => void this.#delete(entry, remove));
+    remove.addEventListener("click", () => void this.#delete(model, remove));
     const label = make("span", "cache-name", name);
-    label.title = entry.url;
+    label.title = urls.join("\n");
     return make("li", "", label, make("span", "cache-size", size), remove);
   }
 
-  async #delete({ url }: CacheEntryInfo, button: HTMLButtonElement): Promise<void> {
+  async #delete({ urls }: CachedModel, button: HTMLButtonElement): Promise<void> {
     button.disabled = true;
-    const isGone = await deleteCacheEntry(url);
+    const areGone = await Promise.all(urls.map((url) => deleteCacheEntry(url)));
     await this.refresh();
-    if (!isGone) this.#note.textContent = "Another tab is writing this file; try again when it is done.";
+    if (areGone.includes(false)) this.#note.textContent = "Another tab is writing this file; try again when it is done.";
   }
 }
 
-const sum = (entries: readonly CacheEntryInfo[]) => entries.reduce((bytes, { cachedBytes }) => bytes + cachedBytes, 0);
+type CachedFile = Pick<CacheEntryInfo, "url" | "size" | "cachedBytes">;
+
+/** What is kept of one model: its weights, and what lies beside them. */
+export interface CachedModel {
+  readonly name: string;
+  readonly urls: readonly string[];
+  readonly cachedBytes: number;
+  readonly size: number;
+}
+
+/** The files of one folder are a model; each GGUF is one, and the first of a folder has what lies beside them. */
+export function cachedModels(entries: readonly CachedFile[]): CachedModel[] {
+  const byFolder = new Map<string, CachedFile[]>();
+  for (const entry of entries) {
+    const folder = new URL(".", entry.url).href;
+    byFolder.set(folder, [...(byFolder.get(folder) ?? []), entry]);
+  }
+  return [...byFolder.values()].flatMap((files) => {
+    const [first, ...others] = files.filter(({ url }) => /\.gguf$/i.test(new URL(url).pathname));
+    const beside = files.filter((file) => file !== first && !others.includes(file));
+    return [cachedModel([...(first ? [first] : []), ...beside]), ...others.map((file) => cachedModel([file]))];
+  });
+}
+
+function cachedModel(files: readonly CachedFile[]): CachedModel {
+  const urls = files.map(({ url }) => url);
+  const [first = ""] = urls;
+  const isNamedByFile = files.length === 1 || /\.gguf$/i.test(new URL(first).pathname);
+  const name = isNamedByFile ? nameOf(first) : nameOf(first).replace(/\/[^/]*$/, "");
+  return { name, urls, cachedBytes: sum(files), size: files.reduce((bytes, { size }) => bytes + size, 0) };
+}
+
+const sum = (entries: readonly CachedFile[]) => entries.reduce((bytes, { cachedBytes }) => bytes + cachedBytes, 0);
 
 /** The embedded model by its title; a hub's "/owner/name/resolve/main/file" without what says nothing; else the last two parts of the path. */
 export function nameOf(url: string): string {

@@ -1,14 +1,16 @@
 // The chat that the page holds: one at a time, carried over when its engine has to be loaded again.
-import type { Answer, Chat, Engine } from "../src/index";
+import type { Answer, Chat, Engine, StageEvent } from "../src/index";
 import type { AnswerView } from "./answer-view";
 import type { ChatView } from "./chat-view";
 import type { Settings } from "./settings";
+import { describeTakeover, type StageLabel, stageLabels } from "./stage-words";
 
 export class Conversation {
   readonly #view: ChatView;
   readonly #settings: () => Settings;
   readonly #onChange: () => void;
   #engine: Engine | null = null;
+  #stages: readonly StageLabel[] = [];
   #chat: Chat | null = null;
   #abort: AbortController | null = null;
   #settled: Promise<void> = Promise.resolve();
@@ -29,6 +31,7 @@ export class Conversation {
     const said = keepMessages ? (this.#chat?.messages ?? []) : [];
     if (!keepMessages) this.#view.clear();
     this.#engine = engine;
+    this.#stages = stageLabels(engine.plan);
     this.#chat = this.#createChat(said.filter(({ role }) => role !== "system"));
   }
 
@@ -36,6 +39,17 @@ export class Conversation {
   detach(): void {
     this.stop();
     this.#engine = null;
+  }
+
+  /** A later stage of the engine answers now: the chat goes on, and says where that was. */
+  noteTakeover(event: Extract<StageEvent, { type: "upgrade-end" }>): void {
+    const label = this.#stages[event.stage.index];
+    if (this.#engine && label) this.note(describeTakeover(this.#engine.plan, event), label);
+  }
+
+  /** Says what happened to the model, where the conversation stands. */
+  note(text: string, label: StageLabel | null = null): void {
+    this.#view.note(text, label);
   }
 
   restart(): void {
@@ -60,7 +74,7 @@ export class Conversation {
     if (!this.#engine || this.#abort) return Promise.resolve();
     const abort = new AbortController();
     this.#abort = abort;
-    this.#settled = this.#answer(text, this.#view.ask(text), abort.signal).finally(() => {
+    this.#settled = this.#answer(text, this.#view.ask(text, this.#stages), abort.signal).finally(() => {
       this.#abort = null;
       this.#onChange();
     });
@@ -72,7 +86,7 @@ export class Conversation {
     try {
       const { maxTokens } = this.#settings();
       const answer = this.#send(text, signal);
-      for await (const delta of answer) view.append(delta.text);
+      for await (const { text: piece, stage } of answer) view.append(piece, stage);
       view.finish(await answer.finished, maxTokens);
     } catch (error) {
       if (signal.aborted) view.stopped();

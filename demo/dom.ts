@@ -1,4 +1,4 @@
-// Two lines of DOM that every view needs: a typed look-up and an element with children.
+// The lines of DOM that every view needs: a typed look-up, an element with children, a text that is touched for news only.
 
 /** The page's element with this id. Throws where index.html and the code disagree. */
 export function element<T extends HTMLElement>(id: string, type: new () => T): T {
@@ -16,6 +16,11 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   made.className = className;
   made.append(...children);
   return made;
+}
+
+/** Touches the page only for news: each change of a live region is read aloud. */
+export function setText(target: HTMLElement, text: string): void {
+  if (target.textContent !== text) target.textContent = text;
 }
 
 /** A function that has `draw` called in the next frame, once, however often it is called until then. */

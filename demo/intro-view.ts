@@ -37,9 +37,11 @@ function describeModel({ choice }: ModelState): string {
   return `${titleOf(choice)}. ${privacy}`;
 }
 
-function describeFacts({ engine, progress }: Extract<ModelState, { kind: "ready" }>): string {
+function describeFacts({ engine, progress, stages }: Extract<ModelState, { kind: "ready" }>): string {
   const from = progress.origin === "cache" ? " from this browser’s cache" : "";
-  const load = `Loaded ${formatBytes(progress.totalBytes)}${from} in ${formatSeconds(progress.loadMs)}`;
+  const load = stages.isLanded
+    ? `Loaded ${formatBytes(progress.totalBytes)}${from} in ${formatSeconds(stages.landedMs)}`
+    : `Answers after ${formatBytes(progress.firstBytes)} of ${formatBytes(progress.totalBytes)}${from}, in ${formatSeconds(progress.loadMs)}`;
   const memory = `${formatBytes(engine.memory().total)} of graphics memory`;
   const mode = engine.tokenizer.chatTemplate ? "" : " · without a chat template: it continues your text";
   return `${load} · ${memory}${mode}`;

@@ -1,4 +1,4 @@
-// What a load's events add up to: its phase, how much has arrived, how fast, and how long it will take.
+// What the events of a load add up to until the model answers: its phase, how much has arrived, how fast, and how long it will take.
 import type { EngineEvent } from "../src/index";
 import { TransferSpeed } from "./transfer-speed";
 
@@ -15,6 +15,8 @@ export class LoadProgress {
   origin: ByteOrigin | null = null;
   adapter: string | null = null;
   totalBytes = 0;
+  /** With the first stage, which answers. */
+  firstBytes = 0;
   loadMs = 0;
   /** Something that the reader should know, or null. */
   note: string | null = null;
@@ -29,9 +31,13 @@ export class LoadProgress {
         this.phase = "receiving";
         this.origin = null;
         this.totalBytes = event.totalBytes;
+        this.firstBytes = event.totalBytes; // until the plan says better
         this.adapter = event.adapter;
         this.#receivedBytes = 0; // until here it was headers and vocabulary
         this.#speed = new TransferSpeed();
+        return;
+      case "stages-planned":
+        this.firstBytes = event.stages[0]?.bytes ?? this.totalBytes;
         return;
       case "bytes-received":
         this.#takeBytes(event.bytes, event.origin, nowMs);
@@ -40,11 +46,14 @@ export class LoadProgress {
         this.#loadedBytes = event.loadedBytes;
         return;
       case "load-end":
-        this.#loadedBytes = this.totalBytes;
+        this.#loadedBytes = this.firstBytes;
         this.loadMs = event.loadMs;
         return;
       case "fetch-retry":
         this.note = "The connection was interrupted; trying again.";
+        return;
+      case "hash-mismatch":
+        this.note = "Some bytes came wrong, and are read once more.";
         return;
       case "ranges-unsupported":
         this.note = "This server sends files only whole.";
@@ -57,14 +66,14 @@ export class LoadProgress {
     }
   }
 
-  /** Bytes of the weights that are here. A retry brings some twice, and a header's read may have brought some before. */
+  /** Bytes of the first stage that are here. A retry brings some twice, and a header's read may have brought some before. */
   get arrivedBytes(): number {
-    return Math.min(this.totalBytes, Math.max(this.#receivedBytes, this.#loadedBytes));
+    return Math.min(this.firstBytes, Math.max(this.#receivedBytes, this.#loadedBytes));
   }
 
-  /** Of what is on the GPU, 0 to 1. */
+  /** Of the first stage: half for what has arrived, half for what is on the GPU; 0 to 1. */
   get share(): number {
-    return this.totalBytes === 0 ? 0 : (this.arrivedBytes + this.#loadedBytes) / (2 * this.totalBytes);
+    return this.firstBytes === 0 ? 0 : (this.arrivedBytes + Math.min(this.firstBytes, this.#loadedBytes)) / (2 * this.firstBytes);
   }
 
   bytesPerSecond(nowMs: number): number | null {
@@ -80,13 +89,13 @@ export class LoadProgress {
   /** Null while it cannot be told. */
   secondsLeft(nowMs: number): number | null {
     const speed = this.bytesPerSecond(nowMs);
-    return speed === null || this.isStalled(nowMs) ? null : (this.totalBytes - this.arrivedBytes) / speed;
+    return speed === null || this.isStalled(nowMs) ? null : (this.firstBytes - this.arrivedBytes) / speed;
   }
 
   #takeBytes(bytes: number, origin: ByteOrigin, nowMs: number): void {
     this.#receivedBytes += bytes;
     this.#speed.add(bytes, nowMs);
     if (this.origin !== "network") this.origin = origin;
-    if (this.phase === "receiving" && this.arrivedBytes === this.totalBytes) this.phase = "finishing";
+    if (this.phase === "receiving" && this.arrivedBytes === this.firstBytes) this.phase = "finishing";
   }
 }

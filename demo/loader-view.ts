@@ -1,5 +1,5 @@
 // The loading of a model on the page: phase, bytes, speed, time left; or what went wrong and what can be done.
-import { element, oncePerFrame } from "./dom";
+import { element, oncePerFrame, setText } from "./dom";
 import type { ByteOrigin, LoadProgress } from "./load-progress";
 import { type ModelChoice, titleOf } from "./model-choice";
 import type { ModelState } from "./model-host";
@@ -56,7 +56,7 @@ export function describePhase({ phase, origin }: LoadProgress, title: string): s
     case "receiving":
       return `${verbOf(origin)} ${title}`;
     case "finishing":
-      return "Moving the last weights to the graphics card and compiling for it";
+      return "Moving weights to the graphics card and compiling for it";
     default:
       return phase satisfies never;
   }
@@ -64,7 +64,8 @@ export function describePhase({ phase, origin }: LoadProgress, title: string): s
 
 export function describeProgress(progress: LoadProgress, nowMs: number): string {
   if (progress.phase === "opening") return progress.note ?? "Reading what the files say";
-  const parts = [`${formatBytes(progress.arrivedBytes)} of ${formatBytes(progress.totalBytes)}`];
+  const target = `${formatBytes(progress.firstBytes)}${progress.firstBytes < progress.totalBytes ? " until it answers" : ""}`;
+  const parts = [`${formatBytes(progress.arrivedBytes)} of ${target}`];
   const speed = progress.bytesPerSecond(nowMs);
   if (speed !== null) parts.push(progress.isStalled(nowMs) ? "waiting for the network, or for shaders to compile" : formatSpeed(speed));
   const secondsLeft = progress.secondsLeft(nowMs);
@@ -76,9 +77,4 @@ export function describeProgress(progress: LoadProgress, nowMs: number): string 
 function verbOf(origin: ByteOrigin | null): string {
   if (origin === "cache") return "Reading from this browser’s cache:";
   return origin === "local" ? "Reading" : "Downloading";
-}
-
-/** Touches the page only for news: each change of a live region is read aloud. */
-function setText(target: HTMLElement, text: string): void {
-  if (target.textContent !== text) target.textContent = text;
 }

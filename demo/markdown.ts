@@ -20,18 +20,24 @@ const marked = new Marked({
   },
 });
 
-interface Block {
+export interface MarkdownBlock {
+  /** As it was written. */
   readonly raw: string;
+  /** Where that begins in the text. */
+  readonly start: number;
   readonly nodes: readonly ChildNode[];
 }
 
 export class MarkdownView {
   readonly #root: HTMLElement;
-  #blocks: readonly Block[] = [];
+  readonly #frame: (block: MarkdownBlock) => readonly ChildNode[];
+  #blocks: readonly MarkdownBlock[] = [];
   #links = "{}";
 
-  constructor(root: HTMLElement) {
+  /** @param frame What stands on the page for a block; its nodes alone unless given. */
+  constructor(root: HTMLElement, frame: (block: MarkdownBlock) => readonly ChildNode[] = ({ nodes }) => nodes) {
     this.#root = root;
+    this.#frame = frame;
   }
 
   /** Shows `text`. Where it begins as the text before did, the blocks in common stay as they are, selection included. */
@@ -43,9 +49,16 @@ export class MarkdownView {
     const firstChange = links === this.#links ? tokens.findIndex(({ raw }, index) => !isSame(raw, index)) : 0;
     const kept = firstChange < 0 ? tokens.length : firstChange;
     for (const { nodes } of this.#blocks.slice(kept)) for (const node of nodes) node.remove();
-    const fresh = tokens.slice(kept).map((token) => ({ raw: token.raw, nodes: renderBlock(token) }));
-    this.#root.append(...fresh.flatMap(({ nodes }) => nodes));
-    this.#blocks = [...this.#blocks.slice(0, kept), ...fresh];
+    const blocks = this.#blocks.slice(0, kept);
+    let start = blocks.reduce((length, { raw }) => length + raw.length, 0);
+    for (const token of tokens.slice(kept)) {
+      const block = { raw: token.raw, start, nodes: renderBlock(token) };
+      const nodes = this.#frame(block);
+      this.#root.append(...nodes);
+      blocks.push({ ...block, nodes });
+      start += token.raw.length;
+    }
+    this.#blocks = blocks;
     this.#links = links;
   }
 }

@@ -19,6 +19,11 @@ export function readAddress(address: URL): { readonly choice: ModelChoice; reado
   return { choice: name ? { kind: "named", name } : EMBEDDED, hubEndpoint: address.searchParams.get("hub") };
 }
 
+/** What `?plan=` asks for: "whole" loads all at once, to compare with. */
+export function readPlan(address: URL): "auto" | "whole" {
+  return address.searchParams.get("plan") === "whole" ? "whole" : "auto";
+}
+
 /** The address that brings this choice back. Files of a device have none: theirs is the page's own. */
 export function writeAddress(address: URL, choice: ModelChoice): URL {
   const next = new URL(address);

@@ -1,11 +1,20 @@
 // Holds the one engine of the page: loads it, says how that goes, and lets go of it before the next.
-import { type Engine, type EngineEvent, LlmError, loadEngine } from "../src/index";
+import { type Engine, type EngineEvent, LlmError, type LoadOptions, loadEngine } from "../src/index";
 import { LoadProgress } from "./load-progress";
 import { locationOf, type ModelChoice } from "./model-choice";
+import { StageProgress } from "./stage-progress";
+import type { LinkThrottle } from "./throttled-fetch";
 
 export type ModelState =
-  | { readonly kind: "loading"; readonly choice: ModelChoice; readonly progress: LoadProgress }
-  | { readonly kind: "ready"; readonly choice: ModelChoice; readonly progress: LoadProgress; readonly engine: Engine }
+  | { readonly kind: "loading"; readonly choice: ModelChoice; readonly progress: LoadProgress; readonly stages: StageProgress }
+  /** It answers, with its first stage at least: the later ones may still be on their way. */
+  | {
+      readonly kind: "ready";
+      readonly choice: ModelChoice;
+      readonly progress: LoadProgress;
+      readonly stages: StageProgress;
+      readonly engine: Engine;
+    }
   | { readonly kind: "failed"; readonly choice: ModelChoice; readonly reason: string; readonly canRetry: boolean };
 
 /** One load, from its start until another takes its place. */
@@ -13,31 +22,43 @@ interface Load {
   readonly choice: ModelChoice;
   readonly abort: AbortController;
   readonly progress: LoadProgress;
+  readonly stages: StageProgress;
   engine: Engine | null;
 }
 
+const NEWS = /^(stages?|upgrade|delivery|device)-/; // seldom enough to draw at once
+
+export interface ModelHostOptions {
+  readonly hubEndpoint: string | null;
+  readonly plan: "auto" | "whole";
+  /** What all downloads go through. */
+  readonly link: LinkThrottle;
+  readonly onChange: (state: ModelState) => void;
+  /** Hears of stages and of the device, when the state's progress has taken that in. */
+  readonly onNews: (event: EngineEvent) => void;
+}
+
 export class ModelHost {
-  readonly #onChange: (state: ModelState) => void;
-  readonly #hubEndpoint: string | null;
+  readonly #options: ModelHostOptions;
   #current: Load | null = null;
 
-  constructor({ hubEndpoint, onChange }: { hubEndpoint: string | null; onChange: (state: ModelState) => void }) {
-    this.#hubEndpoint = hubEndpoint;
-    this.#onChange = onChange;
+  constructor(options: ModelHostOptions) {
+    this.#options = options;
   }
 
   /** Puts `choice` in the place of whatever is loaded or loading. */
   async load(choice: ModelChoice): Promise<void> {
     this.#release();
     const progress = new LoadProgress();
-    const load: Load = { choice, abort: new AbortController(), progress, engine: null };
+    const stages = new StageProgress(performance.now());
+    const load: Load = { choice, abort: new AbortController(), progress, stages, engine: null };
     this.#current = load;
-    this.#onChange({ kind: "loading", choice, progress });
+    this.#options.onChange({ kind: "loading", choice, progress, stages });
     try {
       const engine = await this.#loadEngine(load);
       if (this.#current !== load) return engine.dispose();
       load.engine = engine;
-      this.#onChange({ kind: "ready", choice, progress, engine });
+      this.#options.onChange({ kind: "ready", choice, progress, stages, engine });
     } catch (error) {
       if (this.#current !== load) return; // cancelled, or another one has taken its place
       const canRetry = !(error instanceof LlmError && error.code === "no-webgpu");
@@ -48,22 +69,54 @@ export class ModelHost {
   /** Gives up what is loading: at once for the reader, although a driver may still be compiling for it. */
   cancel(): void {
     const load = this.#current;
-    if (load && !load.engine) this.#fail(load, "Loading was cancelled. What has arrived is kept in this browser.");
+    if (!load || load.engine) return;
+    const kept = this.#keepsCopies ? " What has arrived is kept in this browser." : "";
+    this.#fail(load, `Loading was cancelled.${kept}`);
+  }
+
+  /** Asks for no more of later stages; the one that answers goes on. */
+  pauseDelivery(): void {
+    this.#current?.engine?.pauseDelivery();
+  }
+
+  /** Goes on after a pause or a failure. */
+  resumeDelivery(): void {
+    this.#current?.stages.retry();
+    this.#current?.engine?.resumeDelivery();
+  }
+
+  /** At a chosen speed all bytes come over the link, or there would be nothing to watch. */
+  get #keepsCopies(): boolean {
+    return this.#options.link.megabitsPerSecond === null;
   }
 
   #loadEngine(load: Load): Promise<Engine> {
-    const onEvent = (event: EngineEvent) => {
-      load.progress.take(event, performance.now());
-      if (event.type !== "device-lost" || this.#current !== load) return;
-      this.#fail(load, `The graphics device was lost (${event.reason}). Load the model again; the conversation goes on.`);
+    const { hubEndpoint, plan, link } = this.#options;
+    const options: LoadOptions = {
+      plan,
+      fetch: link.fetch,
+      ...(hubEndpoint !== null && { hubEndpoint }),
+      ...(!this.#keepsCopies && { cache: false }),
+      signal: load.abort.signal,
+      onEvent: (event) => this.#take(load, event),
     };
-    const hub = this.#hubEndpoint === null ? {} : { hubEndpoint: this.#hubEndpoint };
-    return loadEngine(locationOf(load.choice, document.baseURI), { ...hub, signal: load.abort.signal, onEvent });
+    return loadEngine(locationOf(load.choice, document.baseURI), options);
+  }
+
+  #take(load: Load, event: EngineEvent): void {
+    const nowMs = performance.now();
+    load.progress.take(event, nowMs);
+    load.stages.take(event, nowMs);
+    if (this.#current !== load) return;
+    const advice = "Load the model again; the conversation goes on.";
+    if (event.type === "device-lost" && !load.engine) this.#fail(load, `The graphics device was lost (${event.reason}). ${advice}`);
+    else if (event.type === "device-recovery-failed") this.#fail(load, `The graphics device was lost, and there is no other. ${advice}`);
+    else if (NEWS.test(event.type)) this.#options.onNews(event);
   }
 
   #fail({ choice }: Load, reason: string, canRetry = true): void {
     this.#release();
-    this.#onChange({ kind: "failed", choice, reason, canRetry });
+    this.#options.onChange({ kind: "failed", choice, reason, canRetry });
   }
 
   #release(): void {

@@ -12,12 +12,16 @@ export function formatSpeed(bytesPerSecond: number): string {
 }
 
 /** Coarser the longer it takes: nobody reads the seconds of an hour. */
+export function formatWait(seconds: number): string {
+  if (seconds < 3) return "a moment";
+  if (seconds < 10) return `about ${Math.ceil(seconds)} s`;
+  if (seconds < 57) return `about ${5 * Math.ceil(seconds / 5)} s`;
+  if (seconds < 57 * 60) return `about ${Math.ceil(seconds / 60)} min`;
+  return `about ${(seconds / 3600).toFixed(1)} h`;
+}
+
 export function formatTimeLeft(seconds: number): string {
-  if (seconds < 3) return "a moment left";
-  if (seconds < 10) return `about ${Math.ceil(seconds)} s left`;
-  if (seconds < 57) return `about ${5 * Math.ceil(seconds / 5)} s left`;
-  if (seconds < 57 * 60) return `about ${Math.ceil(seconds / 60)} min left`;
-  return `about ${(seconds / 3600).toFixed(1)} h left`;
+  return `${formatWait(seconds)} left`;
 }
 
 export function formatSeconds(milliseconds: number): string {

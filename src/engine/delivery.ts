@@ -1,5 +1,5 @@
 // Brings the later stages while the first one answers: loads them in their order, and hands each to the engine as it comes.
-import { type LinkedAbort, linkAbort } from "../bytes/abort";
+import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
 import type { Stage, StagePlan } from "../stages/plan";
 import type { StageLoader, StageWeights } from "../stages/stage-loader";
 import type { WeightPlans } from "../stages/weight-plans";
@@ -47,19 +47,29 @@ export interface DeliverOptions {
   readonly signal?: AbortSignal;
 }
 
+interface StageUnderWay {
+  readonly index: number;
+  readonly link: LinkedAbort;
+}
+
 export class Delivery {
   readonly #core: EngineCore;
   #loader: StageLoader;
   readonly #plans: WeightPlans;
   readonly #options: DeliveryOptions;
   readonly #attempts = new Set<LinkedAbort>();
+  /** Stages whose bytes come, or that are moved to. Each builds on those before it. */
+  readonly #underWay = new Set<StageUnderWay>();
   readonly #upgrades = new Set<Promise<void>>();
   /** Of all that was asked for: its bytes, one stage after the other, and its upgrades. */
   #loading: Promise<void> = Promise.resolve();
   #complete: Promise<void> | null = null;
   /** Index of the last stage whose weights came. */
   #loaded = 0;
+  #lastFailure: unknown = null;
   #hasFailed = false;
+  /** Aborts when the engine is gone. */
+  readonly #ending = new AbortController();
 
   constructor(core: EngineCore, loader: StageLoader, plans: WeightPlans, options: DeliveryOptions) {
     this.#core = core;
@@ -131,23 +141,26 @@ export class Delivery {
 
   /** Ends all reading: the engine is gone. */
   end(reason: unknown): void {
+    this.#ending.abort(reason);
     this.interrupt(reason);
     this.#options.onEnd();
   }
 
   async #deliver(last: number, options: Omit<DeliverOptions, "stage">): Promise<void> {
+    this.#ending.signal.throwIfAborted();
     const attempt = linkAbort(options.signal);
     this.#attempts.add(attempt);
+    const before = this.#loading.catch(() => undefined);
+    const upgrades: Promise<void>[] = [];
+    const loading = before.then(() => this.#loadUpTo(last, options, attempt.signal, upgrades));
+    loading.catch(() => undefined); // whoever gave up waiting for it hears of it no more
+    this.#loading = loading;
     try {
-      const loading = this.#loading.catch(() => undefined).then(() => this.#loadUpTo(last, options, attempt));
-      this.#loading = loading;
+      await abortable(before, attempt.signal);
       await loading;
-      await Promise.all(this.#upgrades);
+      await abortable(Promise.all(this.#upgrades), attempt.signal);
     } catch (error) {
-      this.#hasFailed = true;
-      this.interrupt(error); // what was asked for later builds on this
-      await Promise.allSettled([this.#loading, ...this.#upgrades]);
-      this.#loaded = this.#core.stage;
+      await Promise.allSettled(upgrades);
       throw error;
     } finally {
       this.#attempts.delete(attempt);
@@ -157,28 +170,38 @@ export class Delivery {
   }
 
   /** The next stage's bytes come while the K/V of the one before is rebuilt: an upgrade is not waited for here. */
-  async #loadUpTo(last: number, options: Omit<DeliverOptions, "stage">, attempt: LinkedAbort): Promise<void> {
+  async #loadUpTo(last: number, options: Omit<DeliverOptions, "stage">, signal: AbortSignal, upgrades: Promise<void>[]): Promise<void> {
+    signal.throwIfAborted();
     this.#hasFailed = false;
-    while (this.#loaded < last) {
-      const index = this.#loaded + 1;
-      const weights = await this.#load(index, attempt);
-      this.#loaded = index;
-      const upgrade = this.#upgrade(index, weights, options, attempt);
+    this.#lastFailure = null;
+    while (Math.max(this.#loaded, this.#core.stage) < last) {
+      const stage = { index: Math.max(this.#loaded, this.#core.stage) + 1, link: linkAbort(signal) };
+      this.#underWay.add(stage);
+      const weights = await this.#load(stage);
+      this.#loaded = stage.index;
+      const upgrade = this.#upgrade(stage, weights, options).finally(() => {
+        this.#leave(stage);
+        this.#upgrades.delete(upgrade);
+      });
+      upgrade.catch(() => undefined); // `deliver` hears of it when all are over
       this.#upgrades.add(upgrade);
-      const forget = () => this.#upgrades.delete(upgrade);
-      upgrade.then(forget, forget);
+      upgrades.push(upgrade);
     }
   }
 
-  async #load(index: number, attempt: LinkedAbort): Promise<StageWeights> {
+  async #load(stage: StageUnderWay): Promise<StageWeights> {
     try {
-      return await this.#loader.loadNext(this.#core.plan.stages[index]?.units ?? [], this.#core.model.weights, attempt.signal);
+      const { units = [] } = this.#core.plan.stages[stage.index] ?? {};
+      return await this.#loader.loadNext(units, this.#core.model.weights, stage.link.signal);
     } catch (error) {
-      throw this.#failed(index, error, attempt);
+      this.#fail(stage, error);
+      this.#leave(stage);
+      throw error;
     }
   }
 
-  async #upgrade(index: number, weights: StageWeights, options: Omit<DeliverOptions, "stage">, attempt: LinkedAbort): Promise<void> {
+  async #upgrade(underWay: StageUnderWay, weights: StageWeights, options: Omit<DeliverOptions, "stage">): Promise<void> {
+    const { index, link } = underWay;
     const stage = this.stageInfo(index);
     const { onEvent } = this.#options;
     const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = options;
@@ -187,7 +210,7 @@ export class Delivery {
       const { stage: reached, ...report } = await this.#core.upgrade({
         ...{ stage: index, weights, policy, carry },
         onPrepared: () => onPrepared(stage),
-        signal: attempt.signal,
+        signal: link.signal,
       });
       if (reached > index) {
         onEvent({ type: "upgrade-superseded", stage, by: this.stageInfo(reached) });
@@ -197,14 +220,24 @@ export class Delivery {
       onEvent({ type: "stage-ready", stage, isLast: index === this.lastStage });
     } catch (error) {
       weights.destroy();
-      throw this.#failed(index, error, attempt);
+      this.#fail(underWay, error);
+      throw error;
     }
   }
 
-  /** Ends what else is under way: later stages build on this one. */
-  #failed(index: number, error: unknown, attempt: LinkedAbort): unknown {
-    if (!attempt.signal.aborted) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(index), error });
-    attempt.abort(error);
-    return error;
+  /** Ends the later stages, which build on this one, with it. Those before it go on. */
+  #fail({ index, link }: StageUnderWay, error: unknown): void {
+    // Of one that took another in, both fail; and nobody is told of what was called off.
+    const isNews = !link.signal.aborted && error !== this.#lastFailure;
+    this.#lastFailure = error;
+    this.#hasFailed = true;
+    this.#loaded = Math.min(this.#loaded, index - 1);
+    for (const stage of this.#underWay) if (stage.index >= index) stage.link.abort(error);
+    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(index), error });
+  }
+
+  #leave(stage: StageUnderWay): void {
+    this.#underWay.delete(stage);
+    stage.link.unlink();
   }
 }

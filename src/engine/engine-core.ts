@@ -89,6 +89,8 @@ export class EngineCore {
       committed: (upgrade) => {
         this.#parts.stepper.stage = upgrade.step.to;
         this.#parts.embeddingRows = unionRows(this.#parts.embeddingRows, upgrade.weights.rows);
+        // What was rebuilt for them is theirs now, and not to be taken for the next upgrade's.
+        for (const sequence of this.#sequences) sequence.follow(this.#parts.cache.groups);
       },
       chunkRows: shape.options.chunkRows,
     });

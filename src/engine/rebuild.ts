@@ -43,6 +43,7 @@ export class Rebuild {
   #chunk: Chunk | null = null;
   #rereading: Walk | null = null;
   readonly #sequences = new Set<Sequence>();
+  #isAbandoned = false;
   /** Positions computed so far. */
   recomputed = 0;
   /** Of these, positions that went through lower layers again, since no residual was there to start from. */
@@ -74,6 +75,8 @@ export class Rebuild {
    * the groups that stay. False: there is nothing to do, or it takes ids that have not come back from the GPU yet.
    */
   advance(sequence: Sequence, length: number, { rows, layers }: { readonly rows: number; readonly layers: number }): boolean {
+    // Whoever awaited `prepare` may come back to buffers that are gone.
+    if (this.#isAbandoned) return false;
     // One chunk is in the lane at a time: that of another sequence, or of what was forgotten, begins anew when its turn comes.
     if (this.#chunk?.sequence !== sequence || this.#chunk.revision !== sequence.revision) this.#chunk = this.#begin(sequence, length, rows);
     const chunk = this.#chunk;
@@ -94,6 +97,7 @@ export class Rebuild {
 
   /** Gives every sequence's new pages back. */
   abandon(): void {
+    this.#isAbandoned = true;
     for (const sequence of this.#sequences) sequence.dropNext();
   }
 

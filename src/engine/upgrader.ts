@@ -114,8 +114,7 @@ export class Upgrader {
   async beforeRun(sequence: Sequence, carryOver: CarryOver): Promise<void> {
     const pending = this.#pending;
     if (!pending) return;
-    const isReady = await pending.run.isReadyAtStart(sequence);
-    if (isReady && this.#pending === pending) await this.#commitAndCarry(pending, carryOver);
+    if (await this.#isReady(pending, () => pending.run.isReadyAtStart(sequence))) await this.#commitAndCarry(pending, carryOver);
   }
 
   beforeStep(sequence: Sequence, position: number): StepVerdict {
@@ -131,12 +130,12 @@ export class Upgrader {
   async betweenChunks(sequence: Sequence, carryOver: CarryOver): Promise<void> {
     const pending = this.#pending;
     if (!pending || pending.run.policy === "turn-boundary") return;
-    const isReady =
+    const work = async () =>
       pending.run.policy === "blocking"
         ? await pending.run.isReadyAtStart(sequence)
         : // Two for each chunk that is evaluated: one would never catch up.
           (await pending.run.advanceIdle(sequence)) || (await pending.run.advanceIdle(sequence));
-    if (isReady && this.#pending === pending) await this.#commitAndCarry(pending, carryOver);
+    if (await this.#isReady(pending, work)) await this.#commitAndCarry(pending, carryOver);
   }
 
   readonly tokenCame = (intervalMs: number, { slices }: StepNote): void => this.#pacer.tokenCame(intervalMs, slices);
@@ -151,7 +150,10 @@ export class Upgrader {
     for (;;) {
       signal.throwIfAborted();
       const earlier = this.#pending;
-      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights);
+      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights).catch((error: unknown) => {
+        // What it builds on may be gone, and then that is why.
+        throw signal.aborted ? signal.reason : error;
+      });
       if (signal.aborted || this.#pending !== earlier) {
         // The earlier one came to its end meanwhile: this one was made ready for a stage that is no more.
         upgrade.abandon();
@@ -179,6 +181,16 @@ export class Upgrader {
       }
     } catch (error) {
       this.#fail(pending, error);
+    }
+  }
+
+  /** Whether the upgrade may be committed after `work` on it. What fails in that ends the upgrade, and not the run that did it. */
+  async #isReady(pending: Pending, work: () => Promise<boolean>): Promise<boolean> {
+    try {
+      return (await work()) && this.#pending === pending;
+    } catch (error) {
+      this.#fail(pending, error);
+      return false;
     }
   }
 

@@ -1,5 +1,5 @@
 // A visitor's first minutes on the demo page, with the model that comes with it.
-import { type BrowserContext, expect, test } from "@playwright/test";
+import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 import { DemoPage, fitsItsWidth, hasEnded, SLOW_MS } from "./demo-page";
 
 // One page for all: each step goes on from the one before, as a visitor does.
@@ -17,12 +17,15 @@ test.beforeAll(async ({ browser }) => {
 test.afterAll(() => context.close());
 
 test("the embedded model loads, and the page says how that goes", async () => {
-  await demo.open();
   const { page } = demo;
-  await expect(page.getByText("Downloading SmolLM2 Crescendo 64M")).toBeVisible();
-  await expect(page.getByText(/\d MB of 39\.4 MB · \d+(\.\d)? MB\/s · (about|a moment)/)).toBeVisible({ timeout: SLOW_MS });
+  await limitLink(page, 4_000_000); // else the first stage is here before anyone can read how that goes
+  await demo.open();
+  await expect(page.getByText("Downloading SmolLM2 Crescendo 64M")).toBeVisible({ timeout: SLOW_MS });
+  await expect(page.getByText(/\d MB of 19\.5 MB until it answers · \d+(\.\d)? MB\/s · (about|a moment)/)).toBeVisible({
+    timeout: SLOW_MS,
+  });
   await demo.isReady();
-  await expect(page.getByText(/^Loaded 39\.4 MB in \d/)).toBeVisible();
+  await expect(page.getByText(/^Loaded 39\.4 MB in \d/)).toBeVisible({ timeout: SLOW_MS }); // all stages
   await expect(page.getByText("A very small model: fluent, often wrong. Runs on ")).toBeVisible();
   await expect(page.getByRole("progressbar")).toBeHidden();
 });
@@ -72,7 +75,7 @@ test("a reload takes the model from the browser's cache, without network", async
   await page.route(WEIGHTS, (route) => route.abort());
   await page.reload();
   await demo.isReady();
-  await expect(page.getByText(/^Loaded 39\.4 MB from this browser’s cache in \d/)).toBeVisible();
+  await expect(page.getByText(/^Loaded 39\.4 MB from this browser’s cache in \d/)).toBeVisible({ timeout: SLOW_MS });
 });
 
 test("a model that is deleted from the cache comes from the network again, and without one there is a reason and a way out", async () => {
@@ -84,7 +87,15 @@ test("a model that is deleted from the cache comes from the network again, and w
   await expect(demo.error).toContainText("smollm2-crescendo-64m-q4_0.gguf", { timeout: SLOW_MS });
   await page.unroute(WEIGHTS);
   await page.getByRole("button", { name: "Try again" }).click();
-  await expect(page.getByText("Downloading SmolLM2 Crescendo 64M")).toBeVisible();
+  await expect(page.getByText("Downloading SmolLM2 Crescendo 64M")).toBeVisible({ timeout: SLOW_MS });
   await page.getByRole("button", { name: "Cancel" }).click();
   await expect(demo.error).toContainText("Loading was cancelled.");
 });
+
+/** The browser's own slow link, in bytes a second: unlike the page's, it leaves the cache alone. */
+async function limitLink(page: Page, bytesPerSecond: number): Promise<void> {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  const limits = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
+  await devtools.send("Network.emulateNetworkConditions", limits);
+}

@@ -86,20 +86,52 @@ test("the reader who scrolls up is left in peace while an answer grows", async (
   await hasEnded(answer);
 });
 
-test("a lost graphics device is told of, and the conversation goes on when the model is loaded again", async ({ page }) => {
+/** A page whose graphics device goes with the event "lose-device"; after "no-other-device" there is none. */
+async function letDevicesGo(page: Page): Promise<void> {
   await page.addInitScript(() => {
     const { requestDevice } = GPUAdapter.prototype;
+    const { requestAdapter } = GPU.prototype;
     GPUAdapter.prototype.requestDevice = async function (...options) {
       const device = await requestDevice.apply(this, options);
       addEventListener("lose-device", () => device.destroy());
       return device;
     };
+    addEventListener("no-other-device", () => {
+      GPU.prototype.requestAdapter = () => Promise.resolve(null);
+    });
+    addEventListener("devices-again", () => {
+      GPU.prototype.requestAdapter = requestAdapter;
+    });
   });
+}
+
+const dispatch = (page: Page, event: string) => page.evaluate((type) => dispatchEvent(new Event(type)), event);
+
+test("a lost graphics device is replaced while the conversation goes on, and the page says where that was", async ({ page }) => {
+  await letDevicesGo(page);
   await visit("somebody/tiny");
   await demo.isReady();
   await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
-  await page.evaluate(() => dispatchEvent(new Event("lose-device")));
-  await expect(demo.error).toContainText("The graphics device was lost");
+  await dispatch(page, "lose-device");
+  await expect(page.getByRole("log")).toContainText(/The graphics device was lost here, and the model put onto another in [\d.]+ s\./, {
+    timeout: SLOW_MS,
+  });
+  await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
+  await expect(demo.error).toBeHidden();
+});
+
+test("a graphics device that is lost for good is told of, and the conversation goes on when the model is loaded again", async ({
+  page,
+}) => {
+  await letDevicesGo(page);
+  await visit("somebody/tiny");
+  await demo.isReady();
+  await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
+  await dispatch(page, "no-other-device");
+  await dispatch(page, "lose-device");
+  await expect(page.getByRole("status").filter({ hasText: "The graphics device was lost." })).toBeVisible();
+  await expect(demo.error).toContainText("The graphics device was lost, and there is no other.", { timeout: SLOW_MS });
+  await dispatch(page, "devices-again");
   await page.getByRole("button", { name: "Try again" }).click();
   await demo.isReady();
   await expect(demo.questions).toHaveText("Hello");

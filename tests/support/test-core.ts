@@ -1,9 +1,11 @@
 // Engines without their face, for tests that look into sequences, or run models that no file holds.
+import { Engine } from "../../src/chat/engine";
+import { Delivery, type StageEvent } from "../../src/engine/delivery";
 import { EngineCore } from "../../src/engine/engine-core";
 import { describeModel, type ModelDescription } from "../../src/engine/model-description";
 import { resolveSampling } from "../../src/engine/sampling-settings";
 import type { Sequence } from "../../src/engine/sequence";
-import type { EngineOptions, GenerationResult, SamplingSettings } from "../../src/index";
+import type { EngineOptions, GenerationResult, ModelFiles, SamplingSettings } from "../../src/index";
 import { type StagePlan, wholePlan } from "../../src/stages/plan";
 import { parsePlanFile } from "../../src/stages/plan-file";
 import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
@@ -29,23 +31,33 @@ export async function coreOf(
 
 export interface StagedCore {
   readonly core: EngineCore;
+  /** Its face. */
+  readonly engine: Engine;
+  /** What was told of upgrades by `engine`. */
+  readonly events: readonly StageEvent[];
   /** The weights that a later stage brings. */
   load(stage: number): Promise<StageWeights>;
   dispose(): void;
 }
 
 /** An engine at the first of a plan's stages. */
-export async function loadStagedCore(folder: string, stages: readonly StageContents[], options: EngineOptions = {}): Promise<StagedCore> {
-  const description = await describeModel(testModelFiles(folder), { needsTokenizer: false });
-  const plan = parsePlanFile(planFile(stages), { ...description.config, requiredRows: [] }, folder);
-  const { core, loader, packer } = await startCore(description, plan, options);
+export async function loadStagedCore(
+  model: string | ModelFiles,
+  stages: readonly StageContents[],
+  options: EngineOptions = {},
+): Promise<StagedCore> {
+  const files = typeof model === "string" ? testModelFiles(model) : model;
+  const description = await describeModel(files, { needsTokenizer: false });
+  const plan = parsePlanFile(planFile(stages), { ...description.config, requiredRows: [] }, files.name);
+  const { core, loader, packer, plans } = await startCore(description, plan, options);
+  const events: StageEvent[] = [];
+  const onEvent = (event: StageEvent) => events.push(event);
+  const delivery = new Delivery(core, loader, plans, { policy: "background", onEvent, onEnd: () => packer.dispose() });
+  const engine = new Engine(core, null, delivery);
   return {
-    core,
+    ...{ core, engine, events },
     load: (stage) => loader.loadNext(plan.stages[stage]?.units ?? [], core.model.weights),
-    dispose: () => {
-      packer.dispose();
-      core.dispose();
-    },
+    dispose: () => engine.dispose(),
   };
 }
 
@@ -54,9 +66,10 @@ async function startCore({ config, directory }: Pick<ModelDescription, "config" 
   const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, { prefixCache: false, ...options });
   const packer = new Packer();
   try {
-    const loader = new StageLoader(core.gpu, packer, new WeightPlans(config, directory, {}));
+    const plans = new WeightPlans(config, directory, {});
+    const loader = new StageLoader(core.gpu, packer, plans);
     await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
-    return { core, loader, packer };
+    return { core, loader, packer, plans };
   } catch (error) {
     packer.dispose();
     core.dispose();

@@ -1,7 +1,7 @@
 // The demo page's decisions: which model, which settings, in which words.
 import { expect, test } from "vitest";
 import { describeEnding, describeSummary } from "../../../demo/answer-view";
-import { nameOf } from "../../../demo/cache-list";
+import { cachedModels, nameOf } from "../../../demo/cache-list";
 import { EMBEDDED, EMBEDDED_TITLE, locationOf, readAddress, titleOf, writeAddress } from "../../../demo/model-choice";
 import { DEFAULT_SETTINGS, parseSettings } from "../../../demo/settings";
 import { formatBytes, formatTimeLeft } from "../../../demo/wording";
@@ -68,6 +68,23 @@ test("sizes and times are as coarse as people read them", () => {
     "about 1 min left",
     "about 50 min left",
     "about 2.0 h left",
+  ]);
+});
+
+test("what is cached of one model is one entry, with the files beside its weights", () => {
+  const entry = (url: string, cachedBytes: number) => ({ url, size: 100, cachedBytes });
+  const hub = "https://huggingface.co/owner/name/resolve/main";
+  const models = cachedModels([
+    entry(`${hub}/config.json`, 100),
+    entry(`${hub}/model.safetensors`, 50),
+    entry("https://example.org/m/b.gguf", 10),
+    entry("https://example.org/m/progressive.json", 100),
+    entry("https://example.org/m/c.gguf", 20),
+  ]);
+  expect(models.map(({ name, urls, cachedBytes, size }) => [name, urls.length, cachedBytes, size])).toEqual([
+    ["owner/name", 2, 150, 200],
+    ["m/b.gguf", 2, 110, 200],
+    ["m/c.gguf", 1, 20, 100],
   ]);
 });
 

@@ -49,7 +49,7 @@ export function drawnOffset(drawn: string, markdown: string, offset: number): nu
   let from = 0;
   for (let index = 0; index < drawn.length; index++) {
     const letter = drawn.charAt(index);
-    const found = markdown.indexOf(letter, from);
+    const found = letter === "\n" ? -1 : markdown.indexOf(letter, from);
     if (found < 0 || found - from > LOOK_AHEAD) continue;
     if (found >= offset) return index;
     from = found + 1;

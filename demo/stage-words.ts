@@ -101,9 +101,14 @@ export function describeTakeover(plan: StagePlan, event: Takeover): string {
     .slice(0, stage.index)
     .flatMap(({ units }) => units)
     .filter((unit) => unit.kind === "layer" && unit.layer < boundary).length;
-  const keptText = boundary < plan.layerCount ? `K/V of ${kept} layers kept` : "all K/V kept";
   const rebuilt = recomputedPositions > 0 ? `, the rest rebuilt for ${formatCount(recomputedPositions)} tokens` : "";
-  return `${stageTitle(stage.name)} took over here: ${describeContents(plan, stage.index)}, ${keptText}${rebuilt}.`;
+  return `${stageTitle(stage.name)} took over here: ${describeContents(plan, stage.index)}, ${describeKept(kept, boundary >= plan.layerCount)}${rebuilt}.`;
+}
+
+function describeKept(layers: number, isAll: boolean): string {
+  if (isAll) return "all K/V kept";
+  if (layers === 0) return "no K/V kept";
+  return `K/V of ${layers} ${layers === 1 ? "layer" : "layers"} kept`;
 }
 
 /** Who said a text, in the order in which they came: "by stage A, then stage B". */

@@ -5,7 +5,7 @@ const SLOWDOWN = 0.35;
 // Between two tokens a rebuild takes at most this long, where its slices are short enough.
 const MAX_GAP_MS = 8;
 const SMOOTHING = 0.2;
-// A slice costs something, whatever a coarse clock says.
+// A step and a slice cost something, whatever a coarse clock says.
 const LEAST_COST_MS = 0.02;
 
 export class RebuildPacer {
@@ -16,7 +16,7 @@ export class RebuildPacer {
   /** Takes the time from one token to the next, and how many slices were submitted before the later one's step. */
   tokenCame(intervalMs: number, slices: number): void {
     if (slices === 0) {
-      this.#stepMs = smoothed(this.#stepMs, intervalMs);
+      this.#stepMs = smoothed(this.#stepMs, Math.max(LEAST_COST_MS, intervalMs));
       return;
     }
     const extra = Math.max(0, intervalMs - (this.#stepMs ?? 0)) / slices;

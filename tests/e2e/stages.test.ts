@@ -81,9 +81,10 @@ test.describe("a visit on a link of 8 Mbit/s", () => {
   });
 
   test("the chat goes on over the upgrades, and shows which stage said what", async () => {
-    await expect(page.getByRole("log")).toContainText("Stage C took over here: all 16 layers, K/V of 8 layers kept");
+    // C takes B's upgrade into its own where that is still under way: then the boundary is B's.
+    await expect(page.getByRole("log")).toContainText(/Stage C took over here: all 16 layers, K\/V of (8|4) layers kept/);
     const next = await demo.askAndWait("Which country did I ask about?");
-    await expect(next).toContainText(/prompt of \d+.* · by stage C/);
+    await expect(next).toContainText(/prompt of \d+ new and \d+ kept · by stage C/);
     await expect(next.getByTitle("Said by stage C: all 16 layers")).toHaveCount(1);
     await expect(demo.answers.first().getByTitle("Said by stage A: 6 of 16 layers")).toHaveCount(1);
   });

@@ -161,9 +161,10 @@ test("nothing was saved where there is one stage, and nothing is claimed after a
   whole.take({ type: "stage-ready", stage: only as StageInfo, isLast: true }, 6300);
   expect(describeTimeSaved(whole)).toBe("answering since 5.3 s");
   const progress = planned();
+  progress.take(loaded(9.6 * MB), 4000);
   progress.take(ready(0), 5000);
   progress.take(failed(1), 6000);
-  stream(progress, 9.6, 20, 10_000);
+  stream(progress, 9.6, 20, 6000);
   progress.take(ready(2), 30_000);
   expect(describeTimeSaved(progress)).toBe("answering since 5.0 s");
 });
@@ -190,6 +191,7 @@ test("what a replaced device reads again is no news of the next stage, whose own
   progress.take({ type: "device-lost", reason: "a driver's reset" }, 13_000);
   expect(progress.isRecovering).toBe(true);
   progress.take(received(9.6 * MB), 14_000);
+  expect(progress.arrivedBytes).toBe(12.6 * MB);
   progress.take({ type: "device-restored", stage: stage(0), adapter: "some card", recoveryMs: 2000 }, 15_000);
   expect(progress.isRecovering).toBe(false);
   expect(progress.arrivedBytes).toBe(9.6 * MB);
@@ -220,6 +222,9 @@ test("a takeover is told with what came and what became of the conversation's K/
   expect(describeTakeover(PLAN, { stage: stage(2), boundary: 8, recomputedPositions: 0 })).toBe(
     "Stage C took over here: all 8 layers, all K/V kept.",
   );
+  const keptBelow = (boundary: number) => describeTakeover(PLAN, { stage: stage(1), boundary, recomputedPositions: 0 });
+  expect(keptBelow(1)).toContain(", K/V of 1 layer kept.");
+  expect(keptBelow(0)).toContain(", no K/V kept.");
 });
 
 test("stages have a letter, or a number where the name is long, and colours from the first one's to the whole model's", () => {
@@ -264,6 +269,7 @@ test("a place in Markdown is found in what is drawn of it", () => {
     expect(drawn.slice(drawnOffset(drawn, markdown, markdown.indexOf(word)))).toMatch(new RegExp(`^${word}`));
   }
   expect(drawnOffset("naïve idea", "na&iuml;ve idea", 10)).toBe(5); // the letter that an entity stands for is passed over
+  expect(drawnOffset("é end", `&eacute; end ${"-".repeat(300)} é`, 9)).toBe(2); // nor is it sought far away
   const table = "| a | b |\n| - | - |\n| c | d |";
   expect(drawnOffset("\n\na\nb\n\n\nc\nd\n", table, table.indexOf("b"))).toBe(4);
   expect(drawnOffset(drawn, markdown, markdown.length)).toBe(drawn.length);

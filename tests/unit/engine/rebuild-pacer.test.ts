@@ -41,3 +41,12 @@ test("begins before anything was measured", () => {
   const { slices } = decode(pacer, 3, 1, 50);
   expect(slices).toBeGreaterThan(5);
 });
+
+// Tokens that were read in one go had a time of 0 between them, and from then on no slice was ever given.
+test("goes on where a coarse clock tells of no time between two tokens", () => {
+  const pacer = new RebuildPacer();
+  pacer.tokenCame(0, 0);
+  pacer.slicesNow();
+  const { slices } = decode(pacer, 3, 1, 100);
+  expect(slices).toBeGreaterThan(10);
+});

@@ -18,6 +18,7 @@ test("a plain page imports the one built file, loads the embedded model and gets
   await expect(page).toHaveTitle(/answered|failed/, { timeout: SLOW_MS });
   await expect(page.locator("output")).toHaveText("The capital of France is Paris.");
   const ours = [...asked].filter((url) => url.startsWith("/")).sort();
-  const model = "/public/models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf";
-  expect(ours).toEqual(["/dist/crescendo.js", model, "/tests/e2e/plain.html"]);
+  const folder = "/public/models/smollm2-crescendo-64m";
+  const model = [`${folder}/progressive.json`, `${folder}/smollm2-crescendo-64m-q4_0.gguf`];
+  expect(ours).toEqual(["/dist/crescendo.js", ...model, "/tests/e2e/plain.html"]);
 });

@@ -167,6 +167,7 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
   await abortable(core.start(weights), signal);
   const first = delivery.stageInfo(0);
   onEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  signal.throwIfAborted();
   isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
 }

@@ -150,10 +150,7 @@ export class Upgrader {
     for (;;) {
       signal.throwIfAborted();
       const earlier = this.#pending;
-      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights).catch((error: unknown) => {
-        // What it builds on may be gone, and then that is why.
-        throw signal.aborted ? signal.reason : error;
-      });
+      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights);
       if (signal.aborted || this.#pending !== earlier) {
         // The earlier one came to its end meanwhile: this one was made ready for a stage that is no more.
         upgrade.abandon();

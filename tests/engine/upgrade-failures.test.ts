@@ -1,13 +1,14 @@
 // An upgrade whose bytes do not come, or whose memory is not there, or that is called off: the stage that answers goes on as if it had never
 // begun, and the next attempt lands (I12).
-import { describe, expect, test } from "vitest";
-import type { LoadOptions } from "../../src/index";
+import { describe, expect, test, vi } from "vitest";
+import type { Chat, Engine, LoadOptions } from "../../src/index";
 import { failAllocations, replaceMethod } from "../support/device-faults";
 import { expectLlmError } from "../support/expect-llm-error";
 import { FailingUpgrades, failuresTold, type Loaded, reasonOf } from "../support/failing-upgrades";
 import { FaultyFiles, overlap } from "../support/faulty-files";
 import { planFile } from "../support/stage-plans";
-import { without } from "../support/staged-engine";
+import { loadStagedFiles, without } from "../support/staged-engine";
+import { SPECIAL_IDS, tinyChatFiles } from "../support/tiny-chat-model";
 
 const LAYER_COUNT = 6;
 const STAGES = [{ ...without(LAYER_COUNT, 1, 2), rows: 300 }, without(LAYER_COUNT)];
@@ -191,22 +192,87 @@ describe("the next attempt", () => {
 
   test.each(Object.keys(again))("by %s, begun as soon as a failure is told, lands", async (by) => {
     await upgrades.withEngine(async (loaded) => {
-      const { engine, files } = loaded;
-      files.onRead = () => {
-        throw ENOUGH;
-      };
+      const { engine } = loaded;
+      const mend = failAllocations(upgrades.device, /^layer 5 keys$/);
       let next: Promise<void> | undefined;
       loaded.onEvent = ({ type }) => {
         if (type !== "upgrade-failed") return;
-        files.onRead = () => undefined;
+        mend();
         next = again[by]?.(loaded);
       };
-      expect(await reasonOf(engine.upgrade())).toBe(ENOUGH);
+      await expectLlmError(engine.upgrade(), "out-of-memory");
       await next;
       expect(engine.stage.index).toBe(1);
       await upgrades.expectLands(engine);
     });
   });
+});
+
+describe("a chat", () => {
+  const THREE = [without(LAYER_COUNT, 1, 2), without(LAYER_COUNT, 2), without(LAYER_COUNT)];
+  /** Greedy, and never a control token. */
+  const PLAIN = { temperature: 0, logitBias: new Map(SPECIAL_IDS.map((id) => [id, Number.NEGATIVE_INFINITY])), maxTokens: 8 };
+
+  async function withChats(use: (engine: Engine) => Promise<readonly string[]>): Promise<readonly string[]> {
+    const engine = await loadStagedFiles(await tinyChatFiles(), THREE, { needsTokenizer: true, poolLength: 256 });
+    try {
+      return await use(engine);
+    } finally {
+      engine.dispose();
+    }
+  }
+
+  const say = (chat: Chat, message: string) => chat.send(message, PLAIN).finished.then(({ text }) => text);
+
+  // The copy that is taken for safety read K/V that the upgrade before had freed.
+  test("that is idle while upgrades fail and land says what it would have said, and no copy of it is left", async () => {
+    const answers = async (engine: Engine, disturb: () => Promise<void>) => {
+      const chat = engine.createChat();
+      const texts = [await say(chat, "Who is it")];
+      await disturb();
+      texts.push(await say(chat, "And then"));
+      const { scratch } = engine.memory();
+      for (const stage of [1, 2]) {
+        await engine.upgrade({ stage });
+        await vi.waitFor(() => expect(engine.memory().scratch).toBe(scratch));
+      }
+      return [...texts, await say(chat, "So")];
+    };
+    const disturbed = await withChats((engine) =>
+      answers(engine, async () => {
+        const before = engine.memory();
+        const abort = new AbortController();
+        const onPrepared = () => abort.abort(ENOUGH);
+        expect(await reasonOf(engine.upgrade({ signal: abort.signal, onPrepared }))).toBe(ENOUGH);
+        await vi.waitFor(() => expect(engine.memory()).toEqual(before));
+      }),
+    );
+    expect(disturbed).toEqual(await withChats((engine) => answers(engine, async () => undefined)));
+  });
+
+  test("that is disposed of while its K/V is rebuilt ends alone, and the upgrade lands", async () => {
+    const last = (engine: Engine) => say(engine.createChat(), "Who is it");
+    const texts = await withChats(async (engine) => {
+      const chat = engine.createChat();
+      await say(chat, "Who is it");
+      let answer: Promise<unknown> | undefined;
+      const onPrepared = () => {
+        answer = reasonOf(disposeAtFirstWord(chat));
+      };
+      await engine.upgrade({ policy: "turn-boundary", onPrepared });
+      await expectLlmError(Promise.reject(await answer), "disposed");
+      return [await last(engine)];
+    });
+    const whole = await withChats(async (engine) => {
+      await engine.upgrade();
+      return [await last(engine)];
+    });
+    expect(texts).toEqual(whole);
+  });
+
+  async function disposeAtFirstWord(chat: Chat): Promise<void> {
+    for await (const _ of chat.send("And then", PLAIN)) chat.dispose();
+  }
 });
 
 describe("delivery that is paused", () => {
@@ -218,9 +284,10 @@ describe("delivery that is paused", () => {
         if (++reads === 4) engine.pauseDelivery();
       };
       engine.resumeDelivery();
+      await vi.waitFor(() => expect(reads).toBeGreaterThanOrEqual(4));
       await settled();
       const readsWhenPaused = reads;
-      // What was asked for by then came to its end.
+      // What had begun by then came to its end.
       expect(readsWhenPaused).toBeLessThan(12);
       await settled();
       expect(reads).toBe(readsWhenPaused);

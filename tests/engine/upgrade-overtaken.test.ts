@@ -71,7 +71,6 @@ describe("an upgrade that comes while the one before it", () => {
     });
   });
 
-  // It was then made ready for a stage that lacked the first one's layers.
   test("cannot be made ready fails alike", async () => {
     await withScene(async (scene) => {
       const { core, engine, events } = scene;

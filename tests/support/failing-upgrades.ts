@@ -63,16 +63,17 @@ export class FailingUpgrades {
   async withEngine(use: (loaded: Loaded) => Promise<void>, options: LoadOptions = {}): Promise<void> {
     const files = await FaultyFiles.of(FAILING_CASE);
     const events: EngineEvent[] = [];
+    let loaded: Loaded | null = null;
     const onEvent = (event: EngineEvent) => {
       events.push(event);
-      loaded.onEvent(event);
+      loaded?.onEvent(event);
     };
-    const loaded = { files, events, onEvent: () => undefined } as unknown as { -readonly [Key in keyof Loaded]: Loaded[Key] };
-    loaded.engine = await loadStagedFiles(files, this.stages, { ...options, onEvent });
+    const engine = await loadStagedFiles(files, this.stages, { ...options, onEvent });
+    loaded = { engine, files, events, onEvent: () => undefined };
     try {
       await use(loaded);
     } finally {
-      loaded.engine.dispose();
+      engine.dispose();
     }
   }
 

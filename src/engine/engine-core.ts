@@ -74,6 +74,8 @@ export class EngineCore {
   #clock = 0;
   /** Of the conversation that was active at the last upgrade, what that kept: used once, when the device is lost. */
   #safety: { readonly sequence: Sequence; readonly snapshot: KvSnapshot } | null = null;
+  /** Ends the copy that is under way. */
+  #saving: AbortController | null = null;
 
   private constructor(parts: EngineParts, shape: PartsShape, stages: EngineStages) {
     this.#parts = parts;
@@ -161,7 +163,7 @@ export class EngineCore {
       (ending) => {
         const whenPrepared = (boundary: number) => {
           onPrepared();
-          void this.#saveFront(boundary, ending);
+          void this.#saveFront(boundary);
         };
         return this.#upgrader.run(prepare, weights, { policy, carry, onPrepared: whenPrepared, signal: ending });
       },
@@ -252,6 +254,7 @@ export class EngineCore {
 
   /** Frees everything on the GPU. Runs under way fail with "disposed". */
   dispose(): void {
+    this.#saving?.abort();
     this.#runs.endAll(new LlmError("disposed", "This engine was disposed. Load it again with loadEngine."));
     this.#parts.gpu.dispose();
   }
@@ -273,16 +276,20 @@ export class EngineCore {
   }
 
   /** The safety copy of an upgrade: beside the steps, and none of their business if it fails. */
-  async #saveFront(boundary: number, signal: AbortSignal): Promise<void> {
+  async #saveFront(boundary: number): Promise<void> {
+    this.#saving?.abort(); // the next upgrade may free what it reads
+    const { gpu } = this.#parts;
+    const saving = new AbortController();
+    this.#saving = saving;
     this.#safety = null;
     const sequence = this.#lastUsed();
     if (!sequence || !this.#stages.recover) return;
     try {
-      const snapshot = await snapshotFront(this.#parts.gpu, sequence, boundary, signal);
-      this.#safety = snapshot && { sequence, snapshot };
+      const snapshot = await snapshotFront(gpu, sequence, boundary, saving.signal);
+      if (!saving.signal.aborted) this.#safety = snapshot && { sequence, snapshot };
     } catch (error) {
       // Should it ever be needed, K/V is computed anew.
-      if (!signal.aborted) this.#stages.onSnapshotFailed?.(error);
+      if (!saving.signal.aborted && !(await gpu.lossError())) this.#stages.onSnapshotFailed?.(error);
     }
   }
 
@@ -296,7 +303,9 @@ export class EngineCore {
   }
 
   #lastUsed(): Sequence | null {
-    return [...this.#sequences].filter(({ capacity }) => capacity > 0).sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null;
+    const [first] = this.#parts.cache.groups;
+    const holding = [...this.#sequences].filter(({ capacity, parts }) => capacity > 0 && parts[0]?.group === first);
+    return holding.sort((a, b) => b.lastUsed - a.lastUsed)[0] ?? null;
   }
 
   #release(sequence: Sequence): void {

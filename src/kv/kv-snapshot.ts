@@ -61,7 +61,7 @@ export async function takeKvSnapshot(
       for (const paged of group.pagedBuffers()) {
         if (paged.name === RESIDUALS && recordedLength === 0) continue;
         signal?.throwIfAborted();
-        contents.set(paged.name, await staging.read(paged, used));
+        contents.set(paged.name, await staging.read(paged, used, signal));
       }
       const names = pageHashes(group.signature, ids.slice(0, length), pageSize);
       groups.push({ signature: group.signature, pages: names, length, recordedLength: Math.min(recordedLength, length), contents });
@@ -149,10 +149,11 @@ class Staging {
   }
 
   /** The pages, one after another. */
-  async read({ buffer, pageBytes }: PagedBuffer, pages: readonly PageId[]): Promise<Uint8Array<ArrayBuffer>> {
+  async read({ buffer, pageBytes }: PagedBuffer, pages: readonly PageId[], signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     const content = new Uint8Array(pages.length * pageBytes);
     const atOnce = Math.max(1, Math.floor(STAGING_BYTES / pageBytes));
     for (let start = 0; start < pages.length; start += atOnce) {
+      signal?.throwIfAborted();
       const some = pages.slice(start, start + atOnce);
       const bytes = some.length * pageBytes;
       const encoder = this.#gpu.device.createCommandEncoder();

@@ -25,14 +25,6 @@ export interface PrefillOptions {
   readonly sampledBefore?: number;
 }
 
-/** What a prefill did beside computing new positions. */
-export interface PrefillReport {
-  /** Positions computed in some layers only: the others had them. */
-  readonly caughtUp: number;
-  /** Of these, positions that went through lower layers again, since no residual was there to start from. */
-  readonly reread: number;
-}
-
 interface Chunk {
   readonly first: number;
   readonly rows: number;
@@ -71,15 +63,13 @@ export class Stepper {
    *
    * @throws the signal's reason; chunks done until then stay cached.
    */
-  async prefill(
-    sequence: Sequence,
-    { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {},
-  ): Promise<PrefillReport> {
+  async prefill(sequence: Sequence, { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {}): Promise<void> {
     const { queue } = this.model.context.gpu.device;
     const inFlight: Promise<undefined>[] = [];
-    const report = { caughtUp: 0, reread: 0 };
     for (let span = nextSpan(sequence.parts, length); span; span = nextSpan(sequence.parts, length)) {
-      const walk = span.sourceGroup === span.firstGroup ? this.model.walk : await this.#rereadingWalk(sequence, span);
+      // Groups that a missing residual makes it pass through again are read, and not written.
+      const reread = sequence.parts.slice(span.sourceGroup, span.firstGroup).map(({ group }) => group);
+      const walk = reread.length === 0 ? this.model.walk : await this.model.rereadingWalk(this.model.walk, reread);
       for (let first = span.start; first < span.end; first += this.options.chunkRows) {
         if (signal?.aborted) throw abortReason(signal);
         if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
@@ -87,12 +77,9 @@ export class Stepper {
         const rows = Math.min(span.end - first, this.options.chunkRows);
         this.#submitChunk(sequence, walk, span, { first, rows, sampledBefore });
         sequence.markCached(first + rows, span.firstGroup);
-        if (span.firstGroup > 0) report.caughtUp += rows;
-        if (span.firstGroup > span.sourceGroup) report.reread += rows;
         inFlight.push(queue.onSubmittedWorkDone());
       }
     }
-    return report;
   }
 
   /** Samples from the last row of a prefill. */
@@ -151,22 +138,6 @@ export class Stepper {
     for (let layer = firstLayer; layer < end; layer += LAYERS_PER_SUBMIT) {
       this.submit((pass) => encodeLayers(pass, walk, shape, layer, Math.min(end, layer + LAYERS_PER_SUBMIT)));
     }
-  }
-
-  /** The walk, but that the groups below the span's first are read and not written. */
-  async #rereadingWalk(sequence: Sequence, { sourceGroup, firstGroup }: PrefillSpan): Promise<Walk> {
-    const { model } = this;
-    const { walk } = model;
-    const rereads = new Map<number, Walk["layer"]>();
-    for (const { group } of sequence.parts.slice(sourceGroup, firstGroup)) {
-      for (const layer of group.layers) {
-        const { weights } = model.slots[layer] ?? {};
-        if (!weights) continue;
-        const steps = await model.prepareReread(layer, weights, { group, lane: walk.lane });
-        rereads.set(layer, () => steps);
-      }
-    }
-    return { ...walk, layer: (layer) => (rereads.get(layer) ?? walk.layer)(layer) };
   }
 
   #submitSampled(rows: number, note: StepNote, encodeBefore: (pass: GPUComputePassEncoder) => void): void {

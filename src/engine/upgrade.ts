@@ -154,24 +154,13 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
       residuals: await bindResiduals(model.context, [...kept, ...groups], lane, comingBoundaries(plan, to)),
       layer: (layer) => prefill.get(layer) ?? [],
     };
-    const rereadingWalk = () => rereadKept(model, walk, kept);
+    const rereadingWalk = () => model.rereadingWalk(walk, kept);
     const rebuild = new Rebuild({ gpu, lane, layerCount: plan.layerCount, firstGroup, groups, walk, rereadingWalk });
     return { rebuild, firstGroup, groups, lane, ready };
   } catch (error) {
     destroyKv(buffers);
     throw error;
   }
-}
-
-/** `walk`, with the kept groups' layers before it, read and not written. */
-async function rereadKept(model: Model, walk: Walk, kept: readonly KvGroup[]): Promise<Walk> {
-  const rereads = new Map<number, Awaited<ReturnType<Model["prepareReread"]>>>();
-  for (const group of kept) {
-    for (const layer of group.layers) {
-      rereads.set(layer, await model.prepareReread(layer, presentWeights(model, layer), { group, lane: walk.lane }));
-    }
-  }
-  return { ...walk, layer: (layer) => rereads.get(layer) ?? walk.layer(layer) };
 }
 
 function presentWeights(model: Model, layer: number): LayerWeights {

@@ -5,6 +5,7 @@ import type { BoundKernel } from "../gpu/kernel";
 import { embedding } from "../kernels/embedding";
 import { ATTENTION_SPLIT } from "../kernels/paged-attention-decode";
 import type { StepShape } from "../kernels/step-shape";
+import type { KvGroup } from "../kv/kv-cache";
 import { coverRows, type RowSet } from "../weights/row-set";
 import type { GpuMatrix, MatrixShape } from "./gpu-matrix";
 import { ROW_ALIGNMENT, splitRows } from "./gpu-matrix";
@@ -77,6 +78,18 @@ export class Model {
   /** A chunk of rows through a layer over positions whose K/V is there, and stays as it is. */
   async prepareReread(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
     return (await LayerKernels.compile(this.context, weights.parts)).reread(layer, weights, place);
+  }
+
+  /** `walk`, but that the layers of `groups` are those in their slots, and their K/V, which is there, is read and not written. */
+  async rereadingWalk(walk: Walk, groups: readonly KvGroup[]): Promise<Walk> {
+    const rereads = new Map<number, readonly Step[]>();
+    for (const group of groups) {
+      for (const layer of group.layers) {
+        const weights = present(this.slots[layer]?.weights, `weights of layer ${layer}`);
+        rereads.set(layer, await this.prepareReread(layer, weights, { group, lane: walk.lane }));
+      }
+    }
+    return { ...walk, layer: (layer) => rereads.get(layer) ?? walk.layer(layer) };
   }
 
   /** The embedding of a lane's ids, into its `x`. */

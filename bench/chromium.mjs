@@ -1,5 +1,5 @@
 // Runs the built bench page in headless Chromium on this machine's GPU and prints the result as JSON.
-//   node bench/chromium.mjs --dist dist-bench --model path/to/model.gguf [--question speed|upgrade] [--options '{"decodeContexts":[128]}'] [--out result.json]
+//   node bench/chromium.mjs --dist dist-bench --question speed [--model path/to/model.gguf] [--options '{"decodeContexts":[128]}'] [--out result.json]
 // Plain JavaScript and playwright-core alone, so that it also runs where nothing can be installed (CHROMIUM names the browser).
 import { createReadStream, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
@@ -17,7 +17,8 @@ const { values } = parseArgs({
     adapter: { type: "string", default: "hardware" },
   },
 });
-if (!values.model) throw new Error("usage: node bench/chromium.mjs --model FILE.gguf [--dist DIR] [--options JSON] [--out FILE]");
+const isSynthetic = values.model?.startsWith("synthetic:");
+const modelPath = values.model && !isSynthetic ? `/model/${basename(values.model)}` : null;
 
 const require = createRequire(import.meta.url);
 const playwrightPath = process.env.NODE_PATH ? `${process.env.NODE_PATH}/playwright-core` : "playwright-core";
@@ -43,7 +44,7 @@ const TYPES = { ".html": "text/html", ".js": "text/javascript", ".json": "applic
 
 const server = http.createServer((request, response) => {
   const path = decodeURIComponent(new URL(request.url, "http://localhost").pathname);
-  const file = path === `/model/${basename(values.model)}` ? values.model : join(resolve(values.dist), path === "/" ? "index.html" : path);
+  const file = path === modelPath ? values.model : join(resolve(values.dist), path === "/" ? "index.html" : path);
   try {
     const { size } = statSync(file);
     const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
@@ -74,8 +75,7 @@ try {
   page.on("pageerror", (error) => console.error(error));
   await page.goto(origin);
   await page.waitForSelector("html[data-ready]");
-  const measure = { speed: "measureSpeed", upgrade: "measureUpgrade" }[values.question];
-  const call = `${measure}("${origin}/model/${basename(values.model)}", ${values.options})`;
+  const call = `ask("${values.question}", ${JSON.stringify(modelPath ? origin + modelPath : (values.model ?? null))}, ${values.options})`;
   const result = { date: new Date().toISOString(), browser: browser.version(), ...(await page.evaluate(call)) };
   const text = JSON.stringify(result, null, 2);
   console.log(text);

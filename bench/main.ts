@@ -1,10 +1,7 @@
-// The bench page: puts the measurements where a script, or a person at the console, calls them.
-import { locateModel } from "../src/engine/model-files";
-import { measureSpeed } from "./speed";
-import { measureUpgrade, type UpgradeBenchOptions } from "./upgrade";
+// The bench page: puts the questions where a script, or a person at the console, asks them.
+import { filesOf, question } from "./questions";
 
 Object.assign(globalThis, {
-  measureSpeed,
-  measureUpgrade: (url: string, options: UpgradeBenchOptions) => measureUpgrade(locateModel(url, { cache: false }), options),
+  ask: (name: string, model: string | null, options: Record<string, unknown> = {}) => question(name)(filesOf(model), options),
 });
 document.documentElement.dataset.ready = "true";

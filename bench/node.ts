@@ -1,17 +1,16 @@
-// The same measurements in Node, on Dawn:  npx vite build --mode bench-node && node dist-bench/node.js [speed|upgrade] MODEL.gguf '{"decodeContexts":[128]}'
+// The same measurements in Node, on Dawn:
+//   npx vite build --mode bench-node && node dist-bench/node.js QUESTION [MODEL.gguf] '{"decodeContexts":[128]}'
 import { create, globals } from "webgpu";
 import { localFiles } from "../src/cli/local-model";
-import { measureSpeed, type SpeedOptions } from "./speed";
-import { measureUpgrade, type UpgradeBenchOptions } from "./upgrade";
+import { filesOf, question } from "./questions";
+import { isSynthetic } from "./synthetic-model";
 
-const [question, path, options = "{}"] = process.argv.slice(2);
-if (!path || (question !== "speed" && question !== "upgrade"))
-  throw new Error("usage: node dist-bench/node.js speed|upgrade MODEL.gguf [OPTIONS]");
+const [, , name = "", ...rest] = process.argv;
+const path = rest.find((argument) => !argument.startsWith("{"));
+const options = JSON.parse(rest.find((argument) => argument.startsWith("{")) ?? "{}") as Record<string, unknown>;
 Object.assign(globalThis, globals);
 const gpu = create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
-const result =
-  question === "speed"
-    ? await measureSpeed(localFiles(path), { ...(JSON.parse(options) as SpeedOptions), gpu })
-    : await measureUpgrade(localFiles(path), { ...(JSON.parse(options) as UpgradeBenchOptions), gpu });
-console.log(JSON.stringify({ date: new Date().toISOString(), ...result }, null, 2));
+const files = path && !isSynthetic(path) ? localFiles(path) : filesOf(path ?? null);
+const result = await question(name)(files, { ...options, gpu });
+console.log(JSON.stringify({ date: new Date().toISOString(), ...result }, null, 1));
 process.exit(0);

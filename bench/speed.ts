@@ -1,5 +1,6 @@
 // How fast does a model answer here? Decode and prefill in tokens a second, and the time from its bytes to ready.
 import { type Engine, type LoadOptions, loadEngine, type ModelLocation } from "../src/index";
+import { testIds } from "./loaded-core";
 
 export interface SpeedResult {
   readonly model: string;
@@ -19,17 +20,12 @@ export interface SpeedOptions extends LoadOptions {
   readonly repeats?: number;
 }
 
-/** Ids do not change the speed; these are spread over the vocabulary, the same in every run. */
-function testIds(count: number, vocabSize: number): number[] {
-  return Array.from({ length: count }, (_, i) => (i * 7919 + 13) % vocabSize);
-}
-
 const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
 
 export async function measureSpeed(model: ModelLocation, options: SpeedOptions = {}): Promise<SpeedResult> {
   const { decodeContexts = [128], decodeTokens = 128, prefillTokens = [1024], repeats = 5, ...load } = options;
   const start = performance.now();
-  using engine = await loadEngine(model, { plan: "whole", prefixCache: false, ...load });
+  using engine = await loadEngine(model, { plan: "whole", prefixCache: false, needsTokenizer: false, ...load });
   const loadMs = performance.now() - start;
   const { vocabSize } = engine.config;
   const generate = (tokens: number, maxTokens: number) => engine.generateIds(testIds(tokens, vocabSize), { temperature: 0, maxTokens });

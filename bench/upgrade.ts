@@ -1,16 +1,13 @@
 // What does an upgrade cost? K/V kept, restored or computed anew, and what a reader feels of it, under each policy.
-import { EngineCore } from "../src/engine/engine-core";
-import { describeModel } from "../src/engine/model-description";
+import type { EngineCore } from "../src/engine/engine-core";
 import type { ModelFiles } from "../src/engine/model-files";
 import { resolveSampling } from "../src/engine/sampling-settings";
 import type { Sequence } from "../src/engine/sequence";
 import type { UpgradePolicy } from "../src/engine/upgrader";
-import { Gpu, type GpuOptions } from "../src/gpu/device";
-import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
-import type { StagePlan } from "../src/stages/plan";
-import { StageLoader } from "../src/stages/stage-loader";
-import { WeightPlans } from "../src/stages/weight-plans";
-import { Packer } from "../src/weights/packer";
+import type { GpuOptions } from "../src/gpu/device";
+import type { StageOptions } from "../src/stages/default-plan";
+import { wallTime } from "./gpu-time";
+import { type LoadedCore, loadCore, testIds } from "./loaded-core";
 
 export interface UpgradeBenchOptions extends GpuOptions {
   /** Positions that the conversation has when the upgrade comes. */
@@ -42,40 +39,13 @@ export interface UpgradeFeel {
   readonly after: number;
 }
 
-interface Staged {
-  readonly core: EngineCore;
-  readonly loader: StageLoader;
-  readonly plan: StagePlan;
-  dispose(): void;
-}
-
 const DECODED_BEFORE = 64;
 const DECODED_AFTER = 192;
 
-async function stagedCore(files: ModelFiles, options: UpgradeBenchOptions, context: number): Promise<Staged> {
-  const { config, directory } = await describeModel(files, { needsTokenizer: false });
-  const plans = new WeightPlans(config, directory, {});
-  const { layerBytes, rowBytes, otherBytes } = plans;
-  const plan = defaultPlan({ ...config, layerBytes, rowBytes, otherBytes, requiredRows: [] }, options.stageOptions);
-  const gpu = await Gpu.request(options);
-  const packer = new Packer();
-  const loader = new StageLoader(gpu, packer, plans);
-  const stages = {
-    ...{ plan, root: files.name, holdReads: () => () => undefined },
-    fetchRows: loader.fetchEmbeddingRows.bind(loader),
-  };
+/** The first stage, with room for the context and what is decoded after it. */
+function stagedCore(files: ModelFiles, { stageOptions, ...options }: UpgradeBenchOptions, context: number): Promise<LoadedCore> {
   const contextLength = context + DECODED_BEFORE + DECODED_AFTER + 64;
-  const core = await EngineCore.create(gpu, config, stages, { contextLength, prefixCache: false });
-  await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
-  const dispose = () => {
-    packer.dispose();
-    core.dispose();
-  };
-  return { core, loader, plan, dispose };
-}
-
-function testIds(count: number): number[] {
-  return Array.from({ length: count }, (_, index) => (index * 7919 + 13) % 4096);
+  return loadCore(files, { ...options, staged: true, contextLength, ...(stageOptions && { stageOptions }) });
 }
 
 /** Runs greedily; the time of each token, with the stage that gave it. */
@@ -97,20 +67,14 @@ async function decode(core: EngineCore, sequence: Sequence, maxTokens: number, o
 
 const done = (core: EngineCore) => core.gpu.device.queue.onSubmittedWorkDone();
 
-async function timed(act: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
-  await act();
-  return performance.now() - start;
-}
-
 export async function measureCarry(files: ModelFiles, context: number, options: UpgradeBenchOptions = {}): Promise<CarryTimes> {
   const { core, dispose } = await stagedCore(files, options, context);
   try {
     const sequence = core.createSequence();
-    sequence.append(testIds(context));
+    sequence.append(testIds(context, core.config.vocabSize));
     await decode(core, sequence, 2); // warm
     let snapshot = await core.snapshot(sequence);
-    const snapshotMs = await timed(async () => {
+    const snapshotMs = await wallTime(async () => {
       snapshot = await core.snapshot(sequence);
     });
     let restoredBytes = 0;
@@ -120,13 +84,13 @@ export async function measureCarry(files: ModelFiles, context: number, options: 
       await done(core);
     };
     await restore();
-    const restoreMs = await timed(restore);
+    const restoreMs = await wallTime(restore);
     const recompute = async () => {
       sequence.evict();
       await decode(core, sequence, 1);
     };
     await recompute();
-    const recomputeMs = await timed(recompute);
+    const recomputeMs = await wallTime(recompute);
     return { context, layers: core.model.slots.filter(({ program }) => program).length, snapshotMs, restoreMs, recomputeMs, restoredBytes };
   } finally {
     dispose();
@@ -143,7 +107,7 @@ export async function measureFeel(
   try {
     const weights = await loader.loadNext(plan.stages[1]?.units ?? [], core.model.weights);
     const sequence = core.createSequence();
-    sequence.append(testIds(context));
+    sequence.append(testIds(context, core.config.vocabSize));
     await decode(core, sequence, 16);
     let startMs = 0;
     let upgrade: ReturnType<EngineCore["upgrade"]> | undefined;

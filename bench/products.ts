@@ -1,0 +1,156 @@
+// How close do the matrix products come to the machine? `gemv`: a decode step's, against the bandwidth of this run. `gemm`: a prefill chunk's.
+import type { TrackedBuffer } from "../src/gpu/buffer";
+import { Gpu, type GpuOptions } from "../src/gpu/device";
+import { KernelCache } from "../src/gpu/kernel";
+import { readback } from "../src/gpu/readback";
+import { type MatmulSubgroupMatrixOptions, matmulSubgroupMatrix, subgroupTileRows } from "../src/kernels/matmul-subgroup-matrix";
+import { matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
+import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
+import { paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
+import { seededRandom } from "../tests/support/random";
+import { gpuTime } from "./gpu-time";
+import { measureMachine } from "./machine";
+import { randomMatrix } from "./random-weights";
+
+export interface ProductsOptions extends GpuOptions {
+  readonly formats?: readonly WeightFormat[];
+  /** [rows, columns] of the matrix. */
+  readonly shapes?: readonly (readonly [number, number])[];
+  /** Rows of x, for gemm. */
+  readonly rows?: readonly number[];
+  /** Tries every cut of gemv, and every tile of gemm, beside the one that the engine takes. */
+  readonly sweep?: boolean;
+}
+
+const SHAPES = [
+  [576, 576],
+  [3072, 576],
+  [576, 1536],
+  [2048, 2048],
+  [4096, 4096],
+  [8192, 8192],
+] as const;
+const FORMATS = ["q4", "q4m", "q8"] as const;
+// More than any last-level cache holds, so that weights come from memory as they do in a real step.
+const ROTATED_BYTES = 384 * 2 ** 20;
+// Dawn's constants come after this file is read.
+const usage = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+const CHECKED_ROWS = 5;
+
+function upload(gpu: Gpu, label: string, data: Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>): TrackedBuffer {
+  const buffer = gpu.createBuffer(label, data.byteLength, "scratch", usage());
+  gpu.device.queue.writeBuffer(buffer.raw, 0, data);
+  return buffer;
+}
+
+const CUTS: readonly GemvTuning[] = [8, 16, 32, 64].flatMap((lanes) =>
+  [1, 2, 4].flatMap((rowsPerThread) =>
+    [64, 128, 256].flatMap((workgroupSize) => [true, false].map((staged) => ({ lanes, rowsPerThread, workgroupSize, staged }))),
+  ),
+);
+
+export async function measureGemv(options: ProductsOptions = {}) {
+  const { formats = FORMATS, shapes = SHAPES, sweep = false } = options;
+  const gpu = await Gpu.request(options);
+  const machine = await measureMachine(gpu);
+  const results = [];
+  for (const format of formats) {
+    for (const [rows, columns] of shapes) {
+      const chosen = gemvTuning(format, rows, columns, gpu.features);
+      const tunings = sweep ? [chosen, ...CUTS.filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
+      for (const tuning of tunings) results.push(await gemv(gpu, machine.readGBps, format, rows, columns, tuning));
+    }
+  }
+  gpu.dispose();
+  return { adapter: gpu.adapterName, machine, gemv: results };
+}
+
+async function gemv(owner: Gpu, readGBps: number, format: WeightFormat, rows: number, columns: number, tuning: GemvTuning) {
+  const gpu = owner.share();
+  try {
+    const bytes = rows * (rowCodeBytes(format, columns) + rowScaleBytes(format, columns));
+    const x = seededRandom("x")
+      .normal([paddedColumns(columns)])
+      .fill(0, columns);
+    const tensors = { state: upload(gpu, "state", Uint32Array.of(0, 1, 0, 0)).view(), x: upload(gpu, "x", x).view() };
+    const subgroups = gpu.features.subgroups !== null;
+    const kernel = await KernelCache.of(gpu).compile(matmulVector, {
+      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, subgroups, tuning },
+    });
+    const shape = { rows: 1, positions: 1 };
+    const bound = Array.from({ length: Math.max(2, Math.ceil(ROTATED_BYTES / bytes)) }, () => {
+      const { matrix, rowProduct } = randomMatrix(gpu, { format, rows, columns });
+      const y = gpu.createBuffer("y", rows * 4, "scratch", usage()).view();
+      return { rowProduct, y, step: kernel.bind({ ...tensors, ...matrix.rowTensors(0, 0, rows), y }) };
+    });
+    const ms = await gpuTime(gpu, { encode: (pass, i) => bound[i % bound.length]?.step.encode(pass, shape) });
+    const [first] = bound;
+    const y = new Float32Array(first ? await readback(gpu, first.y) : new ArrayBuffer(0));
+    const error = largestError(y, rows, (row) => first?.rowProduct(row, x) ?? 0);
+    const GBps = bytes / ms / 1e6;
+    return { format, rows, columns, tuning, us: 1000 * ms, GBps, ofRead: GBps / readGBps, error };
+  } finally {
+    gpu.dispose();
+  }
+}
+
+export async function measureGemm(options: ProductsOptions = {}) {
+  const { formats = FORMATS, shapes = SHAPES, rows: rowCounts = [256, 1024], sweep = false } = options;
+  const gpu = await Gpu.request(options);
+  const machine = await measureMachine(gpu);
+  const results = [];
+  for (const format of formats) {
+    for (const shape of shapes) {
+      const { subgroupMatrix } = gpu.features;
+      const tiles: readonly TileKind[] = sweep ? ["large", "small"] : [tileKind(shape[0], gpu.features)];
+      const matrixTiles = subgroupMatrix === null ? [] : sweep ? ([64, 128] as const) : [subgroupTileRows(shape[0])];
+      for (const stepRows of rowCounts) {
+        for (const tile of tiles) results.push(await gemm(gpu, format, shape, stepRows, { tile }));
+        for (const tileRows of matrixTiles) {
+          results.push(await gemm(gpu, format, shape, stepRows, { tileRows, blockSize: subgroupMatrix ?? 0 }));
+        }
+      }
+    }
+  }
+  gpu.dispose();
+  return { adapter: gpu.adapterName, machine, gemm: results };
+}
+
+async function gemm(
+  owner: Gpu,
+  format: WeightFormat,
+  [rows, columns]: readonly [number, number],
+  stepRows: number,
+  variant: { readonly tile: TileKind } | Pick<MatmulSubgroupMatrixOptions, "tileRows" | "blockSize">,
+) {
+  const gpu = owner.share();
+  try {
+    const stride = paddedColumns(columns);
+    const x = seededRandom("x").normal([stepRows, stride]);
+    for (let row = 0; row < stepRows; row++) x.fill(0, row * stride + columns, (row + 1) * stride);
+    const { matrix, rowProduct } = randomMatrix(gpu, { format, rows, columns });
+    const y = gpu.createBuffer("y", stepRows * rows * 4, "scratch", usage()).view();
+    const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
+    const kernels = KernelCache.of(gpu);
+    const kernel =
+      "tile" in variant
+        ? await kernels.compile(matmulTile, { ...options, ...variant })
+        : await kernels.compile(matmulSubgroupMatrix, { ...options, ...variant });
+    const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
+    const step = kernel.bind({ state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y });
+    const shape = { rows: stepRows, positions: stepRows };
+    const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape) });
+    const last = new Float32Array(await readback(gpu, y)).subarray((stepRows - 1) * rows);
+    const error = largestError(last, rows, (row) => rowProduct(row, x.subarray((stepRows - 1) * stride)));
+    return { format, rows, columns, stepRows, ...variant, us: 1000 * ms, tflops: (2 * rows * columns * stepRows) / ms / 1e9, error };
+  } finally {
+    gpu.dispose();
+  }
+}
+
+/** Of a few rows, as a share of the largest. */
+function largestError(y: Float32Array, rows: number, expected: (row: number) => number): number {
+  const picked = Array.from({ length: CHECKED_ROWS }, (_, i) => Math.floor((i * (rows - 1)) / (CHECKED_ROWS - 1)));
+  const largest = Math.max(...picked.map((row) => Math.abs(expected(row))));
+  return Math.max(...picked.map((row) => Math.abs((y[row] ?? Number.NaN) - expected(row)))) / largest;
+}

@@ -1,0 +1,105 @@
+// Where does a step's time go? Each kernel of a decode step and of a prefill chunk, repeated by itself on a model's own buffers; beside them the
+// whole step on the GPU alone, and what encoding it costs JavaScript.
+
+import type { ModelFiles } from "../src/engine/model-files";
+import { resolveSampling } from "../src/engine/sampling-settings";
+import type { BoundKernel } from "../src/gpu/kernel";
+import type { StepShape } from "../src/kernels/step-shape";
+import { encodeInput, encodeLayers } from "../src/model/walk";
+import { gpuTime } from "./gpu-time";
+import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
+import { measureMachine } from "./machine";
+
+export interface StepOptions extends LoadedCoreOptions {
+  readonly decodeContexts?: readonly number[];
+  /** [rows of the chunk, positions before it]. */
+  readonly prefillChunks?: readonly (readonly [number, number])[];
+}
+
+interface KernelTime {
+  readonly kernel: string;
+  readonly us: number;
+}
+
+export async function measureStep(files: ModelFiles, options: StepOptions = {}) {
+  const {
+    decodeContexts = [128, 2048],
+    prefillChunks = [
+      [256, 0],
+      [256, 768],
+    ],
+    ...load
+  } = options;
+  const positions = Math.max(...decodeContexts, ...prefillChunks.map(([rows, before]) => rows + before)) + 64;
+  const { core, dispose } = await loadCore(files, { contextLength: positions, ...load });
+  const { model, gpu } = core;
+  const machine = await measureMachine(gpu);
+  const lane = model.context.lane;
+  const layer = model.slots.findIndex(({ program }) => program);
+  const program = model.slots[layer]?.program;
+  // The page table as it is after one prefill of the longest sequence: every kernel reads pages that are there.
+  const sequence = core.createSequence();
+  sequence.append(testIds(positions - 8, core.config.vocabSize));
+  await core.takeTurn((generate) =>
+    generate({
+      sequence,
+      sampling: resolveSampling({ temperature: 0 }, core.config.vocabSize),
+      stopIds: [],
+      maxTokens: 1,
+      onToken: () => true,
+    }),
+  );
+  const setState = (position: number, rows: number) =>
+    gpu.device.queue.writeBuffer(lane.buffer("state"), 0, Uint32Array.of(position, rows, 0, 0));
+  const timesOf = async (steps: readonly BoundKernel<StepShape>[], shape: StepShape): Promise<KernelTime[]> => {
+    const times: KernelTime[] = [];
+    for (const step of steps) {
+      const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape), batches: 2 });
+      times.push({ kernel: step.name, us: 1000 * ms });
+    }
+    return times;
+  };
+  const decode = [];
+  for (const context of decodeContexts) {
+    setState(context, 1);
+    const shape = { rows: 1, positions: context + 1 };
+    const layerSteps = (context + 1 > 256 ? program?.decodeSplit : program?.decode) ?? [];
+    const kernels = await timesOf(layerSteps, shape);
+    const layersMs = await gpuTime(gpu, { encode: (pass) => model.encodeDecode(pass, context + 1) });
+    const headMs = await gpuTime(gpu, { encode: (pass) => model.encodeHead(pass, 1) });
+    const encodeMs = await encodingTime(core.gpu.device, (pass) => {
+      model.encodeDecode(pass, context + 1);
+      model.encodeHead(pass, 1);
+    });
+    decode.push({ context, layerDispatches: layerSteps.length, layersMs, headMs, encodeMs, kernels });
+  }
+  const prefill = [];
+  for (const [rows, before] of prefillChunks) {
+    setState(before, rows);
+    const shape = { rows, positions: before + rows };
+    const kernels = await timesOf(program?.prefill ?? [], shape);
+    const walk = model.walk;
+    const chunkMs = await gpuTime(gpu, {
+      encode: (pass) => {
+        encodeInput(pass, walk, shape, 0);
+        encodeLayers(pass, walk, shape, 0, model.slots.length);
+      },
+    });
+    prefill.push({ rows, before, chunkMs, kernels });
+  }
+  dispose();
+  return { model: files.name, adapter: gpu.adapterName, machine, decode, prefill };
+}
+
+async function encodingTime(device: GPUDevice, encode: (pass: GPUComputePassEncoder) => void): Promise<number> {
+  const REPEATS = 200;
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  const start = performance.now();
+  for (let i = 0; i < REPEATS; i++) encode(pass);
+  const spent = performance.now() - start;
+  pass.end();
+  device.queue.submit([encoder.finish()]);
+  await device.queue.onSubmittedWorkDone();
+  return spent / REPEATS;
+}

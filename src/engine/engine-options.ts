@@ -1,6 +1,7 @@
 // How an engine shares out its memory, and how it runs: the caller's options, checked, with what stands where there are none.
 import { LlmError } from "../errors";
 import type { KvFormat } from "../kv/kv-cache";
+import { activationStrides } from "../model/scratch";
 import type { ModelConfig } from "../weights/model-config";
 
 export interface EngineOptions {
@@ -12,7 +13,7 @@ export interface EngineOptions {
   readonly pageSize?: number;
   /** K/V as stored; f16 by default. */
   readonly kvFormat?: KvFormat;
-  /** Rows of a prefill chunk, at most. Default 256. */
+  /** Rows of a prefill chunk, at most; how many there are follows the device's speed. Default: 1024, fewer where they would take over 64 MiB. */
   readonly chunkRows?: number;
   /** Decode steps submitted ahead of the CPU. Default 4. */
   readonly stepsAhead?: number;
@@ -30,14 +31,15 @@ const MAX_CHUNK_ROWS = 4096; // a chunk is to be felt by an abort, and activatio
 const MAX_STEPS_AHEAD = 64;
 
 /** @throws LlmError "bad-request" naming the option that is out of range. */
-export function resolveEngineOptions(options: EngineOptions, { maxPositions }: ModelConfig): ResolvedEngineOptions {
+export function resolveEngineOptions(options: EngineOptions, config: ModelConfig): ResolvedEngineOptions {
+  const { maxPositions } = config;
   const contextLength = options.contextLength ?? Math.min(maxPositions, DEFAULT_CONTEXT);
   const resolved: ResolvedEngineOptions = {
     contextLength,
     poolLength: options.poolLength ?? contextLength,
     pageSize: options.pageSize ?? 64,
     kvFormat: options.kvFormat ?? "f16",
-    chunkRows: options.chunkRows ?? 256,
+    chunkRows: options.chunkRows ?? defaultChunkRows(config),
     stepsAhead: options.stepsAhead ?? 4,
     prefixCache: options.prefixCache ?? true,
   };
@@ -48,6 +50,16 @@ export function resolveEngineOptions(options: EngineOptions, { maxPositions }: M
   checkChoice("pageSize", resolved.pageSize, PAGE_SIZES);
   checkChoice("kvFormat", resolved.kvFormat, KV_FORMATS);
   return resolved;
+}
+
+const DEFAULT_CHUNK_ROWS = 1024;
+const DEFAULT_CHUNK_BYTES = 64 * 2 ** 20;
+
+/** What activations take grows with the rows of a chunk, as its speed does. */
+function defaultChunkRows(config: ModelConfig): number {
+  const { hidden, qkv, attention, mlp } = activationStrides(config);
+  const rowBytes = (2 * hidden + qkv + attention + mlp) * 4;
+  return Math.min(DEFAULT_CHUNK_ROWS, 2 ** Math.floor(Math.log2(DEFAULT_CHUNK_BYTES / rowBytes)));
 }
 
 function checkWhole(name: string, value: number, low: number, high: number, why?: string): void {

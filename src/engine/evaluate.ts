@@ -10,7 +10,7 @@ import type { Stepper } from "./stepper";
 
 export interface EvaluationRequest {
   readonly ids: readonly TokenId[];
-  /** Rows of a chunk; 1 runs the decode kernels, unless `hidden` is asked for. Default: the engine's chunkRows. */
+  /** Rows of a chunk, at most the engine's; 1 runs the decode kernels, unless `hidden` is asked for. Default 256. */
   readonly chunk?: number;
   /** Also the residual: after the embedding and after each layer, the last one after the final norm. After an absent layer it is what it was. */
   readonly hidden?: boolean;
@@ -77,6 +77,9 @@ export async function evaluate(
 }
 
 /** Runs chunks and reads what comes of them. */
+// Logits of more rows than these take more memory than time they save.
+const DEFAULT_ROWS = 256;
+
 class EvaluationChunks {
   /** [layers + 1][ids, hiddenSize] */
   readonly hidden: readonly Float32Array[];
@@ -103,7 +106,7 @@ class EvaluationChunks {
     const { chunkRows } = stepper.options;
     const rowBytes = config.vocabSize * 4;
     const fitting = Math.floor(gpu.maxBindingBytes / rowBytes);
-    const rows = Math.max(1, Math.min(request.chunk ?? chunkRows, chunkRows, fitting));
+    const rows = Math.max(1, Math.min(request.chunk ?? DEFAULT_ROWS, chunkRows, fitting));
     const bytes = Math.min(rows, request.ids.length) * rowBytes;
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC;
     const logits = await gpu.checked(

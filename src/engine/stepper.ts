@@ -4,6 +4,7 @@ import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
 import type { Model } from "../model/model";
 import { encodeInput, encodeLayers, type Walk } from "../model/walk";
+import { type ChunkPacer, fixedChunks, pacedChunks } from "./chunk-pacer";
 import { LaneFeed } from "./lane-feed";
 import { nextSpan, type PrefillSpan } from "./prefill-span";
 import { ResultRing, type StepNote, type StepResult } from "./result-ring";
@@ -42,6 +43,7 @@ export class Stepper {
   readonly options: StepperOptions;
   /** Index of the stage that computes, for the notes of steps. */
   stage = 0;
+  readonly #pacer: ChunkPacer;
   readonly #ring: ResultRing;
   readonly #feed: LaneFeed;
   /** Rows of the step that began last. */
@@ -53,6 +55,8 @@ export class Stepper {
     this.model = model;
     this.sampler = sampler;
     this.options = options;
+    // In software no chunk is quick, and every cut costs.
+    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows);
     this.#ring = new ResultRing(gpu, options.stepsAhead);
     this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }
@@ -65,19 +69,28 @@ export class Stepper {
    */
   async prefill(sequence: Sequence, { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {}): Promise<void> {
     const { queue } = this.model.context.gpu.device;
-    const inFlight: Promise<undefined>[] = [];
+    const inFlight: Promise<void>[] = [];
+    let lastEnd = 0;
+    const end = async (rows: number, start: number) => {
+      await queue.onSubmittedWorkDone();
+      const now = performance.now();
+      this.#pacer.took(rows, now - Math.max(start, lastEnd));
+      lastEnd = now;
+    };
     for (let span = nextSpan(sequence.parts, length); span; span = nextSpan(sequence.parts, length)) {
       // Groups that a missing residual makes it pass through again are read, and not written.
       const reread = sequence.parts.slice(span.sourceGroup, span.firstGroup).map(({ group }) => group);
       const walk = reread.length === 0 ? this.model.walk : await this.model.rereadingWalk(this.model.walk, reread);
-      for (let first = span.start; first < span.end; first += this.options.chunkRows) {
+      for (let first = span.start; first < span.end; ) {
         if (signal?.aborted) throw abortReason(signal);
         if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
         if (signal?.aborted) throw abortReason(signal);
-        const rows = Math.min(span.end - first, this.options.chunkRows);
+        const rows = this.#pacer.next(span.end - first);
+        const start = performance.now();
         this.#submitChunk(sequence, walk, span, { first, rows, sampledBefore });
-        sequence.markCached(first + rows, span.firstGroup);
-        inFlight.push(queue.onSubmittedWorkDone());
+        first += rows;
+        sequence.markCached(first, span.firstGroup);
+        inFlight.push(end(rows, start));
       }
     }
   }

@@ -1,0 +1,41 @@
+// How many rows the next prefill chunk has: as many as the device computes in a time that an abort, and the page that shares the device, can
+// wait. Rows are computed alike however they are cut, so that the cut changes no result.
+
+/** What a chunk should take. It is submitted in several parts, between which the page is drawn. */
+const TARGET_MS = 100;
+const FIRST_ROWS = 256;
+const LEAST_ROWS = 32;
+
+export interface ChunkPacer {
+  /** Rows of the next chunk of `remaining` rows, at least 1. */
+  next(remaining: number): number;
+  /** A chunk took so long on the device. */
+  took(rows: number, ms: number): void;
+}
+
+/** Chunks of `rows` rows whatever they take. */
+export function fixedChunks(rows: number): ChunkPacer {
+  return { next: (remaining) => withoutLoneRow(remaining, rows), took: () => undefined };
+}
+
+/** Chunks of at most `maxRows` rows, their number learned from how long those before took. */
+export function pacedChunks(maxRows: number): ChunkPacer {
+  let wanted = Math.min(FIRST_ROWS, maxRows);
+  return {
+    next: (remaining) => withoutLoneRow(remaining, wanted),
+    took: (rows, ms) => {
+      if (2 * rows < wanted) return; // the end of a prompt: a short chunk says little of a long one
+      const fitting = (TARGET_MS * rows) / Math.max(ms, 0.1);
+      wanted = Math.min(maxRows, Math.max(LEAST_ROWS, 2 ** Math.floor(Math.log2(fitting))));
+    },
+  };
+}
+
+/**
+ * A row by itself goes through the kernels of decode, whose sums differ in their last bits: it is not left over by a cut, lest the result
+ * depend on where the cuts fell.
+ */
+function withoutLoneRow(remaining: number, rows: number): number {
+  if (remaining <= rows) return remaining;
+  return remaining - rows === 1 && rows > 2 ? rows - 1 : rows;
+}

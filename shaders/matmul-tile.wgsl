@@ -4,11 +4,8 @@
 // With STAGED, each turn takes one group of 32 columns through workgroup memory. Both tiles keep their rows along the columns, as
 // memory has them, so that whole vec4s are stored; a row's vec4s are placed by exclusive-or with the row's block, the rows of one
 // thread: threads that read the same columns of neighbouring blocks then touch different banks. The next turn's x and weights are
-// loaded before this turn's arithmetic. With MATH f16 the tile of weights holds f16; x stays f32, for activations reach beyond 65,504.
+// loaded before this turn's arithmetic.
 // Without STAGED, each thread reads what it multiplies: the form for adapters in software, where barriers are dear.
-#if MATH == f16
-enable f16;
-#endif
 #include "state.wgsl"
 #include "weights.wgsl"
 #include "activation.wgsl"
@@ -40,16 +37,8 @@ fn scale_octet(code: Octet, scale: vec2<f32>) -> mat2x4<f32> {
 }
 
 #if STAGED
-#if MATH == f16
-alias Weight = vec4<f16>;
-fn to_weight(value: vec4<f32>) -> Weight { return Weight(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0))); }
-#else
-alias Weight = vec4<f32>;
-fn to_weight(value: vec4<f32>) -> Weight { return value; }
-#endif
-
 var<workgroup> tile_x: array<vec4<f32>, TILE_ROWS * 8u>;
-var<workgroup> tile_w: array<Weight, TILE_COLUMNS * 8u>;
+var<workgroup> tile_w: array<vec4<f32>, TILE_COLUMNS * 8u>;
 
 fn tile_index(row: u32, place: u32, block_rows: u32) -> u32 { return row * 8u + (place ^ (row / block_rows % 8u)); }
 
@@ -83,8 +72,8 @@ fn stage_next(group: u32, thread: u32) {
     let row = thread / 4u + i * W_STEP;
     let weights = scale_octet(next_codes[i], unpack_scale(next_scale_words[i], group));
     if (row < TILE_COLUMNS) {
-      tile_w[tile_index(row, places.x, 4u)] = to_weight(weights[0]);
-      tile_w[tile_index(row, places.y, 4u)] = to_weight(weights[1]);
+      tile_w[tile_index(row, places.x, 4u)] = weights[0];
+      tile_w[tile_index(row, places.y, 4u)] = weights[1];
     }
   }
 }
@@ -139,8 +128,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var place = 0u; place < 8u; place++) {
       let at_x = block_m * 8u + (place ^ swizzle_x);
       let at_w = block_n * 8u + (place ^ swizzle_w);
-      let w = transpose(mat4x4<f32>(
-        vec4<f32>(tile_w[at_w]), vec4<f32>(tile_w[at_w + 8u]), vec4<f32>(tile_w[at_w + 16u]), vec4<f32>(tile_w[at_w + 24u])));
+      let w = transpose(mat4x4<f32>(tile_w[at_w], tile_w[at_w + 8u], tile_w[at_w + 16u], tile_w[at_w + 24u]));
       for (var i = 0u; i < THREAD_ROWS; i++) {
         let a = tile_x[at_x + i * 8u];
         sums[i] += a.x * w[0] + a.y * w[1] + a.z * w[2] + a.w * w[3];

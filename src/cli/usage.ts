@@ -6,7 +6,7 @@ const COMMON = `  --model PATH         a .gguf, or a folder with config.json, to
   --context N          positions (default: what is needed, or the model's, at most 4096)
   --kv f16|f32         K/V as stored (default f16)
   --quantise q8|q4     quantise a float checkpoint while loading
-  --without f16,subgroups   leave features unused`;
+  --without f16,subgroups,subgroup-matrix   leave features unused`;
 
 const PLANS = `auto: the model's progressive.json, else made from its sizes; default: always made from its sizes;
                        whole: all at once; or the path of a plan (docs/progressive-plans.md)`;

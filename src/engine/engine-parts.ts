@@ -81,7 +81,7 @@ export async function createParts(gpu: Gpu, { config, plan, root, options }: Par
       ...{ gpu, config, scratch, lane, kvLayout },
       kernels: KernelCache.of(gpu),
       subgroups: gpu.features.subgroups !== null,
-      math: gpu.features.f16 ? "f16" : "f32",
+      subgroupMatrix: gpu.features.subgroupMatrix,
     };
     const model = new Model(context);
     const sampler = await Sampler.create(context);

@@ -7,16 +7,24 @@ export interface GpuFeatures {
   readonly f16: boolean;
   /** Smallest and largest subgroup size of the adapter, or null where there are no subgroups. */
   readonly subgroups: { readonly min: number; readonly max: number } | null;
+  /**
+   * Side of the square f16 blocks that subgroups of 32 multiply into f32, or null where they do not. `chromium-experimental-subgroup-matrix`:
+   * so far behind a flag.
+   */
+  readonly subgroupMatrix: number | null;
   readonly timestamps: boolean;
   /** The adapter computes on the CPU (SwiftShader, WARP), where barriers cost more than the arithmetic between them. */
   readonly software: boolean;
 }
 
+/** What a device may have and be told to leave unused. */
+export type GpuFeature = "f16" | "subgroups" | "subgroup-matrix";
+
 export interface GpuOptions {
   /** Where to look for WebGPU; `navigator.gpu` unless given (Node passes Dawn's). */
   readonly gpu?: GPU;
   /** Leave features unused that the adapter has: for tests, and for drivers whose results are wrong. */
-  readonly without?: readonly ("f16" | "subgroups")[];
+  readonly without?: readonly GpuFeature[];
   /** Ask for WebGPU's default limits instead of the adapter's, to hold code against the smallest device. */
   readonly defaultLimits?: boolean;
   /** Bind at most this many bytes at once, though the device could bind more: for tests of matrices that are split. */
@@ -103,12 +111,16 @@ export class Gpu {
     const f16 = adapter.features.has("shader-f16") && !without.has("f16");
     const subgroups = adapter.features.has("subgroups") && !without.has("subgroups");
     const timestamps = adapter.features.has("timestamp-query");
+    const requiredLimits: Record<string, number> = {};
+    if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
+    const { maxComputeWorkgroupStorageSize: storage = 0 } = requiredLimits;
+    const mayMultiply = f16 && subgroups && storage >= SUBGROUP_MATRIX_STORAGE && !without.has("subgroup-matrix");
+    const subgroupMatrix = mayMultiply ? blockSizeOf(adapter) : null;
     const requiredFeatures: GPUFeatureName[] = [];
     if (f16) requiredFeatures.push("shader-f16");
     if (subgroups) requiredFeatures.push("subgroups");
+    if (subgroupMatrix !== null) requiredFeatures.push(SUBGROUP_MATRIX);
     if (timestamps) requiredFeatures.push("timestamp-query");
-    const requiredLimits: Record<string, number> = {};
-    if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
     const device = await requestDevice(adapter, { requiredFeatures, requiredLimits, label: "crescendo" });
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
     const shared: SharedDevice = {
@@ -117,6 +129,7 @@ export class Gpu {
       features: {
         f16,
         subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null,
+        subgroupMatrix,
         timestamps,
         software: isFallbackAdapter === true, // older browsers do not say
       },
@@ -233,6 +246,29 @@ export class Gpu {
 
 export function deviceLostError({ reason, message }: GPUDeviceLostInfo): LlmError {
   return new LlmError("device-lost", `The graphics device was lost (${reason}): ${message || "no reason given"}. Load the engine again.`);
+}
+
+// Not in the types of WebGPU yet.
+const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
+/** Bytes of workgroup memory that kernels on matrix units may take; WebGPU's default limit is 16 KiB. */
+export const SUBGROUP_MATRIX_STORAGE = 32_768;
+
+interface SubgroupMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+function blockSizeOf({ features, info }: GPUAdapter): number | null {
+  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
+  if (!features.has(SUBGROUP_MATRIX) || info.subgroupMinSize !== 32 || info.subgroupMaxSize !== 32) return null;
+  const fitting = [...subgroupMatrixConfigs].filter(
+    ({ componentType, resultComponentType, M, N, K }) =>
+      componentType === "f16" && resultComponentType === "f32" && M === N && N === K && (M === 8 || M === 16),
+  );
+  return fitting.length === 0 ? null : Math.max(...fitting.map(({ M }) => M));
 }
 
 async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {

@@ -19,8 +19,6 @@ export interface MatmulTileOptions {
   readonly yStride: number;
   /** Index in a row of y of the first output. */
   readonly yOffset: number;
-  /** `f16` keeps the staged weights in f16 (needs shader-f16); x and the sums are f32 in both. */
-  readonly math: "f32" | "f16";
   readonly tile?: TileKind;
 }
 
@@ -57,7 +55,7 @@ export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bia
   name: "matmul-tile",
   wgsl,
   bindings: ["state", "x", "codes", "scales", "bias", "y"],
-  variant({ format, rows, columns, bias, epilogue, yStride, yOffset, math, tile = "large" }) {
+  variant({ format, rows, columns, bias, epilogue, yStride, yOffset, tile = "large" }) {
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
     const shape = TILES[tile];
     return {
@@ -65,7 +63,6 @@ export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bia
         ...weightDefines(format, columns),
         BIAS: bias,
         EPILOGUE: epilogueDefine(epilogue),
-        MATH: math,
         TILE_ROWS: shape.rows,
         TILE_COLUMNS: shape.columns,
         THREAD_ROWS: shape.threadRows,
@@ -85,12 +82,10 @@ const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "g
 const TILE_KINDS: readonly TileKind[] = ["large", "small", "direct"];
 
 export const matmulTileVariants: readonly MatmulTileOptions[] = WEIGHT_FORMATS.flatMap((format) =>
-  (["f32", "f16"] as const).flatMap((math) =>
-    EPILOGUES.flatMap((epilogue) =>
-      TILE_KINDS.map((tile) => {
-        const bias = tile === "large";
-        return { format, rows: 64, columns: 100, bias, epilogue, yStride: 64, yOffset: 0, math, tile };
-      }),
-    ),
+  EPILOGUES.flatMap((epilogue) =>
+    TILE_KINDS.map((tile) => {
+      const bias = tile === "large";
+      return { format, rows: 64, columns: 100, bias, epilogue, yStride: 64, yOffset: 0, tile };
+    }),
   ),
 );

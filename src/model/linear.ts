@@ -4,6 +4,7 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import type { Epilogue } from "../kernels/epilogue";
+import { matmulSubgroupMatrix, subgroupTileRows } from "../kernels/matmul-subgroup-matrix";
 import { matmulTile, tileKind } from "../kernels/matmul-tile";
 import { gemvTuning, matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
@@ -91,21 +92,25 @@ function compileVector({ gpu, kernels, subgroups }: ProgramContext, shape: Matri
   );
 }
 
-function compileTile({ gpu, kernels, math }: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[]) {
+function compileTile(
+  { gpu, kernels, subgroupMatrix }: ProgramContext,
+  shape: MatrixShape,
+  use: LinearUse,
+  pieces: readonly Piece[],
+): Promise<PieceKernel<TileKernel>[]> {
   const { format, columns } = shape;
   const { epilogue, bias, yStride } = use;
   return Promise.all(
-    pieces.map(async (piece) => ({
-      piece,
-      kernel: await kernels.compile(matmulTile, {
-        ...{ format, columns, bias, epilogue, yStride },
-        rows: piece.rowCount,
-        yOffset: piece.firstRow * outputsPerRow(epilogue),
-        // A weight stored as f32 is kept whole; the other formats lose nothing, or a last bit, in f16 tiles.
-        math: format === "f32" ? "f32" : math,
-        tile: tileKind(piece.rowCount, gpu.features),
-      }),
-    })),
+    pieces.map(async (piece) => {
+      const rows = piece.rowCount;
+      const options = { format, columns, bias, epilogue, yStride, rows, yOffset: piece.firstRow * outputsPerRow(epilogue) };
+      // Matrix units round weights to f16, which what is stored as f32 is not to be.
+      const kernel =
+        subgroupMatrix === null || format === "f32"
+          ? await kernels.compile(matmulTile, { ...options, tile: tileKind(rows, gpu.features) })
+          : await kernels.compile(matmulSubgroupMatrix, { ...options, blockSize: subgroupMatrix, tileRows: subgroupTileRows(rows) });
+      return { piece, kernel };
+    }),
   );
 }
 

@@ -16,6 +16,6 @@ export interface ProgramContext {
   readonly kvLayout: KvLayout;
   /** Subgroup reductions in kernels; off where the device has none or they give wrong results. */
   readonly subgroups: boolean;
-  /** Arithmetic inside prefill tiles; sums are f32 either way. */
-  readonly math: "f32" | "f16";
+  /** Side of the blocks that prefill's products use the device's matrix units in; null: they do not. */
+  readonly subgroupMatrix: number | null;
 }

@@ -5,11 +5,10 @@ import { padRows, randomMatrix } from "../reference/random-matrix";
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
 
-// Of f16, what rounding the weights to 11 bits costs.
-const MAX_NMSE = { f32: 1e-11, f16: 2e-7 };
+const MAX_NMSE = 1e-11;
 const step = (rows: number) => ({ rows, positions: rows });
 const state = (rows: number) => new Uint32Array([0, rows, 0, 0]);
-const plain = { bias: false, epilogue: "store", yOffset: 0, math: "f32" } as const;
+const plain = { bias: false, epilogue: "store", yOffset: 0 } as const;
 
 kernelTest(
   matmulTile,
@@ -30,35 +29,21 @@ kernelTest(
     const x = random.withOutliers([m, columns]);
     const options = { ...plain, format, rows, columns, yStride: rows, tile: "direct" } as const;
     const { y } = await run(options, step(m), { state: state(m), x: padRows(x, columns), codes, scales }, { y: unwritten(m * rows) });
-    expectNmse(y, matmulTileReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE.f32);
+    expectNmse(y, matmulTileReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE);
   },
 );
 
 // Compiling these for SwiftShader takes seconds, so that one compilation serves all numbers of rows.
-kernelTest(
-  matmulTile,
-  { math: ["f32", "f16"], format: WEIGHT_FORMATS, tile: ["large", "small"] },
-  async ({ run, random, math, format, tile }) => {
-    const rows = 70;
-    const columns = 100;
-    const { codes, scales, values } = randomMatrix(random, format, rows, columns);
-    const options = { ...plain, format, rows, columns, yStride: rows, tile, math } as const;
-    for (const m of [1, 7, 16, 33, 64, 65, 130]) {
-      const x = random.withOutliers([m, columns]);
-      const { y } = await run(options, step(m), { state: state(m), x: padRows(x, columns), codes, scales }, { y: unwritten(m * rows) });
-      expectNmse(y, matmulTileReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE[math]);
-    }
-  },
-);
-
-// Activations and weights that f16 cannot hold: a value beyond is bounded, none becomes infinite.
-kernelTest(matmulTile, { math: ["f32", "f16"] }, async ({ run, random, math }) => {
-  const x = random.normal([5, 32], 1e6);
-  const weights = Float32Array.from({ length: 32 * 32 }, (_, i) => (i % 33 === 0 ? (i === 0 ? 65_504 : 1) : 0));
-  const codes = weights.with(0, 70_000);
-  const options = { ...plain, format: "f32", rows: 32, columns: 32, yStride: 32, tile: "small", math } as const;
-  const { y } = await run(options, step(5), { state: state(5), x, codes }, { y: unwritten(5 * 32) });
-  expectNmse(y, matmulTileReference({ x, w: math === "f16" ? weights : codes, columns: 32, epilogue: "store" }), MAX_NMSE.f32);
+kernelTest(matmulTile, { format: WEIGHT_FORMATS, tile: ["large", "small"] }, async ({ run, random, format, tile }) => {
+  const rows = 70;
+  const columns = 100;
+  const { codes, scales, values } = randomMatrix(random, format, rows, columns);
+  const options = { ...plain, format, rows, columns, yStride: rows, tile } as const;
+  for (const m of [1, 7, 16, 33, 64, 65, 130]) {
+    const x = random.withOutliers([m, columns]);
+    const { y } = await run(options, step(m), { state: state(m), x: padRows(x, columns), codes, scales }, { y: unwritten(m * rows) });
+    expectNmse(y, matmulTileReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE);
+  }
 });
 
 const EPILOGUES = ["store", "add", "silu-gated", "gelu", "gelu-tanh"] as const;
@@ -79,11 +64,11 @@ kernelTest(matmulTile, { case: cases }, async ({ run, random, case: { epilogue, 
   const residual = random.normal([m * rows], 10);
   const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
   const y = epilogue === "add" ? residual : unwritten(m * outputs);
-  const options = { format: "q4m", rows, columns, bias, epilogue, yStride: outputs, yOffset: 0, math: "f32", tile } as const;
+  const options = { format: "q4m", rows, columns, bias, epilogue, yStride: outputs, yOffset: 0, tile } as const;
   const tensors = { state: state(m), x: padRows(x, columns), codes, scales, bias: biasValues };
   const result = await run(options, step(m), tensors, { y });
   const inputs = { x, w: values, columns, epilogue, residual, ...(bias ? { bias: biasValues } : {}) };
-  expectNmse(result.y, matmulTileReference(inputs), MAX_NMSE.f32);
+  expectNmse(result.y, matmulTileReference(inputs), MAX_NMSE);
 });
 
 // The dispatch covers more rows than the step has, and the rows of y are wider than the product.
@@ -104,7 +89,7 @@ kernelTest(matmulTile, { tile: ["direct", "small"], epilogue: ["store", "silu-ga
   expectNmse(
     y.filter((_, i) => written(i)),
     expected,
-    MAX_NMSE.f32,
+    MAX_NMSE,
   );
   expectSame(
     y.filter((_, i) => !written(i)),

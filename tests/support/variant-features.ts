@@ -26,5 +26,7 @@ export function enabledFeatures(code: string): string[] {
 export function missingFeature(gpu: Gpu, features: readonly string[]): string | null {
   if (features.includes("f16") && !gpu.features.f16) return "the adapter has no shader-f16";
   if (features.includes("subgroups") && !gpu.features.subgroups) return "the adapter has no subgroups";
+  if (features.includes("chromium_experimental_subgroup_matrix") && !gpu.features.subgroupMatrix)
+    return "the adapter has no subgroup matrices";
   return null;
 }

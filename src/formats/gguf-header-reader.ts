@@ -3,7 +3,8 @@
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError, type LlmErrorCode } from "../errors";
 
-const FIRST_RANGE_BYTES = 256 * 1024; // each further range is twice as long: Qwen2.5's 5.9 MB take five
+const FIRST_RANGE_BYTES = 256 * 1024; // each further range is twice as long, up to the largest: Qwen2.5's 5.9 MB take five
+const MAX_RANGE_BYTES = 2 * 1024 * 1024; // what is read too far is held until somebody asks for it
 const MAX_HEADER_BYTES = 64 * 1024 * 1024; // the header grows with the vocabulary: 152,000 tokens and their merges are 5.9 MB
 
 /** The bytes read so far end before `end`: more must be read, and the entry parsed again. Never leaves this file. */
@@ -21,7 +22,7 @@ export class HeaderReader {
   readonly #signal: AbortSignal | undefined;
   readonly #limit: number;
   readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // a token may begin with U+FEFF
-  #window = new DataView(new ArrayBuffer(0));
+  #window: DataView<ArrayBuffer> = new DataView(new ArrayBuffer(0));
   #windowStart = 0;
   #position = 0;
   #rangeBytes = FIRST_RANGE_BYTES;
@@ -56,6 +57,11 @@ export class HeaderReader {
         await this.#extend(error.end);
       }
     }
+  }
+
+  /** A copy of what was read from `start` on, which is past the header; the reader's own goes with the reader. */
+  readAhead(start: number): Uint8Array<ArrayBuffer> {
+    return new Uint8Array(this.#window.buffer.slice(start - this.#windowStart));
   }
 
   /** Makes sure that the header can hold `byteCount` bytes more; called before anything is allocated for them. */
@@ -159,7 +165,7 @@ export class HeaderReader {
     bytes.set(next, kept.length);
     this.#window = new DataView(bytes.buffer);
     this.#windowStart = this.#position;
-    this.#rangeBytes *= 2;
+    this.#rangeBytes = Math.min(MAX_RANGE_BYTES, 2 * this.#rangeBytes);
   }
 }
 

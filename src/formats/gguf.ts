@@ -4,6 +4,7 @@ import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
 import { HeaderReader } from "./gguf-header-reader";
 import { readMetadataValue } from "./gguf-metadata";
+import { withReadAhead } from "./gguf-read-ahead";
 import { GGUF_TENSOR_TYPES } from "./gguf-types";
 import { directoryOf, type MetadataValue, type StoredTensor, type TensorDirectory } from "./tensor-directory";
 import { isCount, MAX_TENSOR_COUNT, tensorByteLength } from "./tensor-extent";
@@ -36,7 +37,9 @@ export async function readGguf(
   const stored = [...entries].map(([name, entry]) => placeTensor(name, entry, { source, dataStart, alignment }));
   stored.sort((a, b) => a.range.start - b.range.start || a.range.end - b.range.end);
   refuseOverlap(stored);
-  return directoryOf(stored, { format: "gguf", name: source.name, metadata });
+  const tensorSource = withReadAhead(source, { start: dataStart, bytes: reader.readAhead(dataStart) }, stored);
+  const tensors = stored.map((tensor) => ({ ...tensor, source: tensorSource }));
+  return directoryOf(tensors, { format: "gguf", name: source.name, metadata });
 }
 
 function readCounts(reader: HeaderReader): { tensorCount: number; metadataCount: number } {

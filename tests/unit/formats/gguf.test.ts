@@ -40,11 +40,41 @@ describe("an honest file", () => {
     const { tensors } = await readGguf(source);
     const dataStart = source.size - 104;
     expect(dataStart % 32).toBe(0);
-    expect([...tensors.values()]).toEqual([
-      { name: "a", type: "F32", shape: [2, 3], source, range: { start: dataStart, end: dataStart + 24 } },
-      { name: "b", type: "Q4_0", shape: [2, 64], source, range: { start: dataStart + 32, end: dataStart + 104 } },
+    expect([...tensors.values()].map(({ source: _, ...tensor }) => tensor)).toEqual([
+      { name: "a", type: "F32", shape: [2, 3], range: { start: dataStart, end: dataStart + 24 } },
+      { name: "b", type: "Q4_0", shape: [2, 64], range: { start: dataStart + 32, end: dataStart + 104 } },
     ]);
-    expect((await source.read({ start: dataStart, end: dataStart + 3 })).join()).toBe("0,1,2");
+    const { source: tensorSource, range } = requireTensor(await readGguf(source), "b");
+    expect(tensorSource).toMatchObject({ name: NAME, size: source.size });
+    expect(await tensorSource.read(range)).toEqual(await source.read(range));
+  });
+
+  // A first load asked for these bytes a second time: 393 kB of the embedded model.
+  test("is asked for each byte once, though its header is read some way into its tensors", async () => {
+    const file = ggufBytes({
+      tensors: [
+        { name: "before a gap", type: F32, dimensions: [3], offset: 0 },
+        { name: "long", type: F32, dimensions: [4, 50_000], offset: 64 },
+      ],
+      dataBytes: 800_064,
+    });
+    const source = memorySource(file);
+    const directory = await readGguf(source);
+    const ahead = source.reads.at(-1)?.end ?? 0;
+    const [first, long] = [requireTensor(directory, "before a gap"), requireTensor(directory, "long")];
+    expect(ahead - long.range.start).toBeGreaterThan(100_000);
+    // All that is there, up to its end, past it, and behind it.
+    const cuts = [long.range.start, ahead - 5, ahead + 1000, long.range.end];
+    const ranges = [first.range, ...cuts.slice(1).map((end, index) => ({ start: cuts[index] ?? 0, end }))];
+    for (const range of ranges) expect(Buffer.compare(await long.source.read(range), file.slice(range.start, range.end))).toBe(0);
+    expect(source.reads).toEqual([
+      { start: 0, end: ahead },
+      { start: ahead, end: ahead + 1000 },
+      { start: ahead + 1000, end: file.length },
+    ]);
+    // Nothing of it is held any more: who asks again, as for another device, asks the file.
+    expect(await long.source.read(first.range)).toEqual(file.slice(first.range.start, first.range.end));
+    expect(source.reads.at(-1)).toEqual(first.range);
   });
 
   test("may state another alignment, and its tensors are found by it", async () => {

@@ -3,7 +3,7 @@ import type { TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { KernelCache } from "../src/gpu/kernel";
 import { readback } from "../src/gpu/readback";
-import { type MatmulSubgroupMatrixOptions, matmulSubgroupMatrix, subgroupTileRows } from "../src/kernels/matmul-subgroup-matrix";
+import { matmulSubgroupMatrix } from "../src/kernels/matmul-subgroup-matrix";
 import { matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
 import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
 import { paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
@@ -101,14 +101,10 @@ export async function measureGemm(options: ProductsOptions = {}) {
   const results = [];
   for (const format of formats) {
     for (const shape of shapes) {
-      const { subgroupMatrix } = gpu.features;
       const tiles: readonly TileKind[] = sweep ? ["large", "small"] : [tileKind(shape[0], gpu.features)];
-      const matrixTiles = subgroupMatrix === null ? [] : sweep ? ([64, 128] as const) : [subgroupTileRows(shape[0])];
       for (const stepRows of rowCounts) {
-        for (const tile of tiles) results.push(await gemm(gpu, format, shape, stepRows, { tile }));
-        for (const tileRows of matrixTiles) {
-          results.push(await gemm(gpu, format, shape, stepRows, { tileRows, blockSize: subgroupMatrix ?? 0 }));
-        }
+        for (const tile of tiles) results.push(await gemm(gpu, format, shape, stepRows, tile));
+        if (gpu.features.subgroupMatrix) results.push(await gemm(gpu, format, shape, stepRows, "subgroup-matrix"));
       }
     }
   }
@@ -121,7 +117,7 @@ async function gemm(
   format: WeightFormat,
   [rows, columns]: readonly [number, number],
   stepRows: number,
-  variant: { readonly tile: TileKind } | Pick<MatmulSubgroupMatrixOptions, "tileRows" | "blockSize">,
+  tile: TileKind | "subgroup-matrix",
 ) {
   const gpu = owner.share();
   try {
@@ -133,16 +129,16 @@ async function gemm(
     const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
     const kernels = KernelCache.of(gpu);
     const kernel =
-      "tile" in variant
-        ? await kernels.compile(matmulTile, { ...options, ...variant })
-        : await kernels.compile(matmulSubgroupMatrix, { ...options, ...variant });
+      tile === "subgroup-matrix"
+        ? await kernels.compile(matmulSubgroupMatrix, options)
+        : await kernels.compile(matmulTile, { ...options, tile });
     const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
     const step = kernel.bind({ state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y });
     const shape = { rows: stepRows, positions: stepRows };
     const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape) });
     const last = new Float32Array(await readback(gpu, y)).subarray((stepRows - 1) * rows);
     const error = largestError(last, rows, (row) => rowProduct(row, x.subarray((stepRows - 1) * stride)));
-    return { format, rows, columns, stepRows, ...variant, us: 1000 * ms, tflops: (2 * rows * columns * stepRows) / ms / 1e9, error };
+    return { format, rows, columns, stepRows, tile, us: 1000 * ms, tflops: (2 * rows * columns * stepRows) / ms / 1e9, error };
   } finally {
     gpu.dispose();
   }

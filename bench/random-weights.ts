@@ -8,8 +8,17 @@ import { unpackMatrix } from "../tests/unit/weights/unpack-matrix";
 const SCALE = 0x2000; // 2^-7 as a half
 const PIECE_ROWS = 64;
 
+const made = new Map<string, PackedMatrix>();
+
 /** The same `PIECE_ROWS` rows again and again. */
-function randomRows({ format, columns }: MatrixShape): PackedMatrix {
+function randomRows(shape: MatrixShape): PackedMatrix {
+  const key = `${shape.format} ${shape.columns}`;
+  const rows = made.get(key) ?? makeRows(shape);
+  made.set(key, rows);
+  return rows;
+}
+
+function makeRows({ format, columns }: MatrixShape): PackedMatrix {
   const random = seededRandom(`${format} ${columns}`);
   const words = new Uint32Array((PIECE_ROWS * rowCodeBytes(format, columns)) / 4);
   for (let i = 0; i < words.length; i++) words[i] = random.integer(2 ** 32);
@@ -28,7 +37,6 @@ export interface RandomMatrix {
 
 export function randomMatrix(gpu: Gpu, shape: MatrixShape): RandomMatrix {
   const rows = randomRows(shape);
-  const values = unpackMatrix(rows);
   const stride = paddedColumns(shape.columns);
   const matrix = new GpuMatrix(gpu, "random", shape);
   for (let row = 0; row < shape.rows; row += PIECE_ROWS) {
@@ -36,7 +44,9 @@ export function randomMatrix(gpu: Gpu, shape: MatrixShape): RandomMatrix {
     const cut = (bytes: Uint8Array<ArrayBuffer>) => bytes.subarray(0, (bytes.length / PIECE_ROWS) * count);
     matrix.write(row, { ...rows, rows: count, codes: cut(rows.codes), scales: cut(rows.scales) });
   }
+  let values: Float32Array | null = null; // few ask
   const rowProduct = (row: number, x: Float32Array) => {
+    values ??= unpackMatrix(rows);
     let sum = 0;
     for (let i = 0; i < shape.columns; i++) sum += (values[(row % PIECE_ROWS) * stride + i] ?? 0) * (x[i] ?? 0);
     return sum;

@@ -7,11 +7,8 @@ export interface GpuFeatures {
   readonly f16: boolean;
   /** Smallest and largest subgroup size of the adapter, or null where there are no subgroups. */
   readonly subgroups: { readonly min: number; readonly max: number } | null;
-  /**
-   * Side of the square f16 blocks that subgroups of 32 multiply into f32, or null where they do not. `chromium-experimental-subgroup-matrix`:
-   * so far behind a flag.
-   */
-  readonly subgroupMatrix: number | null;
+  /** Subgroups of 32 multiply 16 × 16 blocks of f16 into f32 (`chromium-experimental-subgroup-matrix`, so far behind a flag). */
+  readonly subgroupMatrix: boolean;
   readonly timestamps: boolean;
   /** The adapter computes on the CPU (SwiftShader, WARP), where barriers cost more than the arithmetic between them. */
   readonly software: boolean;
@@ -42,8 +39,8 @@ const LIMITS = [
 ] as const;
 
 // While Chromium's GPU process starts, the first calls answer null.
-const ADAPTER_ATTEMPTS = 6;
-const ADAPTER_RETRY_MS = 150;
+const ADAPTER_ATTEMPTS = 30;
+const ADAPTER_RETRY_MS = 30;
 
 /** The device and what all that share it have in common. */
 interface SharedDevice {
@@ -115,11 +112,11 @@ export class Gpu {
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
     const { maxComputeWorkgroupStorageSize: storage = 0 } = requiredLimits;
     const mayMultiply = f16 && subgroups && storage >= SUBGROUP_MATRIX_STORAGE && !without.has("subgroup-matrix");
-    const subgroupMatrix = mayMultiply ? blockSizeOf(adapter) : null;
+    const subgroupMatrix = mayMultiply && multipliesBlocks(adapter);
     const requiredFeatures: GPUFeatureName[] = [];
     if (f16) requiredFeatures.push("shader-f16");
     if (subgroups) requiredFeatures.push("subgroups");
-    if (subgroupMatrix !== null) requiredFeatures.push(SUBGROUP_MATRIX);
+    if (subgroupMatrix) requiredFeatures.push(SUBGROUP_MATRIX);
     if (timestamps) requiredFeatures.push("timestamp-query");
     const device = await requestDevice(adapter, { requiredFeatures, requiredLimits, label: "crescendo" });
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
@@ -261,14 +258,13 @@ interface SubgroupMatrixConfig {
   readonly K: number;
 }
 
-function blockSizeOf({ features, info }: GPUAdapter): number | null {
+function multipliesBlocks({ features, info }: GPUAdapter): boolean {
   const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
-  if (!features.has(SUBGROUP_MATRIX) || info.subgroupMinSize !== 32 || info.subgroupMaxSize !== 32) return null;
-  const fitting = [...subgroupMatrixConfigs].filter(
+  if (!features.has(SUBGROUP_MATRIX) || info.subgroupMinSize !== 32 || info.subgroupMaxSize !== 32) return false;
+  return [...subgroupMatrixConfigs].some(
     ({ componentType, resultComponentType, M, N, K }) =>
-      componentType === "f16" && resultComponentType === "f32" && M === N && N === K && (M === 8 || M === 16),
+      componentType === "f16" && resultComponentType === "f32" && M === 16 && N === 16 && K === 16,
   );
-  return fitting.length === 0 ? null : Math.max(...fitting.map(({ M }) => M));
 }
 
 async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {

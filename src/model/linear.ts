@@ -4,7 +4,7 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import type { Epilogue } from "../kernels/epilogue";
-import { matmulSubgroupMatrix, subgroupTileRows } from "../kernels/matmul-subgroup-matrix";
+import { matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
 import { matmulTile, tileKind } from "../kernels/matmul-tile";
 import { gemvTuning, matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
@@ -106,9 +106,9 @@ function compileTile(
       const options = { format, columns, bias, epilogue, yStride, rows, yOffset: piece.firstRow * outputsPerRow(epilogue) };
       // Matrix units round weights to f16, which what is stored as f32 is not to be.
       const kernel =
-        subgroupMatrix === null || format === "f32"
-          ? await kernels.compile(matmulTile, { ...options, tile: tileKind(rows, gpu.features) })
-          : await kernels.compile(matmulSubgroupMatrix, { ...options, blockSize: subgroupMatrix, tileRows: subgroupTileRows(rows) });
+        subgroupMatrix && format !== "f32"
+          ? await kernels.compile(matmulSubgroupMatrix, options)
+          : await kernels.compile(matmulTile, { ...options, tile: tileKind(rows, gpu.features) });
       return { piece, kernel };
     }),
   );

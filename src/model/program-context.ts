@@ -16,6 +16,6 @@ export interface ProgramContext {
   readonly kvLayout: KvLayout;
   /** Subgroup reductions in kernels; off where the device has none or they give wrong results. */
   readonly subgroups: boolean;
-  /** Side of the blocks that prefill's products use the device's matrix units in; null: they do not. */
-  readonly subgroupMatrix: number | null;
+  /** Prefill's products on the device's matrix units. */
+  readonly subgroupMatrix: boolean;
 }

@@ -11,13 +11,11 @@ const MAX_NMSE = 1e-9;
 const MAX_NMSE_EXACT = 1e-12;
 const step = (rows: number) => ({ rows, positions: rows });
 const state = (rows: number) => new Uint32Array([0, rows, 0, 0]);
-const TILES = [64, 128] as const;
 
 kernelTest(
   matmulSubgroupMatrix,
   {
     format: WEIGHT_FORMATS,
-    tileRows: TILES,
     shape: [
       [1, 3, 100],
       [7, 65, 576],
@@ -26,24 +24,21 @@ kernelTest(
       [130, 1000, 100],
     ],
   },
-  async ({ run, random, gpu, format, tileRows, shape: [m, rows, columns] }) => {
+  async ({ run, random, format, shape: [m, rows, columns] }) => {
     const { codes, scales, values } = randomMatrix(random, format, rows, columns);
     const x = random.withOutliers([m, columns]);
-    const blockSize = gpu.features.subgroupMatrix ?? 16;
-    const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0, blockSize, tileRows } as const;
+    const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
     const { y } = await run(options, step(m), { state: state(m), x: padRows(x, columns), codes, scales }, { y: unwritten(m * rows) });
     expectNmse(y, matmulSubgroupMatrixReference({ x, w: values, columns, epilogue: "store" }), MAX_NMSE);
   },
 );
 
 // Activations far apart in size, up to the million that a sixteenth in f16 holds: none loses its digits, none becomes infinite.
-kernelTest(matmulSubgroupMatrix, { scale: [1e-3, 1, 1e3, 2e5] }, async ({ run, random, gpu, scale }) => {
+kernelTest(matmulSubgroupMatrix, { scale: [1e-3, 1, 1e3, 2e5] }, async ({ run, random, scale }) => {
   const x = random.normal([70, 64], scale);
   const weights = random.ids(64 * 64, 5).map((code) => code - 2);
   const codes = Float32Array.from(weights, (code) => (code > 2 ** 31 ? code - 2 ** 32 : code));
-  const blockSize = gpu.features.subgroupMatrix ?? 16;
-  const shape = { format: "f32", rows: 64, columns: 64, bias: false, epilogue: "store", yStride: 64, yOffset: 0 } as const;
-  const options = { ...shape, blockSize, tileRows: 64 } as const;
+  const options = { format: "f32", rows: 64, columns: 64, bias: false, epilogue: "store", yStride: 64, yOffset: 0 } as const;
   const { y } = await run(options, step(70), { state: state(70), x, codes }, { y: unwritten(70 * 64) });
   expectNmse(y, matmulSubgroupMatrixReference({ x, w: codes, columns: 64, epilogue: "store" }), MAX_NMSE_EXACT);
 });
@@ -51,7 +46,7 @@ kernelTest(matmulSubgroupMatrix, { scale: [1e-3, 1, 1e3, 2e5] }, async ({ run, r
 kernelTest(
   matmulSubgroupMatrix,
   { epilogue: ["store", "add", "silu-gated", "gelu", "gelu-tanh"], bias: [true, false] },
-  async ({ run, random, gpu, epilogue, bias }) => {
+  async ({ run, random, epilogue, bias }) => {
     const m = 17;
     const rows = 70;
     const columns = 100;
@@ -60,8 +55,7 @@ kernelTest(
     const biasValues = random.normal([rows]);
     const residual = random.normal([m * rows], 10);
     const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
-    const blockSize = gpu.features.subgroupMatrix ?? 16;
-    const options = { format: "q4m", rows, columns, bias, epilogue, yStride: outputs, yOffset: 0, blockSize, tileRows: 64 } as const;
+    const options = { format: "q4m", rows, columns, bias, epilogue, yStride: outputs, yOffset: 0 } as const;
     const tensors = { state: state(m), x: padRows(x, columns), codes, scales, bias: biasValues };
     const result = await run(options, step(m), tensors, { y: epilogue === "add" ? residual : unwritten(m * outputs) });
     const inputs = { x, w: values, columns, epilogue, residual, ...(bias ? { bias: biasValues } : {}) };
@@ -70,32 +64,27 @@ kernelTest(
 );
 
 // The dispatch covers more rows than the step has, and the rows of y are wider than the product.
-kernelTest(
-  matmulSubgroupMatrix,
-  { tileRows: TILES, epilogue: ["store", "silu-gated"] },
-  async ({ run, random, gpu, tileRows, epilogue }) => {
-    const m = 20;
-    const rows = 34;
-    const columns = 64;
-    const yStride = 61;
-    const yOffset = 11;
-    const { codes, scales, values } = randomMatrix(random, "q8", rows, columns);
-    const x = random.normal([m, columns]);
-    const before = random.normal([(m + 130) * yStride]);
-    const blockSize = gpu.features.subgroupMatrix ?? 16;
-    const options = { format: "q8", rows, columns, bias: false, epilogue, yStride, yOffset, blockSize, tileRows } as const;
-    const { y } = await run(options, step(m + 130), { state: state(m), x, codes, scales }, { y: before });
-    const expected = matmulSubgroupMatrixReference({ x, w: values, columns, epilogue });
-    const width = expected.length / m;
-    const written = (i: number) => i < m * yStride && i % yStride >= yOffset && i % yStride < yOffset + width;
-    expectNmse(
-      y.filter((_, i) => written(i)),
-      expected,
-      MAX_NMSE,
-    );
-    expectSame(
-      y.filter((_, i) => !written(i)),
-      before.filter((_, i) => !written(i)),
-    );
-  },
-);
+kernelTest(matmulSubgroupMatrix, { epilogue: ["store", "silu-gated"] }, async ({ run, random, epilogue }) => {
+  const m = 20;
+  const rows = 34;
+  const columns = 64;
+  const yStride = 61;
+  const yOffset = 11;
+  const { codes, scales, values } = randomMatrix(random, "q8", rows, columns);
+  const x = random.normal([m, columns]);
+  const before = random.normal([(m + 130) * yStride]);
+  const options = { format: "q8", rows, columns, bias: false, epilogue, yStride, yOffset } as const;
+  const { y } = await run(options, step(m + 130), { state: state(m), x, codes, scales }, { y: before });
+  const expected = matmulSubgroupMatrixReference({ x, w: values, columns, epilogue });
+  const width = expected.length / m;
+  const written = (i: number) => i < m * yStride && i % yStride >= yOffset && i % yStride < yOffset + width;
+  expectNmse(
+    y.filter((_, i) => written(i)),
+    expected,
+    MAX_NMSE,
+  );
+  expectSame(
+    y.filter((_, i) => !written(i)),
+    before.filter((_, i) => !written(i)),
+  );
+});

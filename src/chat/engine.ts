@@ -70,7 +70,7 @@ export class Engine implements Disposable {
     return this.#tokenizer;
   }
 
-  /** Resolves when the last stage has landed; rejects when one failed (see `resumeDelivery`). */
+  /** Resolves when all stages asked for have landed; rejects when one failed (see `resumeDelivery`). */
   get complete(): Promise<void> {
     return this.#delivery.complete;
   }
@@ -105,7 +105,10 @@ export class Engine implements Disposable {
     this.#delivery.pause();
   }
 
-  /** Goes on loading later stages: after a pause, after a failure, or for the first time where delivery is manual. */
+  /**
+   * Goes on loading later stages: after a pause, after a failure, or for the first time where delivery is manual. It goes as far as was asked
+   * with `upgrade`; to the last one where nothing was.
+   */
   resumeDelivery(): void {
     this.#delivery.resume();
   }

@@ -1,9 +1,10 @@
 // From a model's name to an engine that answers.
 import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
-import { Delivery, type StageEvent, type StageInfo } from "../engine/delivery";
+import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
+import { guardedListener } from "../engine/guarded-listener";
 import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
 import type { UpgradePolicy } from "../engine/upgrader";
@@ -15,7 +16,7 @@ import { defaultPlan, type StageOptions } from "../stages/default-plan";
 import { parseFileHashes } from "../stages/file-hashes";
 import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
 import { parsePlanFile } from "../stages/plan-file";
-import { StageLoader } from "../stages/stage-loader";
+import { StageLoader, type StageLoaderOptions } from "../stages/stage-loader";
 import { WeightPlans } from "../stages/weight-plans";
 import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";
@@ -36,7 +37,7 @@ export type EngineEvent =
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
   /** Whether the model has a plan of its own could not be found out: it comes as one without. */
   | { readonly type: "plan-unavailable"; readonly reason: string }
-  /** Weights that have reached the GPU, in bytes of their files. */
+  /** Weights that are on the GPU, in bytes of their files: fewer again where a stage failed to come, or the device was lost. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
   | { readonly type: "load-end"; readonly loadMs: number }
@@ -83,16 +84,26 @@ export type ModelLocation = string | URL | File | readonly File[] | ModelFiles;
  */
 export async function loadEngine(location: ModelLocation, options: LoadOptions = {}): Promise<Engine> {
   const start = performance.now();
-  const { onEvent = () => undefined } = options;
+  const onEvent = guardedListener(options.onEvent ?? (() => undefined));
   options.signal?.throwIfAborted();
-  const files = modelFiles(location, options);
-  const gpu = options.shareDeviceWith?.shareDevice(options) ?? (await Gpu.request(options));
+  const files = modelFiles(location, { ...options, onEvent });
   const load = linkAbort(options.signal);
+  // The device takes as long to come as the files' headers do.
+  const inspected = inspect(files, { ...options, onEvent, signal: load.signal });
+  inspected.catch(() => undefined); // seen below, where there is a device
+  let gpu: Gpu;
+  try {
+    gpu = options.shareDeviceWith?.shareDevice(options) ?? (await Gpu.request(options));
+  } catch (error) {
+    load.abort(error);
+    load.unlink();
+    throw error;
+  }
   tellOfLoss(gpu, onEvent);
   void gpu.lost.then((info) => load.abort(deviceLostError(info))); // by itself nothing on a lost device fails
   const packer = new Packer({ onEvent });
   try {
-    const engine = await loadOnto(gpu, files, { ...options, onEvent, packer, signal: load.signal });
+    const engine = await loadOnto(gpu, await inspected, { ...options, onEvent, packer, signal: load.signal });
     onEvent({ type: "load-end", loadMs: performance.now() - start });
     if (options.delivery !== "manual") void engine.resumeDelivery();
     return engine;
@@ -106,27 +117,41 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   }
 }
 
-interface LoadContext extends LoadOptions {
+interface DescribeContext extends LoadOptions {
   readonly signal: AbortSignal;
   readonly onEvent: (event: EngineEvent) => void;
+}
+
+interface LoadContext extends DescribeContext {
   readonly packer: Packer;
 }
 
-/** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
-async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Promise<Engine> {
-  const { signal, onEvent, packer } = context;
+interface Inspected {
+  readonly name: string;
+  readonly config: ModelConfig;
+  readonly directory: TensorDirectory;
+  readonly tokenizer: Tokenizer | null;
+  readonly plans: WeightPlans;
+  readonly plan: StagePlan;
+}
+
+/** What is known of the model before any of its weights is read. */
+async function inspect(files: ModelFiles, context: DescribeContext): Promise<Inspected> {
   const planJson = await planOf(files, context);
-  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, onEvent), context);
+  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
   const plans = new WeightPlans(config, directory, context);
   const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
+  return { name: files.name, config, directory, tokenizer, plans, plan };
+}
+
+/** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
+async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
+  const { signal, onEvent, packer } = context;
+  const { name, config, directory, tokenizer, plans, plan } = inspected;
   const { totalBytes } = plans;
   signal.throwIfAborted();
-  let loadedBytes = 0;
-  const onLoaded = (bytes: number) => {
-    loadedBytes += bytes;
-    onEvent({ type: "load-progress", loadedBytes, totalBytes });
-  };
-  let source = { packer, loader: new StageLoader(gpu, packer, plans, { onLoaded }) };
+  const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
+  let source = { packer, loader: new StageLoader(gpu, packer, plans, { onLoaded: progress.forDevice() }) };
   const { loader } = source;
   let isLoaded = false;
   const recover = async (loss: LlmError): Promise<void> => {
@@ -135,7 +160,8 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
     try {
       delivery.interrupt(loss);
       source.packer.dispose();
-      source = await reviveOn(await requestAnother(context), core, source.loader, plans, context);
+      const another = await requestAnother(context);
+      source = await reviveOn(another, core, plans, { valve: source.loader.valve, onLoaded: progress.forDevice() }, onEvent);
       const stage = delivery.stageInfo(core.stage);
       onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: performance.now() - start });
       delivery.goOnWith(source.loader);
@@ -152,24 +178,50 @@ async function loadOnto(gpu: Gpu, files: ModelFiles, context: LoadContext): Prom
     onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
     ...(context.recoverDevice === false ? {} : { recover }),
   };
-  const core = await abortable(EngineCore.create(gpu, config, stages, context), signal);
+  onEvent({ type: "load-start", model: name, totalBytes, adapter: gpu.adapterName });
+  onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, plans, index)), plan });
+  // Bytes come while what they need is allocated and compiled.
+  const reads = linkAbort(signal);
+  const loading = loader.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
+  loading.catch(() => undefined); // seen below
+  const core = await abortable(EngineCore.create(gpu, config, stages, context), signal).catch(async (error: unknown) => {
+    reads.abort(error);
+    await Promise.allSettled([loading]); // until then it writes to the device
+    throw error;
+  });
   const delivery = new Delivery(core, loader, plans, {
     policy: context.upgradePolicy ?? "background",
     onEvent,
     onEnd: () => source.packer.dispose(),
   });
-  const stageInfos = plan.stages.map((_, index) => delivery.stageInfo(index));
-  onEvent({ type: "load-start", model: files.name, totalBytes, adapter: gpu.adapterName });
-  onEvent({ type: "stages-planned", stages: stageInfos, plan });
-  // Compiles while bytes arrive; a failure shows again where the same kernels are awaited.
+  // A failure to compile shows again where the same kernels are awaited.
   core.model.warmUp(plans.layerShapes(), plans.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
-  const weights = await loader.loadFirst(plan.stages[0]?.units ?? [], signal);
-  await abortable(core.start(weights), signal);
+  await abortable(core.start(await loading), signal);
   const first = delivery.stageInfo(0);
   onEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
   signal.throwIfAborted();
   isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
+}
+
+/** How many bytes of the files are on the device. On another one, none are to begin with. */
+class DeviceProgress {
+  readonly #tell: (loadedBytes: number) => void;
+  #device = 0;
+
+  constructor(tell: (loadedBytes: number) => void) {
+    this.#tell = tell;
+  }
+
+  /** What a loader calls that brings weights to one more device. Those of devices before it are heard no more. */
+  forDevice(): (bytes: number) => void {
+    const device = ++this.#device;
+    let loadedBytes = 0;
+    return (bytes) => {
+      loadedBytes += bytes;
+      if (device === this.#device) this.#tell(loadedBytes);
+    };
+  }
 }
 
 function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
@@ -194,10 +246,16 @@ async function requestAnother(context: LoadContext): Promise<Gpu> {
 }
 
 /** Puts the engine on another device, its stage's weights read again. */
-async function reviveOn(gpu: Gpu, core: EngineCore, { valve }: StageLoader, plans: WeightPlans, { onEvent }: LoadContext) {
+async function reviveOn(
+  gpu: Gpu,
+  core: EngineCore,
+  plans: WeightPlans,
+  options: StageLoaderOptions,
+  onEvent: LoadContext["onEvent"],
+): Promise<{ readonly packer: Packer; readonly loader: StageLoader }> {
   const packer = new Packer({ onEvent });
   try {
-    const loader = new StageLoader(gpu, packer, plans, { valve });
+    const loader = new StageLoader(gpu, packer, plans, options);
     await core.revive(gpu, (units) => loader.loadFirst(units));
     return { packer, loader };
   } catch (error) {
@@ -213,7 +271,7 @@ interface PlanJson {
 }
 
 /** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: LoadContext): Promise<PlanJson | null> {
+async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: DescribeContext): Promise<PlanJson | null> {
   if (typeof plan === "object") return { value: plan, where: "the plan" };
   try {
     return await readPlanFile(files, signal);
@@ -243,7 +301,7 @@ function stagePlan(
   files: ModelFiles,
   planJson: PlanJson | null,
   { config, plans, tokenizer }: KnownModel,
-  { plan, stageOptions }: LoadContext,
+  { plan, stageOptions }: DescribeContext,
 ): StagePlan {
   if (plan === "whole") return wholePlan(config);
   const { layerCount, vocabSize } = config;

@@ -4,12 +4,19 @@ import type { Stage, StagePlan } from "../stages/plan";
 import type { StageLoader, StageWeights } from "../stages/stage-loader";
 import type { WeightPlans } from "../stages/weight-plans";
 import type { EngineCore } from "./engine-core";
+import { guardedListener } from "./guarded-listener";
 import type { KvCarry, UpgradePolicy, UpgradeReport } from "./upgrader";
 
 export interface StageInfo extends Pick<Stage, "name" | "quality"> {
   readonly index: number;
   /** Of what arrives with it, in the files. */
   readonly bytes: number;
+}
+
+/** Of a plan's stage. */
+export function stageInfo(plan: StagePlan, plans: WeightPlans, index: number): StageInfo {
+  const { name = "", quality = null, units = [] } = plan.stages[index] ?? {};
+  return { index, name, quality, bytes: plans.unitBytes(units) + (index === 0 ? plans.otherBytes : 0) };
 }
 
 /** Which stage answers, and what becomes of the next. */
@@ -47,8 +54,13 @@ export interface DeliverOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What was asked for. */
+type Ask = DeliverOptions & { readonly stage: number };
+
 interface StageUnderWay {
   readonly index: number;
+  /** What it comes for. */
+  readonly ask: Ask;
   readonly link: LinkedAbort;
 }
 
@@ -67,7 +79,8 @@ export class Delivery {
   /** Index of the last stage whose weights came. */
   #loaded = 0;
   #lastFailure: unknown = null;
-  #hasFailed = false;
+  /** What came to no good end, or was called off: what is tried again goes no further. */
+  readonly #failed = new Set<Ask>();
   /** Aborts when the engine is gone. */
   readonly #ending = new AbortController();
 
@@ -92,8 +105,7 @@ export class Delivery {
   }
 
   stageInfo(index: number): StageInfo {
-    const { name = "", quality = null, units = [] } = this.#core.plan.stages[index] ?? {};
-    return { index, name, quality, bytes: this.#plans.unitBytes(units) + (index === 0 ? this.#plans.otherBytes : 0) };
+    return stageInfo(this.#core.plan, this.#plans, index);
   }
 
   /**
@@ -102,8 +114,8 @@ export class Delivery {
    *
    * @throws LlmError of the sources, the packer or the device; the signal's reason. The stage that is there by then goes on answering.
    */
-  deliver({ stage = this.lastStage, ...options }: DeliverOptions = {}): Promise<void> {
-    const complete = this.#deliver(stage, options);
+  deliver(options: DeliverOptions = {}): Promise<void> {
+    const complete = this.#deliver({ stage: this.lastStage, ...options });
     complete.catch(() => undefined); // upgrade-failed tells of it as well
     this.#complete = complete;
     return complete;
@@ -116,21 +128,20 @@ export class Delivery {
     this.#options.onEvent({ type: "delivery-paused" });
   }
 
-  /** Goes on after a pause, and tries again after a failure. */
+  /** Goes on after a pause, and tries again after a failure, as far as was asked. Where nothing was yet, all is. */
   resume(): void {
     if (this.isPaused) {
       this.#loader.valve.resume();
       this.#options.onEvent({ type: "delivery-resumed" });
     }
-    if (!this.#complete || this.#hasFailed) void this.deliver();
+    if (this.#complete) this.#tryAgain(this.#failed);
+    else void this.deliver();
   }
 
   /** The engine is on another device, and what brings stages to it another: what failed with the old one is tried again. */
   goOnWith(loader: StageLoader): void {
     this.#loader = loader;
-    const again = () => {
-      if (this.#hasFailed) void this.deliver();
-    };
+    const again = () => this.#tryAgain([...this.#failed].filter(({ signal }) => !signal?.aborted));
     this.complete.then(again, again);
   }
 
@@ -146,17 +157,28 @@ export class Delivery {
     this.#options.onEnd();
   }
 
-  async #deliver(last: number, options: Omit<DeliverOptions, "stage">): Promise<void> {
+  /** Goes as far as the furthest of them was to. */
+  #tryAgain(asks: Iterable<Ask>): void {
+    const [furthest] = [...asks].sort((a, b) => b.stage - a.stage);
+    if (!furthest) return;
+    const { signal, ...ask } = furthest;
+    void this.deliver(signal?.aborted ? ask : furthest); // what was called off, somebody else wants now
+  }
+
+  async #deliver(ask: Ask): Promise<void> {
     this.#ending.signal.throwIfAborted();
-    const attempt = linkAbort(options.signal);
+    const attempt = linkAbort(ask.signal);
     this.#attempts.add(attempt);
     const before = this.#loading.catch(() => undefined);
     const upgrades: Promise<void>[] = [];
-    const loading = before.then(() => this.#loadUpTo(last, options, attempt.signal, upgrades));
+    const loading = before.then(() => this.#loadFor(ask, attempt.signal, upgrades));
     loading.catch(() => undefined); // whoever gave up waiting for it hears of it no more
     this.#loading = loading;
     try {
-      await abortable(before, attempt.signal);
+      await abortable(before, attempt.signal).catch((error: unknown) => {
+        this.#failed.add(ask); // before it began
+        throw error;
+      });
       await loading;
       await abortable(Promise.all(this.#upgrades), attempt.signal);
     } catch (error) {
@@ -170,16 +192,16 @@ export class Delivery {
   }
 
   /** The next stage's bytes come while the K/V of the one before is rebuilt: an upgrade is not waited for here. */
-  async #loadUpTo(last: number, options: Omit<DeliverOptions, "stage">, signal: AbortSignal, upgrades: Promise<void>[]): Promise<void> {
+  async #loadFor(ask: Ask, signal: AbortSignal, upgrades: Promise<void>[]): Promise<void> {
     signal.throwIfAborted();
-    this.#hasFailed = false;
+    for (const failed of this.#failed) if (failed.stage <= ask.stage) this.#failed.delete(failed);
     this.#lastFailure = null;
-    while (Math.max(this.#loaded, this.#core.stage) < last) {
-      const stage = { index: Math.max(this.#loaded, this.#core.stage) + 1, link: linkAbort(signal) };
+    while (Math.max(this.#loaded, this.#core.stage) < ask.stage) {
+      const stage = { index: Math.max(this.#loaded, this.#core.stage) + 1, ask, link: linkAbort(signal) };
       this.#underWay.add(stage);
       const weights = await this.#load(stage);
       this.#loaded = stage.index;
-      const upgrade = this.#upgrade(stage, weights, options).finally(() => {
+      const upgrade = this.#upgrade(stage, weights).finally(() => {
         this.#leave(stage);
         this.#upgrades.delete(upgrade);
       });
@@ -200,16 +222,17 @@ export class Delivery {
     }
   }
 
-  async #upgrade(underWay: StageUnderWay, weights: StageWeights, options: Omit<DeliverOptions, "stage">): Promise<void> {
-    const { index, link } = underWay;
+  async #upgrade(underWay: StageUnderWay, weights: StageWeights): Promise<void> {
+    const { index, ask, link } = underWay;
     const stage = this.stageInfo(index);
     const { onEvent } = this.#options;
-    const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = options;
+    const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = ask;
+    const tellOf = guardedListener(onPrepared);
     onEvent({ type: "upgrade-start", stage, policy });
     try {
       const { stage: reached, ...report } = await this.#core.upgrade({
         ...{ stage: index, weights, policy, carry },
-        onPrepared: () => onPrepared(stage),
+        onPrepared: () => tellOf(stage),
         signal: link.signal,
       });
       if (reached > index) {
@@ -226,11 +249,11 @@ export class Delivery {
   }
 
   /** Ends the later stages, which build on this one, with it. Those before it go on. */
-  #fail({ index, link }: StageUnderWay, error: unknown): void {
+  #fail({ index, ask, link }: StageUnderWay, error: unknown): void {
     // Of one that took another in, both fail; and nobody is told of what was called off.
     const isNews = !link.signal.aborted && error !== this.#lastFailure;
     this.#lastFailure = error;
-    this.#hasFailed = true;
+    this.#failed.add(ask);
     this.#loaded = Math.min(this.#loaded, index - 1);
     for (const stage of this.#underWay) if (stage.index >= index) stage.link.abort(error);
     if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(index), error });

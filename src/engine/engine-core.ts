@@ -100,12 +100,12 @@ export class EngineCore {
   }
 
   /**
-   * Allocates cache and scratch and compiles the sampler. The engine owns `gpu` from here on, also when this throws.
+   * Allocates cache and scratch and compiles the sampler. The engine owns `gpu` once this resolves.
    *
    * @throws LlmError "out-of-memory" | "gpu-error" | "bad-request"
    */
   static async create(gpu: Gpu, config: ModelConfig, stages: EngineStages, options: EngineOptions = {}): Promise<EngineCore> {
-    const shape = partsShape(gpu, config, stages, options);
+    const shape = partsShape(config, stages, options);
     return new EngineCore(await createParts(gpu, shape, 0), shape, stages);
   }
 
@@ -121,8 +121,9 @@ export class EngineCore {
    * @throws LlmError of the device and of `load`; `gpu` is then disposed of.
    */
   async revive(gpu: Gpu, load: (units: readonly Unit[]) => Promise<StageWeights>): Promise<void> {
-    const parts = await createParts(gpu, this.#shape, this.stage);
+    let parts: EngineParts;
     try {
+      parts = await createParts(gpu, this.#shape, this.stage);
       await startParts(parts, this.plan, await load(this.plan.stages.slice(0, this.stage + 1).flatMap(({ units }) => units)));
       this.#runs.checkAlive();
     } catch (error) {

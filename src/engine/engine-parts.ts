@@ -35,67 +35,52 @@ export interface PartsShape {
   readonly options: ResolvedEngineOptions;
 }
 
-/** @throws LlmError "bad-request" for an option out of range; `gpu` is then disposed of. */
-export function partsShape(
-  gpu: Gpu,
-  config: ModelConfig,
-  { plan, root }: Pick<PartsShape, "plan" | "root">,
-  options: EngineOptions,
-): PartsShape {
-  try {
-    const resolved = resolveEngineOptions(options, config);
-    return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved };
-  } catch (error) {
-    gpu.dispose();
-    throw error;
-  }
+/** @throws LlmError "bad-request" for an option out of range. */
+export function partsShape(config: ModelConfig, { plan, root }: Pick<PartsShape, "plan" | "root">, options: EngineOptions): PartsShape {
+  const resolved = resolveEngineOptions(options, config);
+  return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved };
 }
 
 /**
  * Allocates cache and scratch and compiles the sampler.
  *
- * @throws LlmError "out-of-memory" | "gpu-error"; `gpu` is then disposed of.
+ * @throws LlmError "out-of-memory" | "gpu-error"; what was made by then is freed with `gpu`, by the caller.
  */
 export async function createParts(gpu: Gpu, { config, plan, root, options }: PartsShape, stage: number): Promise<EngineParts> {
-  try {
-    const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = options;
-    const kvLayout: KvLayout = {
-      kvHeadCount: config.kvHeadCount,
-      headDim: config.headDim,
-      pageSize,
-      pageCount: Math.ceil(poolLength / pageSize),
-      format: kvFormat,
-      residualStride: activationStrides(config).hidden,
-    };
-    const scratchLayout = { chunkRows, contextLength, pageSize };
-    const { scratch, lane, cache } = await gpu.checked(
-      "the K/V pool and activations",
-      () => ({
-        scratch: new Scratch(gpu, config, scratchLayout),
-        lane: new Lane(gpu, "main", config, scratchLayout),
-        cache: new KvCache(kvGroupShapes(plan, stage, root).map((shape) => new KvGroup(gpu, kvLayout, shape))),
-      }),
-      () => undefined, // gpu.dispose below frees them
-    );
-    const context: ProgramContext = {
-      ...{ gpu, config, scratch, lane, kvLayout },
-      kernels: KernelCache.of(gpu),
-      subgroups: gpu.features.subgroups !== null,
-      subgroupMatrix: gpu.features.subgroupMatrix,
-    };
-    const model = new Model(context);
-    const sampler = await Sampler.create(context);
-    const stepper = await gpu.checked(
-      "results on their way back",
-      () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
-      (made) => made.destroy(),
-    );
-    stepper.stage = stage;
-    return { gpu, model, sampler, stepper, cache, embeddingRows: [] };
-  } catch (error) {
-    gpu.dispose();
-    throw error;
-  }
+  const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = options;
+  const kvLayout: KvLayout = {
+    kvHeadCount: config.kvHeadCount,
+    headDim: config.headDim,
+    pageSize,
+    pageCount: Math.ceil(poolLength / pageSize),
+    format: kvFormat,
+    residualStride: activationStrides(config).hidden,
+  };
+  const scratchLayout = { chunkRows, contextLength, pageSize };
+  const { scratch, lane, cache } = await gpu.checked(
+    "the K/V pool and activations",
+    () => ({
+      scratch: new Scratch(gpu, config, scratchLayout),
+      lane: new Lane(gpu, "main", config, scratchLayout),
+      cache: new KvCache(kvGroupShapes(plan, stage, root).map((shape) => new KvGroup(gpu, kvLayout, shape))),
+    }),
+    () => undefined, // they are freed with `gpu`
+  );
+  const context: ProgramContext = {
+    ...{ gpu, config, scratch, lane, kvLayout },
+    kernels: KernelCache.of(gpu),
+    subgroups: gpu.features.subgroups !== null,
+    subgroupMatrix: gpu.features.subgroupMatrix,
+  };
+  const model = new Model(context);
+  const sampler = await Sampler.create(context);
+  const stepper = await gpu.checked(
+    "results on their way back",
+    () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
+    (made) => made.destroy(),
+  );
+  stepper.stage = stage;
+  return { gpu, model, sampler, stepper, cache, embeddingRows: [] };
 }
 
 /** Puts all that a stage has in place. The parts own the weights once this resolves. */

@@ -60,8 +60,9 @@ export class EngineRuns {
     try {
       return await task(attempt.signal);
     } catch (error) {
-      const isKnown = error instanceof LlmError || attempt.signal.aborted;
-      throw this.#end ?? (isKnown ? error : ((await gpu.lossError()) ?? error));
+      if (this.#end) throw this.#end;
+      if (attempt.signal.aborted) throw attempt.signal.reason;
+      throw error instanceof LlmError ? error : ((await gpu.lossError()) ?? error);
     } finally {
       this.#attempts.delete(attempt);
       attempt.unlink();

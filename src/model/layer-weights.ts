@@ -5,16 +5,18 @@ import type { GpuMatrix } from "./gpu-matrix";
 
 /** A vector of f32 on the GPU, owned by the weights that hold it. */
 export class GpuVector {
+  readonly #gpu: Gpu;
   readonly #buffer: TrackedBuffer;
 
-  constructor(gpu: Gpu, label: string, values: Float32Array<ArrayBuffer>) {
-    this.#buffer = gpu.createBuffer(
-      label,
-      values.byteLength,
-      "weights",
-      GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC,
-    );
-    gpu.device.queue.writeBuffer(this.#buffer.raw, 0, values);
+  /** Allocates; `write` fills it. */
+  constructor(gpu: Gpu, label: string, length: number) {
+    this.#gpu = gpu;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    this.#buffer = gpu.createBuffer(label, length * 4, "weights", usage);
+  }
+
+  write(values: Float32Array<ArrayBuffer>): void {
+    this.#gpu.device.queue.writeBuffer(this.#buffer.raw, 0, values);
   }
 
   get tensor(): GpuTensor {

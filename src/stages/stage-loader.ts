@@ -6,27 +6,20 @@ import type { Gpu } from "../gpu/device";
 import { GpuMatrix } from "../model/gpu-matrix";
 import { GpuVector, LayerWeights, type NormWeights } from "../model/layer-weights";
 import { destroyOuter, type OuterWeights } from "../model/model";
-import {
-  type MatrixPiece,
-  type MatrixPlan,
-  type MatrixRole,
-  planFileBytes,
-  splitRowSet,
-  splitRows,
-  type VectorPlan,
-  type VectorRole,
-} from "../weights/model-weights";
+import { type MatrixRole, planFileBytes, splitRowSet, splitRows, type VectorRole, type WeightPlan } from "../weights/model-weights";
+import { type PackPart, packVector } from "../weights/pack";
 import { freeBuffers } from "../weights/pack-message";
 import type { Packer } from "../weights/packer";
-import { readMatrix, readVector } from "../weights/read-weights";
+import { readParts } from "../weights/read-weights";
 import { nearbySpans, type RowSet, unionRows } from "../weights/row-set";
 import { ByteBudget } from "./byte-budget";
+import { inBatches, type LoadItem, matrixItems, rowItems, vectorItems } from "./load-items";
 import { LoadValve } from "./load-valve";
 import type { Unit } from "./plan";
 import type { WeightPlans } from "./weight-plans";
 
 export interface StageLoaderOptions {
-  /** Called with each part of the weights that has reached the GPU, in bytes of the files. */
+  /** Called with each part of the weights that has reached the GPU, in bytes of the files; with less than zero when a stage's are destroyed. */
   readonly onLoaded?: (bytes: number) => void;
   /** Closed while later stages' reads are to wait. One of its own unless given. */
   readonly valve?: LoadValve;
@@ -36,10 +29,12 @@ export interface StageLoaderOptions {
 interface Pace {
   /** Where each read stops while it is closed; null for what cannot wait. */
   readonly valve: LoadValve | null;
-  /** A matrix is read and packed in pieces of at most this many file bytes. */
+  /** What is read at once: a matrix in pieces of at most this many file bytes, small things together up to as many. */
   readonly pieceBytes: number;
   /** File bytes under way at once. What a load holds in all: docs/loading-memory.md. */
   readonly budget: ByteBudget;
+  /** Called with the file bytes of each part that has reached the GPU. */
+  readonly onLoaded: (bytes: number) => void;
 }
 
 // Somebody waits for the first stage: large pieces, enough of them for four parallel reads.
@@ -61,16 +56,24 @@ export class StageWeights {
   /** What surrounds the layers: with the first stage only, whose rows, and all later ones', are written into it. */
   readonly outer: OuterWeights | null;
   readonly rows: RowSet;
+  readonly #onDestroy: () => void;
 
-  constructor(layers: ReadonlyMap<number, LayerWeights>, outer: OuterWeights | null, rows: RowSet) {
+  constructor(
+    layers: ReadonlyMap<number, LayerWeights>,
+    outer: OuterWeights | null,
+    rows: RowSet,
+    onDestroy: () => void = () => undefined,
+  ) {
     this.layers = layers;
     this.outer = outer;
     this.rows = rows;
+    this.#onDestroy = onDestroy;
   }
 
   destroy(): void {
     for (const layer of this.layers.values()) layer.destroy();
     if (this.outer) destroyOuter(this.outer);
+    this.#onDestroy();
   }
 }
 
@@ -100,7 +103,7 @@ export class StageLoader {
 
   /** Loads a later stage, while the valve is open; its rows are written into `outer`. Throws as `loadFirst` does. */
   loadNext(units: readonly Unit[], outer: OuterWeights, signal?: AbortSignal): Promise<StageWeights> {
-    const pace = { valve: this.valve, pieceBytes: LATER_PIECE_BYTES, budget: new ByteBudget(LATER_BUDGET_BYTES) };
+    const pace = { ...urgentPace(), valve: this.valve, pieceBytes: LATER_PIECE_BYTES, budget: new ByteBudget(LATER_BUDGET_BYTES) };
     return this.#loadStage(units, outer, pace, signal);
   }
 
@@ -109,17 +112,23 @@ export class StageLoader {
     const { embedding: plan } = this.#plans.outerShapes();
     const fetched = nearbySpans(rows, Math.floor(NEARBY_BYTES / (planFileBytes(plan) / plan.rows)));
     const pace = urgentPace();
-    await this.#loadPieces(
-      embedding,
-      splitRowSet(plan, fetched, pace.pieceBytes),
-      pace,
-      signal ?? new AbortController().signal,
-      () => undefined,
-    );
+    const target = Promise.resolve({ matrices: new Map([["embedding" as const, embedding]]), vectors: new Map() });
+    const items = matrixItems("embedding", splitRowSet(plan, fetched, pace.pieceBytes));
+    await this.#loadItems(items, target, pace, signal ?? new AbortController().signal);
     return fetched;
   }
 
-  async #loadStage(units: readonly Unit[], outer: OuterWeights | null, pace: Pace, signal?: AbortSignal): Promise<StageWeights> {
+  async #loadStage(units: readonly Unit[], outer: OuterWeights | null, uncounted: Pace, signal?: AbortSignal): Promise<StageWeights> {
+    const { onLoaded = () => undefined } = this.#options;
+    let loadedBytes = 0;
+    const count = (bytes: number) => {
+      loadedBytes += bytes;
+      onLoaded(bytes);
+    };
+    const takeBack = () => {
+      if (loadedBytes > 0) onLoaded(-loadedBytes);
+    };
+    const pace = { ...uncounted, onLoaded: count };
     const layers = new Map<number, LayerWeights>();
     const rows = unionRows(...units.flatMap((unit) => (unit.kind === "rows" ? [unit.rows] : [])));
     let madeOuter: OuterWeights | null = null;
@@ -134,104 +143,104 @@ export class StageLoader {
     }
     try {
       await forEachGated(new Gate(UNITS_AT_ONCE), loads, signal, (load, loadSignal) => load(loadSignal));
-      return new StageWeights(layers, madeOuter, rows);
+      return new StageWeights(layers, madeOuter, rows, takeBack);
     } catch (error) {
-      new StageWeights(layers, madeOuter, rows).destroy();
+      new StageWeights(layers, madeOuter, rows, takeBack).destroy();
       throw error;
     }
   }
 
   async #loadOuter(rows: RowSet, pace: Pace, signal: AbortSignal): Promise<OuterWeights> {
-    const { matrices: plans, vectors } = this.#plans.outer;
-    const loaded: LoadedWeights = { matrices: new Map(), vectors: new Map() };
-    return destroyedOnFailure(loaded, async () => {
-      await this.#loadVectors("outer", vectors, loaded, pace, signal);
-      // All rows have their place from the start: what comes later is written beside what is there.
-      for (const plan of plans) loaded.matrices.set(plan.role, await this.#allocateMatrix("outer", plan));
-      const embedding = present(loaded.matrices.get("embedding"), "embedding");
-      const outer = {
-        embedding,
-        finalNorm: norm(loaded, "finalNormWeight", "finalNormBias"),
-        head: loaded.matrices.get("head") ?? embedding,
-      };
-      await this.#loadRows(rows, outer, pace, signal);
-      return outer;
-    });
+    const { outer } = this.#plans;
+    // All rows have their place from the start: what comes later is written beside what is there.
+    const items = [...vectorItems(outer), ...rowItems(outer, rows, pace.pieceBytes)];
+    return outerWeights(await this.#loadUnit("outer", outer, items, pace, signal));
   }
 
-  async #loadRows(rows: RowSet, { embedding, head }: OuterWeights, pace: Pace, signal: AbortSignal): Promise<void> {
-    for (const plan of this.#plans.outer.matrices) {
-      const target = plan.role === "head" ? head : embedding;
-      await this.#loadPieces(target, splitRowSet(plan, rows, pace.pieceBytes), pace, signal, this.#options.onLoaded);
-    }
+  #loadRows(rows: RowSet, { embedding, head }: OuterWeights, pace: Pace, signal: AbortSignal): Promise<void> {
+    const matrices = new Map([
+      ["embedding" as const, embedding],
+      ["head" as const, head],
+    ]);
+    return this.#loadItems(
+      rowItems(this.#plans.outer, rows, pace.pieceBytes),
+      Promise.resolve({ matrices, vectors: new Map() }),
+      pace,
+      signal,
+    );
   }
 
   async #loadLayer(layer: number, pace: Pace, signal: AbortSignal): Promise<LayerWeights> {
     const plan = present(this.#plans.layers[layer], `plan of layer ${layer}`);
-    const label = `layer ${layer}`;
-    const loaded: LoadedWeights = { matrices: new Map(), vectors: new Map() };
-    return destroyedOnFailure(loaded, async () => {
-      await this.#loadVectors(label, plan.vectors, loaded, pace, signal);
-      for (const matrix of plan.matrices) {
-        const target = await this.#allocateMatrix(label, matrix);
-        loaded.matrices.set(matrix.role, target);
-        await this.#loadPieces(target, splitRows(matrix, pace.pieceBytes), pace, signal, this.#options.onLoaded);
-      }
-      return layerWeights(loaded);
-    });
+    const items = [
+      ...vectorItems(plan),
+      ...plan.matrices.flatMap((matrix) => matrixItems(matrix.role, splitRows(matrix, pace.pieceBytes))),
+    ];
+    return layerWeights(await this.#loadUnit(`layer ${layer}`, plan, items, pace, signal));
   }
 
-  async #loadVectors(label: string, plans: readonly VectorPlan[], loaded: LoadedWeights, pace: Pace, signal: AbortSignal): Promise<void> {
-    for (const plan of plans) {
-      const bytes = planFileBytes(plan);
-      const read = async () => {
-        await pace.valve?.pass(signal);
-        return readVector(plan, signal);
-      };
-      const values = await pace.budget.use(bytes, read, signal);
-      loaded.vectors.set(plan.role, await this.#allocate(`${label} ${plan.role}`, (name) => new GpuVector(this.#gpu, name, values)));
-      this.#options.onLoaded?.(bytes);
+  /** Allocates all of a unit at once, which takes the device a while, and reads meanwhile. */
+  async #loadUnit(label: string, plan: WeightPlan, items: readonly LoadItem[], pace: Pace, signal: AbortSignal): Promise<LoadedWeights> {
+    const allocation = this.#gpu.checked(label, () => this.#allocate(label, plan), destroyWeights);
+    allocation.catch(() => undefined); // seen where it is awaited, once there is something to write
+    try {
+      await this.#loadItems(items, allocation, pace, signal);
+      return await allocation;
+    } catch (error) {
+      await allocation.then(destroyWeights, () => undefined);
+      throw error;
     }
   }
 
-  /** All at once, as far as the budget goes. */
-  async #loadPieces(
-    target: GpuMatrix,
-    pieces: readonly MatrixPiece[],
-    pace: Pace,
-    signal: AbortSignal,
-    onLoaded: (bytes: number) => void = () => undefined,
-  ): Promise<void> {
-    if (pieces.length === 0) return;
-    await forEachGated(new Gate(pieces.length), pieces, signal, async ({ rowOffset, plan }, pieceSignal) => {
-      const bytes = planFileBytes(plan);
+  #allocate(label: string, { matrices, vectors }: WeightPlan): LoadedWeights {
+    const made: LoadedWeights = { matrices: new Map(), vectors: new Map() };
+    try {
+      for (const plan of matrices) made.matrices.set(plan.role, new GpuMatrix(this.#gpu, `${label} ${plan.role}`, plan));
+      for (const { role, length } of vectors) made.vectors.set(role, new GpuVector(this.#gpu, `${label} ${role}`, length));
+      return made;
+    } catch (error) {
+      destroyWeights(made);
+      throw error;
+    }
+  }
+
+  /** All at once, as far as the budget goes; small ones that lie together are read together. */
+  #loadItems(items: readonly LoadItem[], target: Promise<LoadedWeights>, pace: Pace, signal: AbortSignal): Promise<void> {
+    return atOnce(inBatches(items, pace.pieceBytes), signal, async (batch, batchSignal) => {
+      const bytes = batch.reduce((sum, { parts }) => sum + planFileBytes({ parts }), 0);
       const load = async () => {
-        await pace.valve?.pass(pieceSignal);
-        const packed = await this.#packer.pack(await readMatrix(plan, pieceSignal), pieceSignal);
-        pieceSignal.throwIfAborted();
-        target.write(rowOffset, packed);
-        freeBuffers([packed.codes, packed.scales]);
+        await pace.valve?.pass(batchSignal);
+        const read = await readParts(
+          batch.flatMap(({ parts }) => parts),
+          batchSignal,
+        );
+        const loads = batch.map((item) => ({ item, parts: read.splice(0, item.parts.length) }));
+        await atOnce(loads, batchSignal, ({ item, parts }, itemSignal) => this.#put(item, parts, target, itemSignal));
       };
-      await pace.budget.use(bytes, load, pieceSignal);
-      onLoaded(bytes);
+      await pace.budget.use(bytes, load, batchSignal);
+      pace.onLoaded(bytes);
     });
   }
 
-  #allocateMatrix(label: string, plan: MatrixPlan): Promise<GpuMatrix> {
-    return this.#allocate(`${label} ${plan.role}`, (name) => new GpuMatrix(this.#gpu, name, plan));
-  }
-
-  #allocate<T extends { destroy(): void }>(label: string, make: (label: string) => T): Promise<T> {
-    return this.#gpu.checked(
-      label,
-      () => make(label),
-      (made) => made.destroy(),
-    );
+  async #put(item: LoadItem, parts: readonly PackPart[], target: Promise<LoadedWeights>, signal: AbortSignal): Promise<void> {
+    if (item.kind === "vector") {
+      const values = packVector(item.length, parts);
+      const { vectors } = await target;
+      signal.throwIfAborted();
+      present(vectors.get(item.role), item.role).write(values);
+      return;
+    }
+    const { format, rows, columns, rowOffset, role } = item;
+    const packed = await this.#packer.pack({ format, rows, columns, parts }, signal);
+    const { matrices } = await target;
+    signal.throwIfAborted();
+    present(matrices.get(role), role).write(rowOffset, packed);
+    freeBuffers([packed.codes, packed.scales]);
   }
 }
 
 function urgentPace(): Pace {
-  return { valve: null, pieceBytes: FIRST_PIECE_BYTES, budget: new ByteBudget(FIRST_BUDGET_BYTES) };
+  return { valve: null, pieceBytes: FIRST_PIECE_BYTES, budget: new ByteBudget(FIRST_BUDGET_BYTES), onLoaded: () => undefined };
 }
 
 interface LoadedWeights {
@@ -239,13 +248,18 @@ interface LoadedWeights {
   readonly vectors: Map<VectorRole, GpuVector>;
 }
 
-async function destroyedOnFailure<T>({ matrices, vectors }: LoadedWeights, load: () => Promise<T>): Promise<T> {
-  try {
-    return await load();
-  } catch (error) {
-    for (const part of [...matrices.values(), ...vectors.values()]) part.destroy();
-    throw error;
-  }
+function destroyWeights({ matrices, vectors }: LoadedWeights): void {
+  for (const part of [...matrices.values(), ...vectors.values()]) part.destroy();
+}
+
+/** As many at once as there are; the first failure ends the others. */
+async function atOnce<T>(items: readonly T[], signal: AbortSignal, work: (item: T, signal: AbortSignal) => Promise<void>): Promise<void> {
+  if (items.length > 0) await forEachGated(new Gate(items.length), items, signal, work);
+}
+
+function outerWeights(loaded: LoadedWeights): OuterWeights {
+  const embedding = present(loaded.matrices.get("embedding"), "embedding");
+  return { embedding, finalNorm: norm(loaded, "finalNormWeight", "finalNormBias"), head: loaded.matrices.get("head") ?? embedding };
 }
 
 function layerWeights(loaded: LoadedWeights): LayerWeights {

@@ -1,6 +1,8 @@
-// Reads the bytes that a plan names.
+// Reads the bytes that plans name, what lies side by side in one request.
+import type { ByteRange, ByteSource } from "../bytes/byte-source";
 import type { MatrixPlan, PlanPart, VectorPlan } from "./model-weights";
 import { type PackPart, type PackTask, packVector } from "./pack";
+import { freeBuffers } from "./pack-message";
 
 /** The matrix's bytes, ready to be packed. Throws what the source throws. */
 export async function readMatrix({ rows, columns, format, parts }: MatrixPlan, signal?: AbortSignal): Promise<PackTask> {
@@ -15,13 +17,43 @@ export async function readVector(
   return packVector(length, await readParts(parts, signal));
 }
 
-function readParts(parts: readonly PlanPart[], signal?: AbortSignal): Promise<PackPart[]> {
-  return Promise.all(
-    parts.map(async ({ tensor, runs }) => ({
-      where: `"${tensor.name}" in ${tensor.source.name}`,
+/** Bytes of the files that lie side by side, or nearly: tensors are padded to multiples of 32 bytes and more. */
+interface Span extends ByteRange {
+  readonly source: ByteSource;
+}
+
+const MAX_GAP_BYTES = 256;
+
+/** The parts' bytes, each in a buffer of its own. Throws what the sources throw. */
+export async function readParts(parts: readonly PlanPart[], signal?: AbortSignal): Promise<PackPart[]> {
+  const spans = spansOf(parts);
+  const bytesOfSpans = await Promise.all(spans.map(({ source, start, end }) => source.read({ start, end }, signal)));
+  const read = parts.map(({ tensor, runs }) => {
+    const { source, range } = tensor;
+    const index = spans.findIndex((span) => span.source === source && span.start <= range.start && range.end <= span.end);
+    const { start = 0, end = 0 } = spans[index] ?? {};
+    const bytes = bytesOfSpans[index] ?? new Uint8Array();
+    const isAlone = start === range.start && end === range.end;
+    return {
+      where: `"${tensor.name}" in ${source.name}`,
       type: tensor.type,
-      bytes: await tensor.source.read(tensor.range, signal),
+      bytes: isAlone ? bytes : bytes.slice(range.start - start, range.end - start),
       runs,
-    })),
-  );
+    };
+  });
+  const taken = new Set(read.map(({ bytes }) => bytes));
+  freeBuffers(bytesOfSpans.filter((bytes) => !taken.has(bytes)));
+  return read;
+}
+
+function spansOf(parts: readonly PlanPart[]): Span[] {
+  const ranges = parts.map(({ tensor: { source, range } }) => ({ source, ...range })).sort((a, b) => a.start - b.start);
+  const spans: Span[] = [];
+  for (const range of ranges) {
+    const index = spans.findLastIndex(({ source }) => source === range.source);
+    const last = spans[index];
+    if (last && range.start - last.end <= MAX_GAP_BYTES) spans[index] = { ...last, end: Math.max(last.end, range.end) };
+    else spans.push(range);
+  }
+  return spans;
 }

@@ -47,19 +47,6 @@ export function subtractRows(set: RowSet, removed: RowSet): RowSet {
   return left;
 }
 
-export function hasRow(set: RowSet, row: number): boolean {
-  // The first span that ends after the row is the only one that can hold it.
-  let low = 0;
-  let high = set.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (present(set[middle], "span").end <= row) low = middle + 1;
-    else high = middle;
-  }
-  const span = set[low];
-  return span !== undefined && span.start <= row;
-}
-
 export function countRows(set: RowSet): number {
   return set.reduce((sum, { start, end }) => sum + end - start, 0);
 }

@@ -30,6 +30,9 @@ async function expectFailure(fault: Fault, check: (error: unknown) => Promise<vo
     expect(await upgrades.look(engine)).toEqual(before);
     await upgrades.expectLands(engine);
     expect(failuresTold(events).length).toBe(1);
+    // What came in vain and was read again counts once.
+    const progress = events.findLast((event) => event.type === "load-progress");
+    expect(progress?.loadedBytes).toBe(progress?.totalBytes);
   }, options);
 }
 
@@ -206,6 +209,34 @@ describe("the next attempt", () => {
       await upgrades.expectLands(engine);
     });
   });
+});
+
+test("a listener that throws ends neither a load nor an upgrade nor an answer: its errors are told of as uncaught ones", async () => {
+  const uncaught: unknown[] = [];
+  vi.stubGlobal("reportError", (error: unknown) => uncaught.push(error));
+  try {
+    let events = 0;
+    const onEvent = () => {
+      events++;
+      throw ENOUGH;
+    };
+    const engine = await loadStagedFiles(await tinyChatFiles(), STAGES, { needsTokenizer: true, onEvent });
+    let prepared = 0;
+    const onPrepared = () => {
+      prepared++;
+      throw ENOUGH;
+    };
+    await engine.upgrade({ onPrepared });
+    expect(engine.stage.index).toBe(1);
+    const chat = await engine.restoreChat(await engine.createChat().snapshot());
+    expect((await chat.send("Who is it", { maxTokens: 2 }).finished).finishReason).toMatch(/length|stop/);
+    engine.dispose();
+    expect(prepared).toBe(1);
+    expect(events).toBeGreaterThan(10);
+    expect(uncaught).toEqual(Array(events + prepared).fill(ENOUGH));
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 describe("a chat", () => {

@@ -3,7 +3,6 @@ import { describe, expect, test } from "vitest";
 import {
   countRows,
   coverRows,
-  hasRow,
   nearbySpans,
   type RowSet,
   type RowSpan,
@@ -68,15 +67,6 @@ describe("a set of rows", () => {
         expect(unionRows(a, b, c)).toEqual(rowsOf([...listed(a), ...listed(b), ...listed(c)]));
         const removed = naive(b);
         expect(subtractRows(a, b)).toEqual(rowsOf(listed(a).filter((row) => !removed.has(row))));
-      }),
-    );
-  });
-
-  test("says of every row whether it holds it", () => {
-    fc.assert(
-      fc.property(sets, (set) => {
-        const rows = naive(set);
-        for (let row = 0; row <= ROWS + 1; row++) expect(hasRow(set, row)).toBe(rows.has(row));
       }),
     );
   });

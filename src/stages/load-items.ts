@@ -1,0 +1,49 @@
+// What a unit is loaded as: vectors, and pieces of matrices; and which of them are read together.
+
+import type { MatrixPlan } from "../weights/model-weights";
+import { type MatrixPiece, type MatrixRole, planFileBytes, splitRowSet, type VectorPlan, type WeightPlan } from "../weights/model-weights";
+import type { RowSet } from "../weights/row-set";
+
+export type LoadItem =
+  | ({ readonly kind: "vector" } & VectorPlan)
+  /** Rows of a matrix, from `rowOffset` on. */
+  | ({ readonly kind: "matrix"; readonly rowOffset: number } & MatrixPlan);
+
+export function vectorItems({ vectors }: WeightPlan): LoadItem[] {
+  return vectors.map((vector) => ({ kind: "vector", ...vector }));
+}
+
+export function matrixItems(role: MatrixRole, pieces: readonly MatrixPiece[]): LoadItem[] {
+  return pieces.map(({ rowOffset, plan }) => ({ kind: "matrix", rowOffset, ...plan, role }));
+}
+
+/** Some rows of all matrices around the layers. */
+export function rowItems({ matrices }: WeightPlan, rows: RowSet, maxFileBytes: number): LoadItem[] {
+  return matrices.flatMap((matrix) => matrixItems(matrix.role, splitRowSet(matrix, rows, maxFileBytes)));
+}
+
+/**
+ * Items in the order of their files, in batches of at most `maxFileBytes` or of one item: a request each, where they lie side by side. A small
+ * layer is one; asked for tensor by tensor, it would cost a round trip for each.
+ */
+export function inBatches(items: readonly LoadItem[], maxFileBytes: number): LoadItem[][] {
+  const ordered = [...items].sort((a, b) => firstByte(a) - firstByte(b));
+  const batches: LoadItem[][] = [];
+  let batchBytes = 0;
+  for (const item of ordered) {
+    const bytes = planFileBytes(item);
+    const batch = batches.at(-1);
+    if (batch && batchBytes + bytes <= maxFileBytes) {
+      batch.push(item);
+      batchBytes += bytes;
+    } else {
+      batches.push([item]);
+      batchBytes = bytes;
+    }
+  }
+  return batches;
+}
+
+function firstByte({ parts }: LoadItem): number {
+  return Math.min(...parts.map(({ tensor }) => tensor.range.start));
+}

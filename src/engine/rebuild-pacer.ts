@@ -1,39 +1,96 @@
 // How much of a rebuild goes between two decode steps, so that the visitor hardly notices: learned from how long tokens take with and without.
+// Tokens come back from the GPU in bursts (three of four at once, say), and slices are noticed at tokens after theirs: only means over many
+// tokens say anything.
 
 // Decode may take this much longer while a rebuild is on.
 const SLOWDOWN = 0.35;
 // Between two tokens a rebuild takes at most this long, where its slices are short enough.
 const MAX_GAP_MS = 8;
-const SMOOTHING = 0.2;
+// A slice of up to so many milliseconds, or of what one step's share allows, is short enough.
+const LONG_SLICE_MS = 4;
+// A pause of the page counts as so many times what was expected: else one of them would stop a rebuild for the rest of an answer.
+const MAX_RISE = 8;
 // A step and a slice cost something, whatever a coarse clock says.
 const LEAST_COST_MS = 0.02;
+// Steps whose time is known before the first slice goes between two of them.
+const FIRST_STEPS = 8;
+// Tokens that means are taken over.
+const MEMORY = 32;
+// Tokens that may still come later for slices that were given before.
+const LAG = 8;
+// Slices that make a mean.
+const ENOUGH_SLICES = 4;
+const FIRST_ROWS = 64;
+const LEAST_ROWS = 16;
+const MOST_ROWS = 512;
 
 export class RebuildPacer {
-  #stepMs: number | null = null;
+  /** The mean of steps without slices, and over how many. */
+  #stepMs = 0;
+  #steps = 0;
   #sliceMs: number | null = null;
+  /** What came while slices were given, older tokens counting less. */
+  #seen = { tokens: 0, ms: 0, slices: 0 };
+  /** Slices that came since rows changed. */
+  #slicesOfRows = 0;
+  #sinceAsked = LAG;
   #creditMs = 0;
+  #rows = FIRST_ROWS;
 
   /** Takes the time from one token to the next, and how many slices were submitted before the later one's step. */
   tokenCame(intervalMs: number, slices: number): void {
-    if (slices === 0) {
-      this.#stepMs = smoothed(this.#stepMs, Math.max(LEAST_COST_MS, intervalMs));
+    const isRebuilding = slices > 0 || ++this.#sinceAsked <= LAG;
+    if (slices === 0 && (!isRebuilding || this.#steps < FIRST_STEPS)) {
+      this.#learnStep(intervalMs);
       return;
     }
-    const extra = Math.max(0, intervalMs - (this.#stepMs ?? 0)) / slices;
-    this.#sliceMs = smoothed(this.#sliceMs, Math.max(LEAST_COST_MS, extra));
+    const expectedMs = this.#stepMs + slices * this.#expectedSliceMs;
+    const keep = 1 - 1 / MEMORY;
+    const { tokens, ms, slices: seen } = this.#seen;
+    this.#seen = {
+      tokens: keep * tokens + 1,
+      ms: keep * ms + Math.min(intervalMs, MAX_RISE * Math.max(expectedMs, LEAST_COST_MS)),
+      slices: keep * seen + slices,
+    };
+    const extraMs = this.#seen.ms - this.#seen.tokens * this.#stepMs;
+    this.#slicesOfRows += slices;
+    if (this.#slicesOfRows >= ENOUGH_SLICES && this.#seen.slices >= 1) this.#sliceMs = Math.max(LEAST_COST_MS, extraMs / this.#seen.slices);
   }
 
-  /** Slices to submit before the next step. */
+  /** Slices to submit before the next step. None before it is known how long a step takes. */
   slicesNow(): number {
-    const stepMs = this.#stepMs ?? MAX_GAP_MS;
-    const sliceMs = this.#sliceMs ?? SLOWDOWN * stepMs;
-    this.#creditMs = Math.min(this.#creditMs + SLOWDOWN * stepMs, Math.max(MAX_GAP_MS, sliceMs));
+    this.#sinceAsked = 0;
+    if (this.#steps < FIRST_STEPS) return 0;
+    const sliceMs = this.#expectedSliceMs;
+    this.#creditMs = Math.min(this.#creditMs + SLOWDOWN * this.#stepMs, Math.max(MAX_GAP_MS, sliceMs));
     const slices = Math.floor(this.#creditMs / sliceMs);
     this.#creditMs -= slices * sliceMs;
     return slices;
   }
-}
 
-function smoothed(before: number | null, value: number): number {
-  return before === null ? value : before + SMOOTHING * (value - before);
+  /** Rows of the next chunk, whose layers are slices: many where a device is fast, so that rebuilding outruns decoding. */
+  chunkRows(): number {
+    if (this.#sliceMs === null || this.#slicesOfRows < ENOUGH_SLICES) return this.#rows;
+    const longMs = Math.max(LONG_SLICE_MS, SLOWDOWN * this.#stepMs);
+    const factor = this.#sliceMs > longMs ? 0.5 : this.#sliceMs < longMs / 4 ? 2 : 1;
+    const rows = Math.min(MOST_ROWS, Math.max(LEAST_ROWS, factor * this.#rows));
+    if (rows === this.#rows) return rows;
+    this.#sliceMs *= rows / this.#rows;
+    this.#seen = { tokens: 0, ms: 0, slices: 0 };
+    this.#slicesOfRows = 0;
+    this.#rows = rows;
+    return rows;
+  }
+
+  #learnStep(intervalMs: number): void {
+    const ms = this.#steps < FIRST_STEPS ? intervalMs : Math.min(intervalMs, MAX_RISE * this.#stepMs);
+    this.#steps++;
+    this.#stepMs = Math.max(LEAST_COST_MS, this.#stepMs + (ms - this.#stepMs) / Math.min(this.#steps, MEMORY));
+    this.#seen = { tokens: 0, ms: 0, slices: 0 };
+  }
+
+  /** A guess until some were measured. */
+  get #expectedSliceMs(): number {
+    return this.#sliceMs ?? SLOWDOWN * this.#stepMs;
+  }
 }

@@ -54,6 +54,12 @@ export class Rebuild {
     this.#feed = new LaneFeed(parts.gpu, parts.lane, parts.layerCount);
   }
 
+  /** That a position goes through, absent ones included: a slice each. */
+  get layersAbove(): number {
+    const { layerCount, groups } = this.#parts;
+    return layerCount - present(groups[0], "new group").first;
+  }
+
   /** Positions before `length` that the sequence still lacks in the new groups. */
   remaining({ nextParts }: Sequence, length: number): number {
     return length - (nextParts?.at(-1)?.cachedLength ?? 0);

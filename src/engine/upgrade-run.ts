@@ -12,17 +12,22 @@ import type { Upgrade } from "./upgrade";
  */
 export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
 
-// A slice: few enough rows that one layer of them is short beside a step, enough that rebuilding goes faster than decoding.
-const SLICE_ROWS = 64;
 // Positions that a commit may catch up with in one go: about the work of one step.
 const FINAL_ROWS = 16;
+const MOST_FINAL_ROWS = 64;
 
 export class UpgradeRun {
   readonly upgrade: Upgrade;
   readonly policy: UpgradePolicy;
   readonly #chunkRows: number;
   readonly #pacer: RebuildPacer;
+  /** Whose answer the slices go between, and what it may catch up with in one go. */
+  #sequence: Sequence | null = null;
   #finalRows = FINAL_ROWS;
+  /** Whether the chunk under way had all that was missing when it began. */
+  #takesAll = false;
+  /** Rows of the chunk under way; one layer of them is a slice. */
+  #sliceRows = 0;
   #slices = 0;
 
   constructor(upgrade: Upgrade, policy: UpgradePolicy, chunkRows: number, pacer: RebuildPacer) {
@@ -57,9 +62,17 @@ export class UpgradeRun {
     const { rebuild } = this.upgrade;
     if (!rebuild) return this.policy === "turn-boundary" ? "go" : "commit";
     if (this.policy === "blocking") return this.#finish(sequence, position);
+    if (this.#sequence !== sequence) this.#finalRows = FINAL_ROWS;
+    this.#sequence = sequence;
     for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
-      if (this.#isNearlyDone(sequence, position) || !rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) break;
+      if (this.#isNearlyDone(sequence, position)) break;
+      if (!rebuild.isAmid(sequence)) {
+        this.#sliceRows = Math.min(this.#pacer.chunkRows(), this.#chunkRows);
+        this.#takesAll = rebuild.remaining(sequence, position) <= this.#sliceRows;
+      }
+      if (!rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) break;
       this.#slices++;
+      if (this.#takesAll && !rebuild.isAmid(sequence)) this.#fallBehind(rebuild.remaining(sequence, position));
     }
     if (this.policy === "turn-boundary" || !this.#isNearlyDone(sequence, position)) return "go";
     return this.#finish(sequence, position);
@@ -74,17 +87,18 @@ export class UpgradeRun {
     return !rebuild.advance(sequence, length, { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY });
   }
 
-  get #sliceRows(): number {
-    return Math.min(SLICE_ROWS, this.#chunkRows);
-  }
-
   #isNearlyDone(sequence: Sequence, position: number): boolean {
     const { rebuild } = this.upgrade;
     if (!rebuild || rebuild.isAmid(sequence)) return false;
-    const remaining = rebuild.remaining(sequence, position);
-    // Where decoding outruns the slices, what is left never gets short enough: the bound rises until it is.
-    if (remaining > this.#finalRows && remaining < this.#sliceRows) this.#finalRows *= 2;
-    return remaining <= this.#finalRows;
+    return rebuild.remaining(sequence, position) <= this.#finalRows;
+  }
+
+  /**
+   * `remaining` positions came while a chunk of all that were missing was computed. Where decoding outruns the slices like that, what is left never
+   * gets short enough: the bound rises, and never past a slice's rows.
+   */
+  #fallBehind(remaining: number): void {
+    if (remaining > this.#finalRows) this.#finalRows = Math.min(this.#sliceRows, MOST_FINAL_ROWS, 2 * this.#finalRows);
   }
 
   #finish(sequence: Sequence, position: number): "commit" | "wait" | "go" {
@@ -96,7 +110,8 @@ export class UpgradeRun {
   }
 
   #rebuildAll(sequence: Sequence, length: number): void {
+    const { rebuild } = this.upgrade;
     const size = { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY };
-    while (this.upgrade.rebuild?.advance(sequence, length, size)) this.#slices++;
+    while (rebuild?.advance(sequence, length, size)) this.#slices += rebuild.layersAbove;
   }
 }

@@ -1,14 +1,18 @@
 // A graphics device that is lost, or never was: whoever waits for it hears so at once, nobody computes on nothing, and a new device works.
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { present } from "../../src/assert";
 import { Gpu } from "../../src/gpu/device";
 import { KernelCache } from "../../src/gpu/kernel";
-import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
+import { type Chat, type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
 import { rmsNorm } from "../../src/kernels/rms-norm";
+import { RESIDUALS } from "../../src/kv/kv-cache";
+import type { GroupSnapshot } from "../../src/kv/kv-snapshot";
 import { replaceMethod } from "../support/device-faults";
 import { expectLlmError } from "../support/expect-llm-error";
 import { goldenContents, memoryFiles } from "../support/memory-files";
 import { planFile } from "../support/stage-plans";
 import { readGolden } from "../support/test-model";
+import { SPECIAL_IDS, tinyChatFiles } from "../support/tiny-chat-model";
 
 const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72, defaultLimits: true };
 const settled = () => new Promise((resolve) => setTimeout(resolve, 50));
@@ -104,7 +108,9 @@ describe("a device that is lost while an engine answers", () => {
 
 describe("an engine whose device is lost", () => {
   // Two devices, and the kernels of each.
-  test("comes back by itself, at its stage, and answers on as if nothing had been", { timeout: 400_000 }, async () => {
+  test("comes back by itself, at its stage, with what an upgrade kept of a conversation, and answers on as if nothing had been", {
+    timeout: 400_000,
+  }, async () => {
     const { ids, hidden } = await readGolden("tests/golden/llama-gqa");
     const all = hidden.slice(1).map((_, layer) => layer);
     const plan = planFile([
@@ -114,29 +120,72 @@ describe("an engine whose device is lost", () => {
     ]);
     const { gpu, device } = watchedGpu();
     const events: EngineEvent[] = [];
-    const options = { ...OPTIONS, kvFormat: "f32", prefixCache: false, gpu, plan, delivery: "manual" } as const;
-    const engine = await loadEngine(memoryFiles(contents), { ...options, onEvent: (event) => events.push(event) });
-    await engine.upgrade({ stage: 1 });
-    const say = () => engine.generateIds(ids.slice(0, 20), { temperature: 1.5, seed: 7, frequencyPenalty: 0.5, maxTokens: 30 });
-    const undisturbed = await say();
+    const shape = { ...OPTIONS, kvFormat: "f32", pageSize: 16, poolLength: 256, prefixCache: false } as const;
+    const options = { ...shape, needsTokenizer: true, plan, delivery: "manual" } as const;
+    const files = await tinyChatFiles();
+    const engine = await loadEngine(files, { ...options, gpu, onEvent: (event) => events.push(event) });
+    const undisturbedTalk = await loadEngine(files, { ...options, shareDeviceWith: engine }).then(async (other) => {
+      const chat = await talk(other);
+      const texts = [await say(chat, "And then?"), await say(chat, "So")];
+      other.dispose();
+      return texts;
+    });
+    const chat = await talk(engine);
+    const kept = (await chat.snapshot()).kv.groups[0];
+    const generate = () => engine.generateIds(ids.slice(0, 20), { temperature: 1.5, seed: 7, frequencyPenalty: 0.5, maxTokens: 30 });
+    const undisturbed = await generate();
     const { queue } = device();
     let submits = 0;
     replaceMethod(queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
       submit(buffers);
       if (++submits === 12) device().destroy();
     });
-    const disturbed = await say();
+    const disturbed = await generate();
     expect(submits).toBeLessThan(30);
     expect(disturbed.ids).toEqual(undisturbed.ids);
     expect(disturbed.generatedTokens).toBe(30);
     const told = events.filter(({ type }) => type.startsWith("device-")).map(({ type }) => type);
     expect(told).toEqual(["device-lost", "device-restored"]);
     expect(engine.stage.index).toBe(1);
+    expectRestored((await chat.snapshot()).kv.groups, present(kept, "group"));
+    expect([await say(chat, "And then?"), await say(chat, "So")]).toEqual(undisturbedTalk);
     await engine.upgrade();
     expect(engine.stage.index).toBe(2);
+    // Nothing was on the new device to begin with; what has come to it since was told of, and all of it counts once.
+    const loaded = events.flatMap((event) => (event.type === "load-progress" ? [event] : []));
+    const bytes = loaded.map(({ loadedBytes }) => loadedBytes);
+    expect(bytes.at(-1)).toBe(loaded[0]?.totalBytes);
+    expect(bytes.filter((now, index) => now < (bytes[index - 1] ?? 0)).length).toBe(1);
     engine.dispose();
   });
 });
+
+/** A chat that an upgrade has met, and whose safety copy is done. */
+async function talk(engine: Engine): Promise<Chat> {
+  const chat = engine.createChat();
+  await say(chat, "Tell me of the sea");
+  const { scratch } = engine.memory();
+  await engine.upgrade({ stage: 1 });
+  await vi.waitFor(() => expect(engine.memory().scratch).toBe(scratch));
+  return chat;
+}
+
+/** All full pages of what lies below the boundary are there, and nothing of what lies above: so none of it was computed. */
+function expectRestored([front, ...above]: readonly GroupSnapshot[], kept: GroupSnapshot): void {
+  expect(front?.length).toBe(16 * Math.floor(kept.length / 16));
+  expect(front?.length).toBeGreaterThanOrEqual(16);
+  expect(above.map(({ length }) => length)).toEqual([0, 0]);
+  for (const [name, content] of front?.contents ?? []) {
+    if (name !== RESIDUALS) expect(content, name).toEqual(kept.contents.get(name)?.subarray(0, content.length));
+  }
+}
+
+/** Greedy, and never a control token. */
+async function say(chat: Chat, message: string): Promise<string> {
+  const logitBias = new Map(SPECIAL_IDS.map((id) => [id, Number.NEGATIVE_INFINITY]));
+  const { text } = await chat.send(message, { temperature: 0, logitBias, maxTokens: 8 }).finished;
+  return text;
+}
 
 test("all who share a lost device hear of it, and those who had left do not", async () => {
   const gpu = await Gpu.request({ defaultLimits: true });

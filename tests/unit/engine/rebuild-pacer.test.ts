@@ -50,3 +50,53 @@ test("goes on where a coarse clock tells of no time between two tokens", () => {
   const { slices } = decode(pacer, 3, 1, 100);
   expect(slices).toBeGreaterThan(10);
 });
+
+// It took two seconds for what a slice costs, and gave none for the next five hundred steps.
+test.each([1, 30])("goes on after a pause of the page that falls on slice %i", (paused) => {
+  const pacer = new RebuildPacer();
+  for (let token = 0; token < 20; token++) pacer.tokenCame(5, 0);
+  for (let slice = 1; slice <= paused; slice++) pacer.tokenCame(slice === paused ? 2000 : 6, 1);
+  const { slices } = decode(pacer, 5, 1, 50);
+  expect(slices).toBeGreaterThan(10);
+});
+
+/** Decodes on a device whose results come back four at once. */
+function decodeInBursts(pacer: RebuildPacer, stepMs: number, sliceMs: number, steps: number): number {
+  let slices = 0;
+  let heldMs = 0;
+  for (let step = 0; step < steps; step++) {
+    const now = pacer.slicesNow();
+    slices += now;
+    heldMs += stepMs + now * sliceMs;
+    const isBurst = step % 4 === 3;
+    pacer.tokenCame(isBurst ? heldMs : 0, now);
+    if (isBurst) heldMs = 0;
+  }
+  return slices;
+}
+
+// On a GPU, a slice of 0.1 ms was taken for one of 0.7: the rebuild of 1,000 positions never caught up with 1,000 tokens a second.
+test("gives a third of the time to slices also where tokens come in bursts", () => {
+  const pacer = new RebuildPacer();
+  for (let token = 0; token < 40; token++) pacer.tokenCame(token % 4 === 3 ? 3.6 : 0, 0);
+  const slices = decodeInBursts(pacer, 0.9, 0.1, 400);
+  const share = (slices * 0.1) / (400 * 0.9);
+  expect(share).toBeGreaterThan(0.25);
+  expect(share).toBeLessThan(0.45);
+});
+
+test("chunks grow where slices are short beside what may go between two tokens, and shrink where they are long", () => {
+  const rowsAfter = (stepMs: number, msOfRow: number) => {
+    const pacer = new RebuildPacer();
+    for (let token = 0; token < 20; token++) pacer.tokenCame(stepMs, 0);
+    let rows = pacer.chunkRows();
+    for (let chunk = 0; chunk < 12; chunk++) {
+      decode(pacer, stepMs, rows * msOfRow, 60);
+      rows = pacer.chunkRows();
+    }
+    return rows;
+  };
+  expect(rowsAfter(1, 0.001)).toBe(512);
+  expect(rowsAfter(1, 0.05)).toBe(64);
+  expect(rowsAfter(10, 1)).toBe(16);
+});

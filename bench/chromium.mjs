@@ -1,5 +1,6 @@
-// Runs the built bench page in headless Chromium on this machine's GPU and prints the result as JSON.
+// Runs the built bench page in headless Chromium on this machine's GPU and prints the result as tables, or writes it as JSON.
 //   node bench/chromium.mjs --dist dist-bench --question speed [--model path/to/model.gguf] [--options '{"decodeContexts":[128]}'] [--out result.json]
+// `npm run bench -- …` builds the page first.
 // Plain JavaScript and playwright-core alone, so that it also runs where nothing can be installed (CHROMIUM names the browser).
 import { createReadStream, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
@@ -76,9 +77,9 @@ try {
   await page.goto(origin);
   await page.waitForSelector("html[data-ready]");
   const call = `ask("${values.question}", ${JSON.stringify(modelPath ? origin + modelPath : (values.model ?? null))}, ${values.options})`;
-  const result = { date: new Date().toISOString(), browser: browser.version(), ...(await page.evaluate(call)) };
+  const result = { browser: browser.version(), ...(await page.evaluate(call)) };
   const text = JSON.stringify(result, null, 2);
-  console.log(text);
+  console.log(await page.evaluate(`tell(${text})`));
   if (values.out) writeFileSync(values.out, `${text}\n`);
 } finally {
   await browser.close();

@@ -47,6 +47,8 @@ const SHAPES: Readonly<Record<string, Shape>> = {
 
 const PREFIX = "synthetic:";
 
+export const SYNTHETIC_NAMES: readonly string[] = Object.keys(SHAPES).map((name) => PREFIX + name);
+
 export function isSynthetic(name: string): boolean {
   return name.startsWith(PREFIX);
 }
@@ -54,12 +56,7 @@ export function isSynthetic(name: string): boolean {
 /** @throws Error naming the shapes that there are. */
 export function syntheticModel(name: string): ModelFiles {
   const shape = SHAPES[name.slice(PREFIX.length)];
-  if (!shape)
-    throw new Error(
-      `no shape "${name}"; there are ${Object.keys(SHAPES)
-        .map((known) => PREFIX + known)
-        .join(", ")}`,
-    );
+  if (!shape) throw new Error(`no shape "${name}"; there are ${SYNTHETIC_NAMES.join(", ")}`);
   const source = new SyntheticSource(name, shape);
   return { name, weightsFile: "model.gguf", open: async (file) => (file === "model.gguf" ? source : null) };
 }

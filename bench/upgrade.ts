@@ -40,16 +40,23 @@ export interface UpgradeFeel {
 }
 
 const DECODED_BEFORE = 64;
-const DECODED_AFTER = 192;
+const DECODED_AFTER = 64;
+// By then an upgrade in the background has landed, or the answer was too short for it.
+const DECODED_MEANWHILE = 1400;
 
 /** The first stage, with room for the context and what is decoded after it. */
 function stagedCore(files: ModelFiles, { stageOptions, ...options }: UpgradeBenchOptions, context: number): Promise<LoadedCore> {
-  const contextLength = context + DECODED_BEFORE + DECODED_AFTER + 64;
+  const contextLength = context + DECODED_BEFORE + DECODED_MEANWHILE + DECODED_AFTER + 64;
   return loadCore(files, { ...options, staged: true, contextLength, ...(stageOptions && { stageOptions }) });
 }
 
-/** Runs greedily; the time of each token, with the stage that gave it. */
-async function decode(core: EngineCore, sequence: Sequence, maxTokens: number, onToken: (count: number) => void = () => undefined) {
+/** Runs greedily, until `onToken` says false; the time of each token, with the stage that gave it. */
+async function decode(
+  core: EngineCore,
+  sequence: Sequence,
+  maxTokens: number,
+  onToken: (count: number, stage: number) => boolean = () => true,
+) {
   const tokens: { readonly ms: number; readonly stage: number }[] = [];
   const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
   await core.takeTurn((generate) =>
@@ -57,8 +64,7 @@ async function decode(core: EngineCore, sequence: Sequence, maxTokens: number, o
       ...{ sequence, sampling, stopIds: [], maxTokens },
       onToken: (_, stage) => {
         tokens.push({ ms: performance.now(), stage });
-        onToken(tokens.length);
-        return true;
+        return onToken(tokens.length, stage);
       },
     }),
   );
@@ -111,10 +117,13 @@ export async function measureFeel(
     await decode(core, sequence, 16);
     let startMs = 0;
     let upgrade: ReturnType<EngineCore["upgrade"]> | undefined;
-    const tokens = await decode(core, sequence, DECODED_BEFORE + DECODED_AFTER, (count) => {
-      if (count !== DECODED_BEFORE) return;
-      startMs = performance.now();
-      upgrade = core.upgrade({ stage: 1, weights, policy });
+    let left = DECODED_AFTER;
+    const tokens = await decode(core, sequence, DECODED_BEFORE + DECODED_MEANWHILE + DECODED_AFTER, (count, stage) => {
+      if (count === DECODED_BEFORE) {
+        startMs = performance.now();
+        upgrade = core.upgrade({ stage: 1, weights, policy });
+      }
+      return stage === 0 || --left > 0;
     });
     const report = await upgrade;
     const commitMs = tokens.find(({ stage }) => stage === 1)?.ms ?? Number.POSITIVE_INFINITY;

@@ -64,3 +64,11 @@ export async function fitsItsWidth(page: Page): Promise<void> {
   );
   expect(Math.max(...overflow)).toBe(0);
 }
+
+/** The browser's own slow link, in bytes a second: unlike the page's, it leaves the cache alone. */
+export async function limitLink(page: Page, bytesPerSecond: number): Promise<void> {
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  const limits = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
+  await devtools.send("Network.emulateNetworkConditions", limits);
+}

@@ -1,6 +1,6 @@
 // A visitor's first minutes on the demo page, with the model that comes with it.
-import { type BrowserContext, expect, type Page, test } from "@playwright/test";
-import { DemoPage, fitsItsWidth, hasEnded, SLOW_MS } from "./demo-page";
+import { type BrowserContext, expect, test } from "@playwright/test";
+import { DemoPage, fitsItsWidth, hasEnded, limitLink, SLOW_MS } from "./demo-page";
 
 // One page for all: each step goes on from the one before, as a visitor does.
 test.describe.configure({ mode: "serial", timeout: 2 * SLOW_MS });
@@ -91,11 +91,3 @@ test("a model that is deleted from the cache comes from the network again, and w
   await page.getByRole("button", { name: "Cancel" }).click();
   await expect(demo.error).toContainText("Loading was cancelled.");
 });
-
-/** The browser's own slow link, in bytes a second: unlike the page's, it leaves the cache alone. */
-async function limitLink(page: Page, bytesPerSecond: number): Promise<void> {
-  const devtools = await page.context().newCDPSession(page);
-  await devtools.send("Network.enable");
-  const limits = { offline: false, latency: 0, downloadThroughput: bytesPerSecond, uploadThroughput: -1 };
-  await devtools.send("Network.emulateNetworkConditions", limits);
-}

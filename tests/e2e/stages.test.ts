@@ -1,6 +1,7 @@
 // The model that grows while it answers, on a link that the page itself slows down.
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
-import { DemoPage, fitsItsWidth, SLOW_MS } from "./demo-page";
+import type * as Crescendo from "../../src/index";
+import { DemoPage, fitsItsWidth, limitLink, SLOW_MS } from "./demo-page";
 
 const WEIGHTS = "**/*.gguf";
 const TOTAL_MB = 39.4;
@@ -132,4 +133,74 @@ test("with ?plan=whole all of the model comes first, and there are no stages to 
   await expect(strip(page)).not.toContainText("would have begun");
   await expect(page.getByRole("button", { name: "Stages", exact: true })).toBeHidden();
   await expect(await demo.askAndWait("What is the capital of France?")).not.toContainText("by stage");
+});
+
+interface Turn {
+  readonly question: string;
+  readonly text: string;
+  /** Indices of the stages that said it. */
+  readonly stages: readonly number[];
+}
+
+const MODEL = "/public/models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf";
+const MODULE = "/dist/crescendo.js"; // not known to the compiler
+
+/**
+ * A chat that begins as soon as it can, with a question for each stage that has landed, and what the model says to the last of them that is
+ * loaded whole and given the turns before. Bytes are those of the weights' file that were asked for.
+ */
+function chatThroughStages(page: Page, questions: readonly string[]) {
+  return page.evaluate(
+    async ({ model, module, questions }) => {
+      const { loadEngine }: typeof Crescendo = await import(module);
+      let askedBytes = 0;
+      const countingFetch: typeof fetch = (input, init) => {
+        const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(new Headers(init?.headers).get("range") ?? "") ?? [];
+        if (String(input).endsWith(".gguf")) askedBytes += Number(end) + 1 - Number(start);
+        return fetch(input, init);
+      };
+      const saying = { temperature: 0, maxTokens: 6 };
+      const engine = await loadEngine(model, { fetch: countingFetch });
+      const chat = engine.createChat();
+      const turns: Turn[] = [];
+      let firstWordBytes = 0;
+      for (const [index, question] of questions.entries()) {
+        while (engine.stage.index < index) await new Promise((resolve) => setTimeout(resolve, 20));
+        const stages = new Set<number>();
+        let text = "";
+        for await (const delta of chat.send(question, saying)) {
+          firstWordBytes ||= askedBytes;
+          text += delta.text;
+          stages.add(delta.stage);
+        }
+        turns.push({ question, text, stages: [...stages] });
+      }
+      const whole = await loadEngine(model, { plan: "whole", shareDeviceWith: engine }); // from the cache
+      const messages = chat.messages.slice(0, -2);
+      const wholeAnswer = await whole.createChat({ messages }).send(questions.at(-1) ?? "", saying).finished;
+      const firstStageBytes = engine.stages[0]?.bytes ?? 0;
+      for (const each of [whole, engine]) each.dispose();
+      return { turns, wholeText: wholeAnswer.text, firstWordBytes, firstStageBytes, askedBytes };
+    },
+    { model: MODEL, module: MODULE, questions },
+  );
+}
+
+test("on a link of 8 Mbit/s the first word comes with the first stage, and the chat that goes on over both upgrades ends as the whole model's", async ({
+  page,
+}) => {
+  await page.route("**/chat.html", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>chat</title>" }));
+  await page.goto("/chat.html");
+  await limitLink(page, 1_000_000);
+  const questions = ["What is the capital of France?", "What is the capital of Japan?", "Which country did I ask about first?"];
+  const { turns, wholeText, firstWordBytes, firstStageBytes, askedBytes } = await chatThroughStages(page, questions);
+  expect(firstStageBytes).toBeGreaterThan(19e6);
+  expect(firstWordBytes).toBeGreaterThanOrEqual(firstStageBytes);
+  expect(firstWordBytes).toBeLessThanOrEqual(1.05 * firstStageBytes);
+  expect(askedBytes).toBeLessThanOrEqual(1.01 * 39_886_784); // the file has no more
+  const [first, , last] = turns;
+  expect(first?.stages[0]).toBe(0);
+  expect(last?.stages).toEqual([2]);
+  for (const { text } of turns) expect(text).toMatch(/\w{2}/);
+  expect(last?.text).toBe(wholeText);
 });

@@ -2,10 +2,10 @@
 import { filesOf, question } from "./questions";
 import { tablesOf, textTable } from "./tables";
 
-/** `model` is a URL or a synthetic model's name. */
+/** `model` is a URL or a synthetic model's name; with the option `cache`, what was read once comes from OPFS. */
 export async function ask(name: string, model: string | null, options: Record<string, unknown> = {}): Promise<object> {
   const date = new Date().toISOString();
-  const result = await question(name)(filesOf(model), options);
+  const result = await question(name)(filesOf(model, options.cache === true), options);
   return { date, userAgent: navigator.userAgent, ...result };
 }
 

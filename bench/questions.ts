@@ -41,8 +41,8 @@ export function question(name: string): Question {
   return found;
 }
 
-/** The files at a URL, read anew each time, or a synthetic model's. */
-export function filesOf(place: string | null): ModelFiles | null {
+/** The files at a URL, read anew each time unless they may come from the browser's cache, or a synthetic model's. */
+export function filesOf(place: string | null, cache = false): ModelFiles | null {
   if (place === null) return null;
-  return isSynthetic(place) ? syntheticModel(place) : locateModel(place, { cache: false });
+  return isSynthetic(place) ? syntheticModel(place) : locateModel(place, { cache });
 }

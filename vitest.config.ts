@@ -30,6 +30,8 @@ export default defineConfig({
           include: GPU_TESTS,
           ...GPU_TIMEOUTS,
           fileParallelism: false,
+          // One page for all files, so that each kernel is compiled once: half of the suite's time went into compiling the same ones again.
+          isolate: false,
           setupFiles: ["tests/support/gpu-setup.ts"],
           browser: {
             enabled: true,

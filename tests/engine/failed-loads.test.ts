@@ -182,14 +182,15 @@ describe("a load that is aborted", () => {
     const onEvent = ({ type }: EngineEvent) => {
       if (type === "load-progress") setTimeout(() => abort.abort(ENOUGH), 20); // when the first layers wait for their kernels
     };
-    // Pages of another size take kernels of their own.
-    await expect(loads.loadIntact({ pageSize: 16, signal: abort.signal, onEvent })).rejects.toBe(ENOUGH);
+    // Matrices cut where no other test cuts them take kernels of their own.
+    const maxBindingBytes = 28 << 10;
+    await expect(loads.loadIntact({ maxBindingBytes, signal: abort.signal, onEvent })).rejects.toBe(ENOUGH);
     mend();
     expect(compiling.length).toBeGreaterThan(0);
     loads.expectNothingLeft();
     for (const release of compiling) release();
     await settled();
     loads.expectNothingLeft();
-    await loads.expectWorks(await loads.loadIntact({ pageSize: 16 }));
+    await loads.expectWorks(await loads.loadIntact({ maxBindingBytes }));
   });
 });

@@ -47,6 +47,10 @@ async function scatter(core: EngineCore, seed: string): Promise<void> {
   }
 }
 
+function longPrompt(length: number): number[] {
+  return [...seededRandom("long").ids(length, 512)];
+}
+
 function pagesOf({ parts }: Sequence): readonly number[] {
   return parts.flatMap(({ table }) => table.pages);
 }
@@ -63,7 +67,8 @@ describe("logits", () => {
   test.each([16, 32, 64, 128])("in dirty pages of %i positions, in no order, are those of a single clean page", async (pageSize) => {
     await withCore({ pageSize, poolLength: 768 }, async (core) => {
       await scatter(core, `pages of ${pageSize}`);
-      for (const chunk of CHUNKS) {
+      // Row by row, as decode goes, on the smallest pages and on the usual ones: a software adapter takes its time.
+      for (const chunk of pageSize === 16 || pageSize === 64 ? CHUNKS : CHUNKS.slice(1)) {
         const { logits } = await evaluateAll(core, { ids: golden.ids, chunk });
         expectSame(logits, alone.get(chunk) ?? []);
       }
@@ -74,17 +79,25 @@ describe("logits", () => {
     for (const chunk of CHUNKS) expectGolden("llama-gqa chunking", alone.get(chunk) ?? [], alone.get(72) ?? [], CHUNKING_LIMIT);
   });
 
-  test("past 256 positions, where decode splits its attention, are prefill's but for rounding, and the same in pages of any size", async () => {
-    const ids = [...seededRandom("long").ids(280, 512)];
-    const decoded: Float32Array[] = [];
-    for (const pageSize of [16, 128]) {
-      await withCore({ pageSize, contextLength: 512 }, async (core) => {
-        decoded.push((await evaluateAll(core, { ids, chunk: 1 })).logits);
-        const { logits } = await evaluateAll(core, { ids });
-        expectGolden("llama-gqa long decode", decoded.at(-1) ?? [], logits, CHUNKING_LIMIT);
+  test("past 256 positions, where decode splits its attention, are prefill's but for rounding", async () => {
+    const ids = longPrompt(264);
+    await withCore({ pageSize: 16, contextLength: 512 }, async (core) => {
+      const decoded = await evaluateAll(core, { ids, chunk: 1 });
+      const { logits } = await evaluateAll(core, { ids });
+      expectGolden("llama-gqa long decode", decoded.logits, logits, CHUNKING_LIMIT);
+    });
+  });
+
+  test("past 256 positions, where decode splits its attention, draw the same tokens in pages of any size", async () => {
+    const drawn: (readonly number[])[] = [];
+    for (const pageSize of [16, 64, 128]) {
+      await withCore({ pageSize, contextLength: 512, poolLength: 1024 }, async (core) => {
+        await scatter(core, "long");
+        drawn.push(await generateAfresh(core, longPrompt(250), { temperature: 1.5, seed: 7, maxTokens: 20 }));
       });
     }
-    expectSame(decoded[1] ?? [], decoded[0] ?? []);
+    expect(drawn).toEqual(Array(3).fill(drawn[0]));
+    expect(new Set(drawn[0]).size).toBeGreaterThan(10);
   });
 });
 

@@ -1,4 +1,3 @@
-import { KernelCache } from "../../src/gpu/kernel";
 import { pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
 import { pagedAttentionReduce } from "../../src/kernels/paged-attention-reduce";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
@@ -41,7 +40,6 @@ kernelTest(pagedAttentionReduce, { headDim: [16, 64, 80, 128, 256], window: [nul
 kernelTest(pagedAttentionReduce, { oneSplit: ["is bit for bit what direct attention gives"] }, async ({ run, random, gpu }) => {
   const layout = { ...HEADS["9/3×64"], kvFormat: "f32" } as const;
   const { headCount, headDim } = layout;
-  const cache = new KernelCache(gpu);
   for (const context of [1, 33, 256]) {
     const tensors = stepTensors(random, randomSequence(random, layout, context), context - 1, 1);
     const shape = { rows: 1, positions: context };
@@ -49,7 +47,7 @@ kernelTest(pagedAttentionReduce, { oneSplit: ["is bit for bit what direct attent
     const attend = <Output extends { y: Float32Array<ArrayBuffer> } | { partial: Float32Array<ArrayBuffer> }>(
       direct: boolean,
       output: Output,
-    ) => runKernel(gpu, cache, pagedAttentionDecode, { ...options, direct }, shape, tensors, output);
+    ) => runKernel(gpu, pagedAttentionDecode, { ...options, direct }, shape, tensors, output);
     const direct = await attend(true, { y: unwritten(headCount * headDim) });
     const { partial } = await attend(false, { partial: unwritten(headCount * (headDim + 2)) });
     const { y } = await run(

@@ -17,6 +17,10 @@ export const HEADS = {
 } as const;
 export type HeadsName = keyof typeof HEADS;
 export const HEAD_NAMES = Object.keys(HEADS) as HeadsName[];
+/** Each layout as a sum of all splits and directly, K/V's formats in turn: every two of the three meet, in half of the compilations. */
+export const DECODE_CASES = HEAD_NAMES.flatMap((heads, index) =>
+  [true, false].map((direct, way) => ({ heads, direct, kvFormat: (index + way) % 2 === 0 ? "f32" : "f16" }) as const),
+);
 
 /** How scores are spread over the positions. */
 export type Scores =

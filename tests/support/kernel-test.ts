@@ -1,5 +1,5 @@
 // Runs one kernel on real tensors at many sizes: kernelTest makes a test of each combination of parameters.
-import { beforeAll, expect, type TestContext, test } from "vitest";
+import { expect, type TestContext, test } from "vitest";
 import { BINDING_ALIGNMENT, type TrackedBuffer } from "../../src/gpu/buffer";
 import type { Gpu } from "../../src/gpu/device";
 import { KernelCache, type KernelDefinition } from "../../src/gpu/kernel";
@@ -41,14 +41,13 @@ export function kernelTest<Binding extends string, Options, Shape, const G exten
   grid: G,
   body: (context: KernelTestContext<Binding, Options, Shape> & GridPoint<G>) => Promise<void>,
 ): void {
-  const kernels = sharedKernels();
   for (const point of product(grid)) {
     const name = `${definition.name} ${describePoint(point)}`;
     test(name, async (context) => {
-      const { gpu, cache } = kernels();
+      const gpu = await getTestGpu();
       const run: RunKernel<Binding, Options, Shape> = (options, shape, tensors, outputs) => {
         enterVariant(context, gpu, definition, options);
-        return runKernel(gpu, cache, definition, options, shape, tensors, outputs);
+        return runKernel(gpu, definition, options, shape, tensors, outputs);
       };
       await body({ run, random: seededRandom(name), gpu, ...point } as KernelTestContext<Binding, Options, Shape> & GridPoint<G>);
       expect(gpu.memory().bufferCount, "buffers left after the test").toBe(0);
@@ -59,21 +58,6 @@ export function kernelTest<Binding extends string, Options, Shape, const G exten
 /** Values that no kernel leaves behind by chance: an output element that is never written stays NaN. */
 export function unwritten(length: number): Float32Array<ArrayBuffer> {
   return new Float32Array(length).fill(Number.NaN);
-}
-
-let shared: { gpu: Gpu; cache: KernelCache } | null = null;
-
-/** The file's device and compiled kernels. Compiling dominates the time of a test, so files share both. */
-function sharedKernels(): () => { gpu: Gpu; cache: KernelCache } {
-  beforeAll(async () => {
-    if (shared) return;
-    const gpu = await getTestGpu();
-    shared = { gpu, cache: new KernelCache(gpu) };
-  });
-  return () => {
-    if (!shared) throw new Error("the test device was not made");
-    return shared;
-  };
 }
 
 /** Names the variant for the report, and skips the test when the adapter lacks what its WGSL enables. */
@@ -94,17 +78,16 @@ function enterVariant<Binding extends string, Options, Shape>(
 
 const GUARD = 0x7fc0dead; // a NaN of our own, so that a read past the end shows too
 
-/** `kernelTest`'s `run` for any kernel, on a device and cache of the caller's. */
+/** `kernelTest`'s `run` for any kernel, on a device of the caller's. */
 export async function runKernel<Binding extends string, Options, Shape, Output extends Partial<Record<Binding, TestTensor>>>(
   gpu: Gpu,
-  cache: KernelCache,
   definition: KernelDefinition<Binding, Options, Shape>,
   options: Options,
   shape: Shape,
   tensors: Partial<Record<Binding, TestTensor>>,
   outputs: Output,
 ): Promise<Output> {
-  const kernel = await cache.compile(definition, options);
+  const kernel = await KernelCache.of(gpu).compile(definition, options);
   const buffers = new Map<string, TrackedBuffer>();
   try {
     for (const [name, tensor] of entries(tensors)) buffers.set(name, upload(gpu, name, tensor, 0));

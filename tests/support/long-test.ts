@@ -9,11 +9,15 @@ declare module "vitest" {
 }
 
 /** A test of the long suite; elsewhere it is skipped, visibly. */
-export function longTest(name: string, body: (context: TestContext) => Promise<void>): void {
-  test(name, async (context) => {
-    context.skip(!inject("longSuite"), "part of the long suite: CRESCENDO_LONG=1");
-    await body(context);
-  });
+export function longTest(name: string, body: (context: TestContext) => Promise<void>, timeout?: number): void {
+  test(
+    name,
+    async (context) => {
+      context.skip(!inject("longSuite"), "part of the long suite: CRESCENDO_LONG=1");
+      await body(context);
+    },
+    timeout,
+  );
 }
 
 /** Skips the rest of a test, visibly, where a file is not there: one of ../shared, which is not part of a clone. */

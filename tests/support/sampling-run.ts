@@ -28,14 +28,12 @@ export interface SamplingRunOutput {
   readonly ids: Uint32Array;
 }
 
-const caches = new WeakMap<Gpu, KernelCache>();
 const STEP = { rows: 1, positions: 1 };
 
 export async function runSampling(gpu: Gpu, input: SamplingRunInput): Promise<SamplingRunOutput> {
   const { logits, params, stopIds = [], steps = 1 } = input;
   const vocab = logits.length;
-  const cache = caches.get(gpu) ?? new KernelCache(gpu);
-  caches.set(gpu, cache);
+  const cache = KernelCache.of(gpu);
   const [candidates, pick] = await Promise.all([cache.compile(sampleCandidates, { vocab }), cache.compile(samplePick, { vocab })]);
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
   const made: TrackedBuffer[] = [];

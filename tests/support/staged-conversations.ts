@@ -5,6 +5,7 @@ import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions, ModelFiles } from "../../src/index";
 import { replaceMethod } from "./device-faults";
 import { FAILING_CASE } from "./failing-upgrades";
+import { planFile } from "./stage-plans";
 import { STAGED_OPTIONS, without } from "./staged-engine";
 import { continueSequence, generateAfresh, loadStagedCore, type StagedCore } from "./test-core";
 
@@ -23,7 +24,7 @@ export async function withStaged(
   files: string | ModelFiles = `tests/golden/${FAILING_CASE}`,
 ): Promise<void> {
   const stages = [...missing.map((layers) => without(LAYER_COUNT, ...layers)), without(LAYER_COUNT)];
-  const staged = await loadStagedCore(files, stages, { ...STAGED_OPTIONS, poolLength: POOL_LENGTH, ...options });
+  const staged = await loadStagedCore(files, planFile(stages), { ...STAGED_OPTIONS, poolLength: POOL_LENGTH, ...options });
   try {
     await use(staged);
   } finally {

@@ -11,7 +11,6 @@ import { parsePlanFile } from "../../src/stages/plan-file";
 import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
 import { WeightPlans } from "../../src/stages/weight-plans";
 import { Packer } from "../../src/weights/packer";
-import { planFile, type StageContents } from "./stage-plans";
 import { sharingEngine, testModelFiles } from "./test-model";
 
 /** The caller disposes of it. */
@@ -35,20 +34,16 @@ export interface StagedCore {
   readonly engine: Engine;
   /** What was told of upgrades by `engine`. */
   readonly events: readonly StageEvent[];
-  /** The weights that a later stage brings. */
-  load(stage: number): Promise<StageWeights>;
+  /** The weights that `stage` has and `from`, the stage before it unless given, lacks. */
+  load(stage: number, from?: number): Promise<StageWeights>;
   dispose(): void;
 }
 
-/** An engine at the first of a plan's stages. */
-export async function loadStagedCore(
-  model: string | ModelFiles,
-  stages: readonly StageContents[],
-  options: EngineOptions = {},
-): Promise<StagedCore> {
+/** An engine at the first stage of a plan that is given as its file has it. The caller disposes of it. */
+export async function loadStagedCore(model: string | ModelFiles, planFile: object, options: EngineOptions = {}): Promise<StagedCore> {
   const files = typeof model === "string" ? testModelFiles(model) : model;
   const description = await describeModel(files, { needsTokenizer: false });
-  const plan = parsePlanFile(planFile(stages), { ...description.config, requiredRows: [] }, files.name);
+  const plan = parsePlanFile(planFile, { ...description.config, requiredRows: [] }, files.name);
   const { core, loader, packer, plans } = await startCore(description, plan, options);
   const events: StageEvent[] = [];
   const onEvent = (event: StageEvent) => events.push(event);
@@ -56,7 +51,10 @@ export async function loadStagedCore(
   const engine = new Engine(core, null, delivery);
   return {
     ...{ core, engine, events },
-    load: (stage) => loader.loadNext(plan.stages[stage]?.units ?? [], core.model.weights),
+    load: (stage, from = stage - 1) => {
+      const units = plan.stages.slice(from + 1, stage + 1).flatMap((each) => each.units);
+      return loader.loadNext(units, core.model.weights);
+    },
     dispose: () => engine.dispose(),
   };
 }

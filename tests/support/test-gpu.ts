@@ -1,12 +1,11 @@
-// The device that the GPU tests of a file share.
-import { afterAll } from "vitest";
+// The device that GPU tests share, and its compiled kernels.
 import { Gpu, type GpuOptions } from "../../src/gpu/device";
 
 const gpus = new Map<string, Promise<Gpu>>();
 
 /**
- * One device for each set of options and test file, disposed of after the file. Kernels are held against WebGPU's default limits,
- * so those are the default here: what passes, passes on the smallest device.
+ * One device for each set of options, for all files of a page: compiling dominates the time of a test. It goes with the page. Kernels are
+ * held against WebGPU's default limits, so those are the default here: what passes, passes on the smallest device.
  *
  * @throws LlmError "no-webgpu" | "no-adapter": a machine without an adapter fails, it does not skip.
  */
@@ -19,8 +18,3 @@ export function getTestGpu(options: Omit<GpuOptions, "gpu"> = { defaultLimits: t
   }
   return gpu;
 }
-
-afterAll(async () => {
-  for (const gpu of gpus.values()) (await gpu.catch(() => null))?.dispose();
-  gpus.clear();
-});

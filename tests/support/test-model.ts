@@ -1,5 +1,4 @@
 // Models for engine tests: the golden checkpoints and the real ones, from wherever the test runs.
-import { afterAll } from "vitest";
 import { readSafetensors } from "../../src/formats/safetensors";
 import { type Engine, type Evaluation, type EvaluationRequest, type LoadOptions, loadEngine, type ModelFiles } from "../../src/index";
 import { readTensorIds, readTensorValues } from "./safetensors-values";
@@ -16,7 +15,7 @@ export function testModelFiles(folder: string, weightsFile: string | null = null
 
 let sharing: Promise<Engine> | undefined;
 
-/** An engine that holds the file's device for all others: SwiftShader takes seconds for a pipeline, and so compiles each once. */
+/** Holds a device for the engines of all files of a page: SwiftShader takes seconds for a pipeline, and so compiles each once. */
 export function sharingEngine(): Promise<Engine> {
   sharing ??= loadEngine(testModelFiles("tests/golden/llama-gqa"), {
     defaultLimits: true,
@@ -35,11 +34,6 @@ export async function loadTestEngine(folder: string, options: LoadOptions = {}, 
     ...options,
   });
 }
-
-afterAll(async () => {
-  (await sharing?.catch(() => undefined))?.dispose();
-  sharing = undefined;
-});
 
 export const GOLDEN_CASES = [
   "llama-gqa",

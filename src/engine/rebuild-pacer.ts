@@ -18,8 +18,9 @@ const FIRST_STEPS = 8;
 const MEMORY = 32;
 // Tokens that may still come later for slices that were given before.
 const LAG = 8;
-// Slices that make a mean.
+// What makes a mean: of fewer tokens, one burst may have all the time and another none.
 const ENOUGH_SLICES = 4;
+const ENOUGH_TOKENS = 16;
 const FIRST_ROWS = 64;
 const LEAST_ROWS = 16;
 const MOST_ROWS = 512;
@@ -31,8 +32,8 @@ export class RebuildPacer {
   #sliceMs: number | null = null;
   /** What came while slices were given, older tokens counting less. */
   #seen = { tokens: 0, ms: 0, slices: 0 };
-  /** Slices that came since rows changed. */
-  #slicesOfRows = 0;
+  /** What came since rows changed. */
+  #sinceRows = { tokens: 0, slices: 0 };
   #sinceAsked = LAG;
   #creditMs = 0;
   #rows = FIRST_ROWS;
@@ -53,8 +54,8 @@ export class RebuildPacer {
       slices: keep * seen + slices,
     };
     const extraMs = this.#seen.ms - this.#seen.tokens * this.#stepMs;
-    this.#slicesOfRows += slices;
-    if (this.#slicesOfRows >= ENOUGH_SLICES && this.#seen.slices >= 1) this.#sliceMs = Math.max(LEAST_COST_MS, extraMs / this.#seen.slices);
+    this.#sinceRows = { tokens: this.#sinceRows.tokens + 1, slices: this.#sinceRows.slices + slices };
+    if (this.#isMeasured && this.#seen.slices >= 1) this.#sliceMs = Math.max(LEAST_COST_MS, extraMs / this.#seen.slices);
   }
 
   /** Slices to submit before the next step. None before it is known how long a step takes. */
@@ -70,14 +71,14 @@ export class RebuildPacer {
 
   /** Rows of the next chunk, whose layers are slices: many where a device is fast, so that rebuilding outruns decoding. */
   chunkRows(): number {
-    if (this.#sliceMs === null || this.#slicesOfRows < ENOUGH_SLICES) return this.#rows;
+    if (this.#sliceMs === null || !this.#isMeasured) return this.#rows;
     const longMs = Math.max(LONG_SLICE_MS, SLOWDOWN * this.#stepMs);
     const factor = this.#sliceMs > longMs ? 0.5 : this.#sliceMs < longMs / 4 ? 2 : 1;
     const rows = Math.min(MOST_ROWS, Math.max(LEAST_ROWS, factor * this.#rows));
     if (rows === this.#rows) return rows;
     this.#sliceMs *= rows / this.#rows;
     this.#seen = { tokens: 0, ms: 0, slices: 0 };
-    this.#slicesOfRows = 0;
+    this.#sinceRows = { tokens: 0, slices: 0 };
     this.#rows = rows;
     return rows;
   }
@@ -87,6 +88,10 @@ export class RebuildPacer {
     this.#steps++;
     this.#stepMs = Math.max(LEAST_COST_MS, this.#stepMs + (ms - this.#stepMs) / Math.min(this.#steps, MEMORY));
     this.#seen = { tokens: 0, ms: 0, slices: 0 };
+  }
+
+  get #isMeasured(): boolean {
+    return this.#sinceRows.tokens >= ENOUGH_TOKENS && this.#sinceRows.slices >= ENOUGH_SLICES;
   }
 
   /** A guess until some were measured. */

@@ -16,10 +16,12 @@ const { values } = parseArgs({
     options: { type: "string", default: "{}" },
     out: { type: "string" },
     adapter: { type: "string", default: "hardware" },
+    // The model as a file that a visitor chose, instead of over HTTP.
+    local: { type: "boolean", default: false },
   },
 });
 const isSynthetic = values.model?.startsWith("synthetic:");
-const modelPath = values.model && !isSynthetic ? `/model/${basename(values.model)}` : null;
+const modelPath = values.model && !isSynthetic && !values.local ? `/model/${basename(values.model)}` : null;
 
 const require = createRequire(import.meta.url);
 const playwrightPath = process.env.NODE_PATH ? `${process.env.NODE_PATH}/playwright-core` : "playwright-core";
@@ -76,7 +78,9 @@ try {
   page.on("pageerror", (error) => console.error(error));
   await page.goto(origin);
   await page.waitForSelector("html[data-ready]");
-  const call = `ask("${values.question}", ${JSON.stringify(modelPath ? origin + modelPath : (values.model ?? null))}, ${values.options})`;
+  if (values.local) await page.setInputFiles("input[type=file]", values.model);
+  const place = modelPath ? origin + modelPath : isSynthetic ? values.model : null;
+  const call = `ask("${values.question}", ${JSON.stringify(place)}, ${values.options})`;
   const result = { browser: browser.version(), ...(await page.evaluate(call)) };
   const text = JSON.stringify(result, null, 2);
   console.log(await page.evaluate(`tell(${text})`));

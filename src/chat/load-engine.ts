@@ -7,6 +7,7 @@ import type { EngineOptions } from "../engine/engine-options";
 import { guardedListener } from "../engine/guarded-listener";
 import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
+import type { RejectedVariant } from "../engine/self-test";
 import type { UpgradePolicy } from "../engine/upgrader";
 import { LlmError } from "../errors";
 import type { TensorDirectory } from "../formats/tensor-directory";
@@ -35,6 +36,11 @@ export type EngineEvent =
   | StageEvent
   /** The files are known and what they hold is supported; the weights' bytes follow. */
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
+  /**
+   * Kernels for the device's subgroups or matrix units gave wrong answers in the self-test, or do not compile: the engine does without them, more
+   * slowly. Told by each engine on the device, and again for the device that replaces a lost one. `GpuOptions.without` leaves them out untested.
+   */
+  | ({ readonly type: "variant-rejected" } & RejectedVariant)
   /** Whether the model has a plan of its own could not be found out: it comes as one without. */
   | { readonly type: "plan-unavailable"; readonly reason: string }
   /** Weights that are on the GPU, in bytes of their files: fewer again where a stage failed to come, or the device was lost. */
@@ -175,6 +181,7 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
     root: modelRoot(directory),
     fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
     holdReads: () => source.loader.valve.hold(),
+    onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
     onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
     ...(context.recoverDevice === false ? {} : { recover }),
   };

@@ -10,7 +10,7 @@ import type { StageWeights } from "../stages/stage-loader";
 import type { ModelConfig } from "../weights/model-config";
 import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set";
 import type { EngineOptions } from "./engine-options";
-import { createParts, type EngineParts, type PartsShape, partsShape, startParts } from "./engine-parts";
+import { createParts, type EngineParts, type PartsShape, type PartsSource, partsShape, startParts } from "./engine-parts";
 import { EngineRuns } from "./engine-runs";
 import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
 import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
@@ -32,10 +32,7 @@ export interface EngineMemory {
 export type Generate = (request: GenerationRequest) => Promise<GenerationResult>;
 
 /** What the engine is to become, stage by stage, and where the rest of it comes from. */
-export interface EngineStages {
-  readonly plan: StagePlan;
-  /** Names the model's files: what K/V is worth is told by it and by the plan. */
-  readonly root: string;
+export interface EngineStages extends PartsSource {
   /** Reads rows of the embedding that a prompt needs, and gives those that are there now. */
   readonly fetchRows: (rows: RowSet, outer: OuterWeights, signal: AbortSignal) => Promise<RowSet>;
   /** Holds later stages' reads back until what it returns is called: somebody waits for a first token. */
@@ -100,7 +97,7 @@ export class EngineCore {
   }
 
   /**
-   * Allocates cache and scratch and compiles the sampler. The engine owns `gpu` once this resolves.
+   * Allocates cache and scratch, compiles the sampler and tests the device's kernels. The engine owns `gpu` once this resolves.
    *
    * @throws LlmError "out-of-memory" | "gpu-error" | "bad-request"
    */

@@ -15,6 +15,7 @@ import type { ModelConfig } from "../weights/model-config";
 import type { RowSet } from "../weights/row-set";
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from "./engine-options";
 import { Sampler } from "./sampler";
+import { type RejectedVariant, rejectedVariants } from "./self-test";
 import { Stepper } from "./stepper";
 
 export interface EngineParts {
@@ -30,23 +31,29 @@ export interface EngineParts {
 export interface PartsShape {
   readonly config: ModelConfig;
   readonly plan: StagePlan;
-  /** Names the model's files and how K/V is stored: signatures begin with it. */
+  /** Names the model's files, and by the time it is a shape's also how K/V is stored: signatures begin with it, and so tell what K/V is worth. */
   readonly root: string;
   readonly options: ResolvedEngineOptions;
+  /** The engine does without kernels that failed the self-test of the device that it is on. */
+  readonly onVariantRejected?: (rejected: RejectedVariant) => void;
 }
 
+/** Of the caller's making. */
+export type PartsSource = Pick<PartsShape, "plan" | "root" | "onVariantRejected">;
+
 /** @throws LlmError "bad-request" for an option out of range. */
-export function partsShape(config: ModelConfig, { plan, root }: Pick<PartsShape, "plan" | "root">, options: EngineOptions): PartsShape {
+export function partsShape(config: ModelConfig, { plan, root, onVariantRejected }: PartsSource, options: EngineOptions): PartsShape {
   const resolved = resolveEngineOptions(options, config);
-  return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved };
+  return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved, ...(onVariantRejected && { onVariantRejected }) };
 }
 
 /**
- * Allocates cache and scratch and compiles the sampler.
+ * Allocates cache and scratch, compiles the sampler and finds out which kernels the device computes right.
  *
  * @throws LlmError "out-of-memory" | "gpu-error"; what was made by then is freed with `gpu`, by the caller.
  */
-export async function createParts(gpu: Gpu, { config, plan, root, options }: PartsShape, stage: number): Promise<EngineParts> {
+export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): Promise<EngineParts> {
+  const { config, plan, root, options, onVariantRejected } = shape;
   const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = options;
   const kvLayout: KvLayout = {
     kvHeadCount: config.kvHeadCount,
@@ -66,33 +73,55 @@ export async function createParts(gpu: Gpu, { config, plan, root, options }: Par
     }),
     () => undefined, // they are freed with `gpu`
   );
-  const context: ProgramContext = {
+  const { context, sampler, rejected } = await testedContext({
     ...{ gpu, config, scratch, lane, kvLayout },
     kernels: KernelCache.of(gpu),
     subgroups: gpu.features.subgroups !== null,
     subgroupMatrix: gpu.features.subgroupMatrix,
-  };
+  });
   const model = new Model(context);
-  const sampler = await Sampler.create(context);
   const stepper = await gpu.checked(
     "results on their way back",
     () => new Stepper(model, sampler, { chunkRows, stepsAhead }),
     (made) => made.destroy(),
   );
   stepper.stage = stage;
+  for (const each of rejected) onVariantRejected?.(each);
   return { gpu, model, sampler, stepper, cache, embeddingRows: [] };
+}
+
+/**
+ * The context without the variants that fail on its device, and the sampler: compiled beside the self-test, which seldom says no, and once more
+ * where it does.
+ */
+async function testedContext(untested: ProgramContext) {
+  const [sampler, tested] = await Promise.allSettled([Sampler.create(untested), rejectedVariants(untested.gpu)]);
+  if (tested.status === "rejected") throw tested.reason;
+  const rejected = tested.value;
+  const passed = (variant: RejectedVariant["variant"]) => rejected.every((each) => each.variant !== variant);
+  const context: ProgramContext = {
+    ...untested,
+    subgroups: untested.subgroups && passed("subgroups"),
+    subgroupMatrix: untested.subgroupMatrix && passed("subgroup-matrix"),
+  };
+  if (context.subgroups === untested.subgroups) {
+    if (sampler.status === "rejected") throw sampler.reason;
+    return { context, rejected, sampler: sampler.value };
+  }
+  if (sampler.status === "fulfilled") sampler.value.destroy();
+  return { context, rejected, sampler: await Sampler.create(context) };
 }
 
 /** Puts all that a stage has in place. The parts own the weights once this resolves. */
 export async function startParts(parts: EngineParts, plan: StagePlan, weights: StageWeights): Promise<void> {
   const { model, sampler, stepper, cache } = parts;
   const { rows } = stageContents(plan, stepper.stage);
+  sampler.setPresentRows(rows); // before anything is awaited: a load that is aborted meanwhile leaves no buffer to write
   for (const [layer, layerWeights] of weights.layers) {
     const place = { group: cache.groupOf(layer), lane: model.context.lane };
     model.slots[layer]?.replace(await model.prepareLayer(layer, layerWeights, place));
   }
   await model.setOuter(present(weights.outer, "what surrounds the layers"), rows);
   model.useResiduals(await bindResiduals(model.context, cache.groups, model.context.lane, comingBoundaries(plan, stepper.stage)));
-  sampler.setPresentRows(rows);
   parts.embeddingRows = rows;
 }

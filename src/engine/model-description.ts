@@ -44,7 +44,7 @@ async function describeGguf(
 ): Promise<ModelDescription> {
   const directory = await readGguf(await openRequired(files, file, signal), { signal });
   const config = await configFromGguf(directory, signal);
-  return { config, directory, tokenizer: needsTokenizer ? Tokenizer.fromGguf(directory.metadata, onEvent) : null };
+  return { config, directory, tokenizer: needsTokenizer ? await Tokenizer.fromGguf(directory.metadata, { onEvent, signal }) : null };
 }
 
 async function describeRepository(files: ModelFiles, { needsTokenizer = true, signal }: DescribeOptions): Promise<ModelDescription> {
@@ -87,7 +87,7 @@ async function readTokenizer(files: ModelFiles, signal?: AbortSignal): Promise<T
       `${files.name} has no tokenizer.json: add one beside the weights, or use a GGUF, which holds its vocabulary.`,
     );
   }
-  return Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate });
+  return Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, signal);
 }
 
 async function openRequired(files: ModelFiles, file: string, signal?: AbortSignal): Promise<ByteSource> {

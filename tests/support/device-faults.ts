@@ -60,3 +60,28 @@ export function replaceMethod<Target extends object, Name extends keyof Target>(
     else delete target[name];
   };
 }
+
+/** Until the returned function is called, the device's shaders have something else where `pattern` is: what a driver's compiler gets wrong. */
+export function miscompile(device: GPUDevice, pattern: RegExp, replacement: string): () => void {
+  return replaceMethod(device, "createShaderModule", (create: GPUDevice["createShaderModule"]) => (descriptor) => {
+    return create({ ...descriptor, code: descriptor.code.replaceAll(pattern, replacement) });
+  });
+}
+
+/** WebGPU as it is here, but for its adapters in software: they pass for hardware. `onDevice` gets each device before its user does. */
+export function hardwareGpu(onDevice: (device: GPUDevice) => void = () => undefined): GPU {
+  const requestAdapter = async (options?: GPURequestAdapterOptions) => {
+    const adapter = await navigator.gpu.requestAdapter(options);
+    if (!adapter) return null;
+    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
+    const info = { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter: false };
+    Object.defineProperty(adapter, "info", { value: info });
+    replaceMethod(adapter, "requestDevice", (request: GPUAdapter["requestDevice"]) => async (descriptor) => {
+      const device = await request(descriptor);
+      onDevice(device);
+      return device;
+    });
+    return adapter;
+  };
+  return { requestAdapter } as GPU;
+}

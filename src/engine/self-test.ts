@@ -1,0 +1,206 @@
+// Small products with known answers, asked of the kernel variants that rest on subgroups and on matrix units: some drivers compute those wrong.
+import { LlmError } from "../errors";
+import type { TrackedBuffer } from "../gpu/buffer";
+import type { Gpu, GpuFeatures } from "../gpu/device";
+import { type Kernel, KernelCache } from "../gpu/kernel";
+import { readback } from "../gpu/readback";
+import { type MatmulSubgroupMatrixOptions, matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
+import { type GemvTuning, type MatmulVectorOptions, matmulVector } from "../kernels/matmul-vector";
+import { rmsNorm } from "../kernels/rms-norm";
+import type { StepShape } from "../kernels/step-shape";
+import { GROUP, rowCodeBytes, rowScaleBytes } from "../weight-format";
+
+/** A kind of kernels that the device has the features for, and that the engine does without all the same. */
+export interface RejectedVariant {
+  readonly variant: "subgroups" | "subgroup-matrix";
+  /** Which kernel failed, and how. */
+  readonly reason: string;
+  /** That kernel's largest error, in parts of its largest known answer. Infinity where it gave none, or no number. */
+  readonly error: number;
+}
+
+/** A kernel's inputs by binding name, and the `y` that they give. */
+export interface KnownProduct {
+  readonly variant: RejectedVariant["variant"];
+  /** For messages. */
+  readonly name: string;
+  /** Rows of x. */
+  readonly rows: number;
+  readonly inputs: Readonly<Record<string, Float32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>>>;
+  readonly expected: Float32Array;
+  compile(kernels: KernelCache): Promise<Kernel<string, StepShape>>;
+}
+
+const MAX_ERROR = 1e-3; // a lane left out is about a hundredth, rounding less than a millionth
+
+const verdicts = new WeakMap<GPUDevice, readonly RejectedVariant[]>();
+
+/**
+ * What engines on this device do without: found out once a device. An adapter in software is taken at its word, for it would take seconds to
+ * compile what this asks.
+ *
+ * @throws LlmError "device-lost" | "out-of-memory" | "disposed"
+ */
+export async function rejectedVariants(gpu: Gpu): Promise<readonly RejectedVariant[]> {
+  if (gpu.features.software) return [];
+  const known = verdicts.get(gpu.device);
+  if (known) return known;
+  const rejected = await testVariants(gpu, knownProducts(gpu.features));
+  verdicts.set(gpu.device, rejected);
+  return rejected;
+}
+
+/** One at most for each variant. @throws as `rejectedVariants`. */
+export async function testVariants(gpu: Gpu, products: readonly KnownProduct[]): Promise<readonly RejectedVariant[]> {
+  const failures = await Promise.all(products.map((product) => failureOf(gpu, product)));
+  const firsts = new Map<string, RejectedVariant>();
+  for (const failure of failures) if (failure && !firsts.has(failure.variant)) firsts.set(failure.variant, failure);
+  return [...firsts.values()];
+}
+
+async function failureOf(gpu: Gpu, product: KnownProduct): Promise<RejectedVariant | null> {
+  const { variant, name, expected } = product;
+  let failure: RejectedVariant;
+  try {
+    const error = largestError(await answersOf(gpu, product), expected);
+    if (error <= MAX_ERROR) return null;
+    failure = { variant, reason: `${name} gives wrong answers on ${gpu.adapterName}`, error };
+  } catch (error) {
+    if (!(error instanceof LlmError && error.code === "gpu-error")) throw (await gpu.lossError()) ?? error;
+    failure = { variant, reason: error.message, error: Number.POSITIVE_INFINITY };
+  }
+  // Whatever a lost device gives says nothing about the variant.
+  const loss = await gpu.lossError();
+  if (loss) throw loss;
+  return failure;
+}
+
+async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: KnownProduct): Promise<Float32Array> {
+  const kernel = await compile(new KernelCache(gpu)); // of its own: nobody else wants these
+  const buffers = new Map<string, TrackedBuffer>();
+  const free = () => {
+    for (const buffer of buffers.values()) buffer.destroy();
+  };
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+  const create = (binding: string, bytes: number) => {
+    const buffer = gpu.createBuffer(`self-test ${binding}`, bytes, "scratch", usage);
+    buffers.set(binding, buffer);
+    return buffer;
+  };
+  const encode = () => {
+    for (const [binding, contents] of Object.entries({ state: new Uint32Array([0, rows, 0, 0]), ...inputs })) {
+      gpu.device.queue.writeBuffer(create(binding, contents.byteLength).raw, 0, contents);
+    }
+    const y = create("y", expected.byteLength).view();
+    const encoder = gpu.device.createCommandEncoder({ label: "self-test" });
+    const pass = encoder.beginComputePass();
+    kernel
+      .bind(Object.fromEntries([...buffers].map(([binding, buffer]) => [binding, buffer.view()])))
+      .encode(pass, { rows, positions: rows });
+    pass.end();
+    gpu.device.queue.submit([encoder.finish()]);
+    return y;
+  };
+  try {
+    return new Float32Array(await readback(gpu, await gpu.checked(`the self-test of ${name}`, encode, free)));
+  } finally {
+    free();
+  }
+}
+
+function largestError(answers: Float32Array, expected: Float32Array): number {
+  const errors = expected.map((value, index) => Math.abs((answers[index] ?? Number.NaN) - value));
+  const error = Math.max(...errors) / Math.max(...expected.map(Math.abs));
+  return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
+}
+
+/** For the variants that a device with such features would be given. */
+export function knownProducts({ subgroups, subgroupMatrix }: Pick<GpuFeatures, "subgroups" | "subgroupMatrix">): KnownProduct[] {
+  return [...(subgroups ? [vectorProduct(32, 128), vectorProduct(64, 256), norm()] : []), ...(subgroupMatrix ? [matrixProduct()] : [])];
+}
+
+const STORED = { format: "q4m", bias: false, epilogue: "store", yOffset: 0 } as const;
+
+// Past the columns that are staged at once, and no whole number of turns: lanes part in their loop and have to meet again. Each has a share.
+const VECTOR = { rows: 24, columns: 70 * GROUP };
+
+function vectorProduct(lanes: number, workgroupSize: number): KnownProduct {
+  const tuning: GemvTuning = { lanes, rowsPerThread: 1, workgroupSize, staged: true };
+  const options: MatmulVectorOptions = { ...STORED, ...VECTOR, subgroups: true, tuning };
+  return {
+    ...{ variant: "subgroups", name: `matmul-vector with ${lanes} lanes a row`, rows: 1 },
+    ...product(VECTOR, 1),
+    compile: (kernels) => kernels.compile(matmulVector, options),
+  };
+}
+
+// Neither tile is full.
+const MATRIX = { rows: 65, columns: 3 * GROUP };
+const MATRIX_X_ROWS = 70;
+
+function matrixProduct(): KnownProduct {
+  const options: MatmulSubgroupMatrixOptions = { ...STORED, ...MATRIX, yStride: MATRIX.rows };
+  return {
+    ...{ variant: "subgroup-matrix", name: "matmul-subgroup-matrix", rows: MATRIX_X_ROWS },
+    ...product(MATRIX, MATRIX_X_ROWS),
+    compile: (kernels) => kernels.compile(matmulSubgroupMatrix, options),
+  };
+}
+
+function norm(): KnownProduct {
+  const [rows, columns, epsilon] = [3, 36 * GROUP, 1e-5];
+  const x = Float32Array.from({ length: rows * columns }, (_, index) => scattered(index, 9) - 4);
+  const weight = Float32Array.from({ length: columns }, (_, column) => 2 ** (scattered(column, 4) - 2));
+  const expected = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const values = x.subarray(row * columns, (row + 1) * columns);
+    const squares = values.reduce((sum, value) => sum + value * value, 0);
+    expected.set(
+      values.map((value, column) => (value / Math.sqrt(squares / columns + epsilon)) * (weight[column] ?? 0)),
+      row * columns,
+    );
+  }
+  return {
+    ...{ variant: "subgroups", name: "rms-norm", rows, inputs: { x, weight }, expected },
+    compile: (kernels) => kernels.compile(rmsNorm, { columns, epsilon, subgroups: true }),
+  };
+}
+
+/** X·Wᵀ of small whole numbers and a matrix in q4m whose weights are multiples of 1/8: every sum is exact, in f32 and on matrix units. */
+function product({ rows, columns }: { readonly rows: number; readonly columns: number }, xRows: number) {
+  const x = Float32Array.from({ length: xRows * columns }, (_, index) => scattered(index, 8) - 3);
+  const codes = new Uint8Array(rows * rowCodeBytes("q4m", columns));
+  const scales = new Uint8Array(rows * rowScaleBytes("q4m", columns));
+  const scaleView = new DataView(scales.buffer);
+  const expected = new Float32Array(xRows * rows);
+  for (let row = 0; row < rows; row++) {
+    const weights = new Float32Array(columns);
+    for (let first = 0; first < columns; first += GROUP) {
+      const group = (row * columns + first) / GROUP;
+      const [scale, minimum] = [-3 + scattered(group, 2), scattered(group, 3) - 1]; // powers of two
+      scaleView.setUint16(group * 4, halfPower(scale), true);
+      scaleView.setUint16(group * 4 + 2, halfPower(minimum) | 0x8000, true);
+      for (let i = 0; i < GROUP; i++) {
+        const code = scattered(group * GROUP + i, 16);
+        const at = group * (GROUP / 2) + (i % (GROUP / 2));
+        codes[at] = (codes[at] ?? 0) | (i < GROUP / 2 ? code : code << 4);
+        weights[first + i] = 2 ** scale * code - 2 ** minimum;
+      }
+    }
+    for (let xRow = 0; xRow < xRows; xRow++) {
+      expected[xRow * rows + row] = weights.reduce((sum, weight, column) => sum + weight * (x[xRow * columns + column] ?? 0), 0);
+    }
+  }
+  return { inputs: { x, codes, scales }, expected };
+}
+
+/** A whole number from 0 to `count` - 1 that `index` tells, and its neighbours do not. */
+function scattered(index: number, count: number): number {
+  const mixed = Math.imul(index + 1, 0x9e3779b1);
+  return (Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b) >>> 16) % count;
+}
+
+/** The bits of 2 ** exponent in f16. */
+function halfPower(exponent: number): number {
+  return (exponent + 15) << 10;
+}

@@ -1,0 +1,268 @@
+// Drivers that compute subgroups or matrix units wrong: the engine finds out, says so, and answers right without them.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { present } from "../../src/assert";
+import { EngineCore } from "../../src/engine/engine-core";
+import { describeModel } from "../../src/engine/model-description";
+import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/engine/self-test";
+import { Gpu } from "../../src/gpu/device";
+import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
+import { matmulTile } from "../../src/kernels/matmul-tile";
+import { wholePlan } from "../../src/stages/plan";
+import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support/device-faults";
+import { expectGolden } from "../support/expect-close";
+import { expectLlmError } from "../support/expect-llm-error";
+import { runKernel, unwritten } from "../support/kernel-test";
+import { getTestGpu } from "../support/test-gpu";
+import { evaluateAll, readGolden, testModelFiles } from "../support/test-model";
+
+const CASE = "tests/golden/llama-gqa";
+const OPTIONS = { needsTokenizer: false, contextLength: 128, chunkRows: 72, kvFormat: "f32", defaultLimits: true } as const;
+const SUBGROUPS = { subgroups: { min: 4, max: 128 }, subgroupMatrix: false };
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = (await getTestGpu()).share();
+});
+afterAll(() => gpu.dispose());
+
+function knownProduct(name: string): KnownProduct {
+  const products = knownProducts({ ...SUBGROUPS, subgroupMatrix: true });
+  return present(
+    products.find((each) => each.name === name),
+    name,
+  );
+}
+
+describe("the self-test", () => {
+  test("rejects nothing that this adapter has, and leaves nothing", async (context) => {
+    context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
+    expect(await testVariants(gpu, knownProducts(gpu.features))).toEqual([]);
+    expect(gpu.memory().bufferCount).toBe(0);
+  });
+
+  test("asks nothing of an adapter in software", async (context) => {
+    context.skip(!gpu.features.software, "the adapter is hardware");
+    const mend = replaceMethod(gpu.device, "createComputePipelineAsync", () => () => Promise.reject(new Error("nothing is to compile")));
+    expect(await rejectedVariants(gpu).finally(mend)).toEqual([]);
+  });
+
+  test("asks for no variant that the device has no features for", () => {
+    const variants = (features: Parameters<typeof knownProducts>[0]) => knownProducts(features).map(({ variant }) => variant);
+    expect(variants({ subgroups: null, subgroupMatrix: false })).toEqual([]);
+    expect(new Set(variants(SUBGROUPS))).toEqual(new Set(["subgroups"]));
+    expect(variants({ subgroups: null, subgroupMatrix: true })).toEqual(["subgroup-matrix"]);
+  });
+
+  test("expects of matrix units what the plain kernel gives", async () => {
+    const { inputs, expected, rows: xRows } = knownProduct("matmul-subgroup-matrix");
+    const [rows, columns] = [expected.length / xRows, present(inputs.x, "x").length / xRows];
+    const options = { format: "q4m", rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0, tile: "direct" } as const;
+    const state = new Uint32Array([0, xRows, 0, 0]);
+    const shape = { rows: xRows, positions: xRows };
+    const { y } = await runKernel(gpu, matmulTile, options, shape, { state, ...inputs }, { y: unwritten(expected.length) });
+    expect(y).toEqual(expected);
+  });
+
+  test.for<[string, string, RegExp, string]>([
+    ["shuffles bring back a lane's own value", "matmul-vector with 32 lanes a row", /subgroupShuffleXor\(sums\[i\], mask\)/g, "sums[i]"],
+    ["half of a row's subgroups are left out", "matmul-vector with 64 lanes a row", /let count = stride;/g, "let count = stride / 2u;"],
+    ["a subgroup's sum is each thread's own", "rms-norm", /subgroupAdd\(value\)/g, "value"],
+    ["a sum is no number", "rms-norm", /subgroupAdd\(value\)/g, "sqrt(-1.0 - abs(subgroupAdd(value)))"],
+  ])("rejects subgroups where %s", async ([, name, pattern, replacement], context) => {
+    context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
+    const mend = miscompile(gpu.device, pattern, replacement);
+    const rejected = await testVariants(gpu, [knownProduct(name)]).finally(mend);
+    expect(rejected).toEqual([{ variant: "subgroups", reason: expect.stringContaining(name), error: expect.any(Number) }]);
+    expect(rejected[0]?.error).toBeGreaterThan(1e-2);
+    expect(gpu.memory().bufferCount).toBe(0);
+  });
+
+  test("rejects a variant that does not compile, with the compiler's words, and none that does", async () => {
+    const mend = replaceMethod(gpu.device, "createComputePipelineAsync", (compile) => async (descriptor) => {
+      if (descriptor.label?.startsWith("matmul")) throw new Error("the driver has no such thing");
+      return compile(descriptor);
+    });
+    const products = ["matmul-vector with 32 lanes a row", "matmul-vector with 64 lanes a row"].map(knownProduct);
+    const rejected = await testVariants(gpu, products).finally(mend);
+    const reason = expect.stringMatching(/matmul-vector.*does not compile: .*the driver has no such thing/);
+    expect(rejected).toEqual([{ variant: "subgroups", reason, error: Number.POSITIVE_INFINITY }]);
+  });
+
+  test("rejects the variant that fails and no other", async (context) => {
+    context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
+    const right = knownProduct("rms-norm");
+    const wrong: KnownProduct = {
+      ...right,
+      variant: "subgroup-matrix",
+      expected: right.expected.map((value, index) => (index === 99 ? value + 1 : value)),
+    };
+    const rejected = await testVariants(gpu, [right, wrong]);
+    expect(rejected.map(({ variant }) => variant)).toEqual(["subgroup-matrix"]);
+  });
+});
+
+describe("a self-test that is cut short", () => {
+  /** On a device of its own: calls `act` at the first submit, and gives what the self-test says. */
+  async function cutShort(user: Gpu, act: () => void): Promise<unknown> {
+    const mend = replaceMethod(user.device.queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
+      submit(buffers);
+      act();
+    });
+    const outcome: unknown = await testVariants(user, [knownProduct("rms-norm")]).catch((error: unknown) => error);
+    mend();
+    return outcome;
+  }
+
+  test("by the device's loss tells of that, and rejects nothing", async () => {
+    const lost = await Gpu.request({ defaultLimits: true });
+    expect(await cutShort(lost, () => lost.device.destroy())).toMatchObject({ code: "device-lost" });
+    await expectLlmError(testVariants(lost, [knownProduct("rms-norm")]), "device-lost");
+    expect(lost.memory().bufferCount).toBe(0);
+    lost.dispose();
+  });
+
+  test("by the loss of a device that then compiles nothing tells of the loss", async () => {
+    const lost = await Gpu.request({ defaultLimits: true });
+    replaceMethod(lost.device, "createComputePipelineAsync", () => async () => {
+      lost.device.destroy();
+      throw new Error("the device is gone");
+    });
+    await expectLlmError(testVariants(lost, [knownProduct("rms-norm")]), "device-lost");
+    lost.dispose();
+  });
+
+  test("by its engine's end leaves nothing, says nothing of the device, and the next engine's passes", async () => {
+    const whole = await Gpu.request({ gpu: hardwareGpu(), defaultLimits: true });
+    const user = whole.share();
+    const left = watchBuffers(whole.device);
+    expect(await cutShort(user, () => user.dispose())).toBeInstanceOf(Error);
+    expect(left.takeLabels()).toEqual([]);
+    left.stop();
+    expect(await rejectedVariants(whole)).toEqual([]);
+    whole.dispose();
+  });
+});
+
+describe("an engine on a device", () => {
+  const engines: (Engine | EngineCore)[] = [];
+  afterAll(() => {
+    for (const engine of engines) engine.dispose();
+  });
+
+  /** An engine without weights, and what it was told. */
+  async function createCore(user: Gpu) {
+    const { config } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
+    const rejected: RejectedVariant[] = [];
+    const onVariantRejected = (each: RejectedVariant) => rejected.push(each);
+    const stages = { plan: wholePlan(config), root: CASE, fetchRows: async () => [], holdReads: () => () => undefined, onVariantRejected };
+    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72 });
+    engines.push(core);
+    return { core, rejected };
+  }
+
+  test("that passes keeps its subgroups, and has no more memory than one that tests nothing", async (context) => {
+    context.skip(!gpu.features.subgroups || !gpu.features.software, "the adapter has no subgroups, or is tested in any case");
+    const { core, rejected } = await createCore(await Gpu.request({ gpu: hardwareGpu(), defaultLimits: true }));
+    expect([rejected, core.model.context.subgroups]).toEqual([[], true]);
+    const { core: untested } = await createCore(gpu.share());
+    expect(core.memory()).toEqual(untested.memory());
+  });
+
+  test("that fails hears of it from each device that it comes to, also from one that cannot compile subgroups, and has one sampler", async (context) => {
+    context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
+    const wrong = hardwareGpu((device) => miscompile(device, /subgroupAdd\(/g, "2.0 * subgroupAdd("));
+    const { core, rejected } = await createCore(await Gpu.request({ gpu: wrong, defaultLimits: true }));
+    expect([rejected.length, core.model.context.subgroups]).toEqual([1, false]);
+    const { core: untested } = await createCore(gpu.share());
+    expect(core.memory()).toEqual(untested.memory());
+    const refusing = hardwareGpu((device) => {
+      replaceMethod(device, "createComputePipelineAsync", (compile) => (descriptor) => {
+        if (descriptor.label?.includes('"SUBGROUPS",true')) return Promise.reject(new Error("the driver has no such thing"));
+        return compile(descriptor);
+      });
+    });
+    const noWeights = new Error("there are no weights");
+    const another = await Gpu.request({ gpu: refusing, defaultLimits: true });
+    await expect(core.revive(another, () => Promise.reject(noWeights))).rejects.toBe(noWeights);
+    expect(rejected).toMatchObject([{ variant: "subgroups" }, { variant: "subgroups", error: Number.POSITIVE_INFINITY }]);
+  });
+
+  /** Its events of rejected variants, and the names of the kernels that were compiled, with their defines. */
+  async function load(options: LoadOptions, onDevice?: (device: GPUDevice) => void) {
+    const rejected: EngineEvent[] = [];
+    const kernels: string[] = [];
+    const watch = (device: GPUDevice) => {
+      replaceMethod(device, "createComputePipelineAsync", (compile) => (descriptor) => {
+        kernels.push(descriptor.label ?? "");
+        return compile(descriptor);
+      });
+      onDevice?.(device);
+    };
+    const onEvent = (event: EngineEvent) => {
+      if (event.type === "variant-rejected") rejected.push(event);
+    };
+    const engine = await loadEngine(testModelFiles(CASE), { ...OPTIONS, gpu: hardwareGpu(watch), ...options, onEvent });
+    engines.push(engine);
+    return { engine, rejected, kernels };
+  }
+
+  test("whose load ends during the self-test is told why it ended, and of no variant", async () => {
+    const enough = new Error("enough");
+    for (const how of ["aborted", "lost"]) {
+      const abort = new AbortController();
+      const rejected: EngineEvent[] = [];
+      const end = (device: GPUDevice) => (how === "lost" ? device.destroy() : abort.abort(enough));
+      const watched = hardwareGpu((device) => {
+        replaceMethod(device, "createBuffer", (create: GPUDevice["createBuffer"]) => (descriptor) => {
+          if (descriptor.label === "self-test y") end(device);
+          return create(descriptor);
+        });
+        replaceMethod(device, "createComputePipelineAsync", (compile) => (descriptor) => {
+          if (descriptor.label?.startsWith("rms-norm")) return compile(descriptor);
+          return Promise.reject(new Error("nothing else is to take time"));
+        });
+      });
+      const onEvent = (event: EngineEvent) => {
+        if (event.type === "variant-rejected") rejected.push(event);
+      };
+      const loading = loadEngine(testModelFiles(CASE), { ...OPTIONS, gpu: watched, signal: abort.signal, onEvent });
+      if (how === "lost") await expectLlmError(loading, "device-lost");
+      else await expect(loading).rejects.toBe(enough);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(rejected).toEqual([]);
+    }
+  });
+
+  test("whose matrix units are wrong does without, and says so", async (context) => {
+    const { features } = await getTestGpu({});
+    context.skip(!features.subgroupMatrix, "the adapter has no subgroup matrices");
+    const options = { defaultLimits: false, quantise: "q8" } as const;
+    const { rejected, kernels } = await load(options, (each) => {
+      miscompile(each, /MultiplyAccumulate\(left1/g, "MultiplyAccumulate(rest1");
+    });
+    expect(rejected).toMatchObject([{ variant: "subgroup-matrix" }]);
+    expect(kernels.filter((name) => name.startsWith("matmul-subgroup-matrix")).length).toBe(1); // the self-test's
+  });
+
+  test("whose subgroups are wrong does without, says so, and gives the reference's logits; so does the next one", async (context) => {
+    context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
+    const golden = await readGolden(CASE);
+    const { engine, rejected, kernels } = await load({}, (device) => {
+      miscompile(device, /subgroup(Add|Max|Min|ShuffleXor)\(/g, "0.5 * subgroup$1(");
+    });
+    const told = [
+      { type: "variant-rejected", variant: "subgroups", reason: expect.stringContaining("matmul-vector"), error: expect.any(Number) },
+    ];
+    expect(rejected).toEqual(told);
+    const compiledBefore = kernels.length;
+    const next = await load({ shareDeviceWith: engine });
+    expect(next.rejected).toEqual(told);
+    expect(kernels.slice(compiledBefore)).toEqual([]);
+    for (const chunk of [72, 1]) {
+      const ids = golden.ids.slice(0, chunk === 1 ? 8 : chunk);
+      const { logits } = await evaluateAll(next.engine, { ids, chunk });
+      expectGolden("llama-gqa without subgroups", logits, golden.logits.subarray(0, logits.length), 1e-3);
+    }
+    expect((await next.engine.generateIds(golden.ids, { temperature: 0, maxTokens: 8 })).ids).toEqual(golden.greedy.slice(0, 8));
+  });
+});

@@ -2,7 +2,11 @@
 // and never the whole file. No length in it is believed before it fits the file and its limit.
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError, type LlmErrorCode } from "../errors";
+import { TimeSlice } from "../time-slice";
+import { decodeTogether } from "./gguf-strings";
 
+const LOT_ITEMS = 1024; // of an array: a millisecond of short strings
+const LOT_BYTES = 64 * 1024; // of strings, about
 const FIRST_RANGE_BYTES = 256 * 1024; // each further range is twice as long, up to the largest: Qwen2.5's 5.9 MB take five
 const MAX_RANGE_BYTES = 2 * 1024 * 1024; // what is read too far is held until somebody asks for it
 const MAX_HEADER_BYTES = 64 * 1024 * 1024; // the header grows with the vocabulary: 152,000 tokens and their merges are 5.9 MB
@@ -22,7 +26,9 @@ export class HeaderReader {
   readonly #signal: AbortSignal | undefined;
   readonly #limit: number;
   readonly #text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // a token may begin with U+FEFF
+  readonly #slice: TimeSlice;
   #window: DataView<ArrayBuffer> = new DataView(new ArrayBuffer(0));
+  #bytes = new Uint8Array(); // the window's
   #windowStart = 0;
   #position = 0;
   #rangeBytes = FIRST_RANGE_BYTES;
@@ -31,6 +37,7 @@ export class HeaderReader {
   constructor(source: ByteSource, signal?: AbortSignal) {
     this.#source = source;
     this.#signal = signal;
+    this.#slice = new TimeSlice(signal);
     this.#limit = Math.min(source.size, MAX_HEADER_BYTES);
   }
 
@@ -57,6 +64,20 @@ export class HeaderReader {
         await this.#extend(error.end);
       }
     }
+  }
+
+  /**
+   * The `length` items of an array, as `entry` reads them, in lots: the page runs between two, and where more bytes must be read one lot
+   * alone is read again. Nothing is allocated ahead of the items. `readLot` gives up to `count` of them, one at least.
+   */
+  async items<T>(what: string, length: number, readLot: (start: number, count: number) => readonly T[]): Promise<T[]> {
+    const items: T[] = [];
+    while (items.length < length) {
+      const start = items.length;
+      for (const item of await this.entry(what, () => readLot(start, Math.min(LOT_ITEMS, length - start)))) items.push(item);
+      if (this.#slice.isOver) await this.#slice.next();
+    }
+    return items;
   }
 
   /** A copy of what was read from `start` on, which is past the header; the reader's own goes with the reader. */
@@ -108,7 +129,10 @@ export class HeaderReader {
   }
 
   uint64(): number | bigint {
-    return numberIfExact(this.#window.getBigUint64(this.#take(8), true));
+    const offset = this.#take(8);
+    const high = this.#window.getUint32(offset + 4, true);
+    if (high < 2 ** 21) return high * 2 ** 32 + this.#window.getUint32(offset, true); // a bigint for each string's length takes its time
+    return this.#window.getBigUint64(offset, true);
   }
 
   int64(): number | bigint {
@@ -138,12 +162,28 @@ export class HeaderReader {
 
   string(maxBytes: number): string {
     const byteLength = this.count("string length", maxBytes);
-    const bytes = new Uint8Array(this.#window.buffer, this.#take(byteLength), byteLength);
+    const start = this.#take(byteLength);
     try {
-      return this.#text.decode(bytes);
+      return this.#text.decode(this.#bytes.subarray(start, start + byteLength));
     } catch (cause) {
       throw this.error("bad-file", `the string before byte ${this.#position} is not UTF-8`, { cause });
     }
+  }
+
+  /** Up to `count` strings of an array, fewer where they are long. */
+  strings(count: number, maxBytes: number): string[] {
+    const start = this.#position;
+    const windowOffset = start - this.#windowStart;
+    const byteLengths: number[] = [];
+    while (byteLengths.length < count && this.#position - start < LOT_BYTES) {
+      const byteLength = this.count("string length", maxBytes);
+      this.#take(byteLength);
+      byteLengths.push(byteLength);
+    }
+    const strings = decodeTogether(this.#bytes.subarray(windowOffset), byteLengths, this.#text);
+    if (strings !== null) return strings;
+    this.#position = start;
+    return byteLengths.map(() => this.string(maxBytes)); // fails at the one that is at fault
   }
 
   /** The offset in the window of the next `byteCount` bytes, which are thereby read. */
@@ -163,6 +203,7 @@ export class HeaderReader {
     const bytes = new Uint8Array(kept.length + next.length);
     bytes.set(kept);
     bytes.set(next, kept.length);
+    this.#bytes = bytes;
     this.#window = new DataView(bytes.buffer);
     this.#windowStart = this.#position;
     this.#rangeBytes = Math.min(MAX_RANGE_BYTES, 2 * this.#rangeBytes);

@@ -26,45 +26,55 @@ const NUMBER_TYPES: ReadonlyMap<number, NumberType> = new Map<number, NumberType
   [12, { bytes: 8, read: (reader) => reader.float64() }],
 ]);
 
+/** An array whose items follow. */
+interface ArrayStart {
+  readonly itemType: number;
+  readonly length: number;
+}
+
 /**
- * A value with the type in front of it.
+ * A value with the type in front of it; `what` names it in errors.
  *
- * @throws LlmError "bad-file" | "bytes-truncated" | "unsupported".
+ * @throws LlmError "bad-file" | "bytes-truncated" | "unsupported", what the source throws, and the signal's reason when aborted.
  */
-export function readMetadataValue(reader: HeaderReader): MetadataValue {
+export async function readMetadataValue(reader: HeaderReader, what: string): Promise<MetadataValue> {
+  const found = await reader.entry(what, readStart);
+  return typeof found === "object" ? readItems(reader, what, found) : found;
+}
+
+function readStart(reader: HeaderReader): string | number | bigint | boolean | ArrayStart {
   const type = reader.uint32();
-  if (type === ARRAY_TYPE) return readArray(reader);
+  if (type === ARRAY_TYPE) return readArrayStart(reader);
   if (type === STRING_TYPE) return reader.string(MAX_STRING_BYTES);
   if (type === BOOLEAN_TYPE) return reader.boolean();
   return numberType(reader, type).read(reader);
 }
 
-function readArray(reader: HeaderReader): MetadataValue {
-  const type = reader.uint32();
+function readArrayStart(reader: HeaderReader): ArrayStart {
+  const itemType = reader.uint32();
   const length = reader.count("array length", MAX_ARRAY_LENGTH);
-  if (type === ARRAY_TYPE) throw reader.error("unsupported", "an array of arrays");
-  if (type === STRING_TYPE) return readItems(reader, { length, minBytes: 8, read: () => reader.string(MAX_STRING_BYTES) });
-  if (type === BOOLEAN_TYPE) return readItems(reader, { length, minBytes: 1, read: () => reader.boolean() });
-  return readNumbers(reader, numberType(reader, type), length);
+  if (itemType === ARRAY_TYPE) throw reader.error("unsupported", "an array of arrays");
+  reader.require(length * minBytes(reader, itemType));
+  return { itemType, length };
 }
 
-function readItems<T>(
-  reader: HeaderReader,
-  { length, minBytes, read }: { readonly length: number; readonly minBytes: number; readonly read: () => T },
-): T[] {
-  reader.require(length * minBytes);
-  return Array.from({ length }, read);
+function minBytes(reader: HeaderReader, itemType: number): number {
+  if (itemType === STRING_TYPE) return 8;
+  return itemType === BOOLEAN_TYPE ? 1 : numberType(reader, itemType).bytes;
 }
 
-function readNumbers(reader: HeaderReader, { bytes, read }: NumberType, length: number): Float64Array {
-  reader.require(length * bytes);
-  const numbers = new Float64Array(length);
-  for (let index = 0; index < length; index++) {
-    const value = read(reader);
-    if (typeof value === "bigint") throw reader.error("unsupported", `element ${index} is ${value}, expected less than 2^53 in an array`);
-    numbers[index] = value;
-  }
-  return numbers;
+async function readItems(reader: HeaderReader, what: string, { itemType, length }: ArrayStart): Promise<MetadataValue> {
+  if (itemType === STRING_TYPE) return reader.items(what, length, (_, count) => reader.strings(count, MAX_STRING_BYTES));
+  if (itemType === BOOLEAN_TYPE) return reader.items(what, length, (_, count) => Array.from({ length: count }, () => reader.boolean()));
+  const { read } = numberType(reader, itemType);
+  const numbers = await reader.items(what, length, (start, count) =>
+    Array.from({ length: count }, (_, index) => {
+      const value = read(reader);
+      if (typeof value === "number") return value;
+      throw reader.error("unsupported", `element ${start + index} is ${value}, expected less than 2^53 in an array`);
+    }),
+  );
+  return new Float64Array(numbers);
 }
 
 function numberType(reader: HeaderReader, type: number): NumberType {

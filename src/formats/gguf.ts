@@ -58,7 +58,7 @@ async function readMetadata(reader: HeaderReader, count: number): Promise<Readon
   for (let index = 0; index < count; index++) {
     const key = await reader.entry(`metadata key ${index}`, () => reader.string(MAX_KEY_BYTES));
     if (metadata.has(key)) throw reader.error("bad-file", `"${key}" is there twice`);
-    metadata.set(key, await reader.entry(`metadata "${key}"`, readMetadataValue));
+    metadata.set(key, await readMetadataValue(reader, `metadata "${key}"`));
   }
   return metadata;
 }

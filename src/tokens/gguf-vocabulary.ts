@@ -1,9 +1,15 @@
 // Writes the vocabulary that a GGUF's metadata hold as the tokenizer.json and tokenizer_config.json that its makers had.
 import { LlmError } from "../errors";
+import { TimeSlice } from "../time-slice";
 import type { TokenizerFiles } from "./tokenizer-config";
 import { GPT2_WORDS, isolate, type Step } from "./tokenizer-json";
 
 export type GgufMetadata = ReadonlyMap<string, unknown>;
+
+export interface VocabularyOptions {
+  readonly onEvent?: ((event: TokenizerEvent) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** A vocabulary that we cannot read as it was made: the error that follows says the same. */
 export interface TokenizerEvent {
@@ -19,6 +25,8 @@ const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 const UNUSED = 5;
+
+const ROUNDS_BETWEEN_LOOKS = 512; // at the clock, which costs as much as a round
 
 // Splits into words by the names that llama.cpp gives them. The case of ASCII letters only is open in the contractions.
 const CONTRACTIONS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]";
@@ -43,22 +51,25 @@ const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
 ]);
 
 /**
+ * The files, whose "model.vocab" is a `Map`. The page runs between slices of the work.
+ *
  * @throws LlmError "bad-tokenizer" where the metadata hold no vocabulary or a broken one, "unsupported" (after an event) where they
- * name a tokenizer or pre-tokenizer that is not known here.
+ * name a tokenizer or pre-tokenizer that is not known here; the signal's reason when aborted.
  */
-export function readGgufVocabulary(metadata: GgufMetadata, onEvent?: (event: TokenizerEvent) => void): TokenizerFiles {
+export async function readGgufVocabulary(metadata: GgufMetadata, { onEvent, signal }: VocabularyOptions = {}): Promise<TokenizerFiles> {
+  const slice = new TimeSlice(signal);
   const kind = required(metadata, "tokenizer.ggml.model", "string");
   const refuse = (key: string, found: string, expected: readonly string[]) => {
     onEvent?.({ type: "tokenizer-unsupported", key, found, expected });
     const reason = "Read otherwise, text would get other ids than the model was trained on.";
     return new LlmError("unsupported", `GGUF: ${key} is "${found}", expected one of ${expected.join(", ")}. ${reason}`);
   };
-  if (kind === "llama") return sentencePieceFiles(metadata, readPieces(metadata));
+  if (kind === "llama") return sentencePieceFiles(metadata, await readPieces(metadata, slice), slice);
   if (kind !== "gpt2") throw refuse("tokenizer.ggml.model", kind, ["gpt2", "llama"]);
   const name = required(metadata, "tokenizer.ggml.pre", "string");
   const preTokenizer = PRE_TOKENIZERS.get(name);
   if (!preTokenizer) throw refuse("tokenizer.ggml.pre", name, [...PRE_TOKENIZERS.keys()]);
-  return bytePairFiles(metadata, readPieces(metadata), preTokenizer);
+  return bytePairFiles(metadata, await readPieces(metadata, slice), preTokenizer);
 }
 
 /** The tokens and what they are, by id. */
@@ -66,20 +77,35 @@ interface Pieces {
   readonly tokens: readonly string[];
   readonly types: ArrayLike<number>;
   /** Token → id, without the unused ones. */
-  readonly vocab: Readonly<Record<string, number>>;
+  readonly vocab: ReadonlyMap<string, number>;
+  readonly addedTokens: readonly AddedPiece[];
 }
 
-function readPieces(metadata: GgufMetadata): Pieces {
+/** An entry of tokenizer.json's added_tokens. */
+interface AddedPiece {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+  readonly normalized: false;
+}
+
+async function readPieces(metadata: GgufMetadata, slice: TimeSlice): Promise<Pieces> {
   const tokens = stringArray(metadata, "tokenizer.ggml.tokens");
   const types = numberArray(metadata, "tokenizer.ggml.token_type", tokens.length);
-  const ids = new Map<string, number>();
-  tokens.forEach((token, id) => {
-    if (types[id] === UNUSED) return;
-    const earlier = ids.get(token);
+  const vocab = new Map<string, number>();
+  const addedTokens: AddedPiece[] = [];
+  for (let id = 0; id < tokens.length; id++) {
+    if (id % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
+    const token = tokens[id] ?? "";
+    const type = types[id];
+    const isSpecial = type === CONTROL || type === UNKNOWN;
+    if (isSpecial || type === USER_DEFINED) addedTokens.push({ id, content: token, special: isSpecial, normalized: false });
+    if (type === UNUSED) continue;
+    const earlier = vocab.get(token);
     if (earlier !== undefined) throw broken(`tokens ${earlier} and ${id} are both ${JSON.stringify(token)}, expected each token once`);
-    ids.set(token, id);
-  });
-  return { tokens, types, vocab: Object.fromEntries(ids) };
+    vocab.set(token, id);
+  }
+  return { tokens, types, vocab, addedTokens };
 }
 
 function bytePairFiles(metadata: GgufMetadata, pieces: Pieces, preTokenizer: PreTokenizer): TokenizerFiles {
@@ -95,7 +121,7 @@ function bytePairFiles(metadata: GgufMetadata, pieces: Pieces, preTokenizer: Pre
 }
 
 /** SentencePiece's byte-pair kind: its scores say which pair merges first, as merges in that order do. */
-function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces): TokenizerFiles {
+async function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces, slice: TimeSlice): Promise<TokenizerFiles> {
   if (optional(metadata, "tokenizer.ggml.remove_extra_whitespaces", "boolean")) {
     throw new LlmError("unsupported", "GGUF: tokenizer.ggml.remove_extra_whitespaces is true, expected false or none.");
   }
@@ -118,7 +144,7 @@ function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces): TokenizerFi
     model: {
       type: "BPE",
       vocab: pieces.vocab,
-      merges: mergesFromScores(pieces, scores),
+      merges: await mergesFromScores(pieces, scores, slice),
       unk_token: unknown,
       fuse_unk: true,
       byte_fallback: true,
@@ -127,18 +153,19 @@ function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces): TokenizerFi
 }
 
 /** Every way to make a piece of two others, the highest score first, of one piece the one with the longest left part first. */
-function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<number>): [string, string][] {
+async function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<number>, slice: TimeSlice): Promise<[string, string][]> {
   const pieces = new Set(tokens.filter((_, id) => types[id] === NORMAL));
   const merges: { readonly score: number; readonly pair: [string, string] }[] = [];
-  tokens.forEach((token, id) => {
-    if (types[id] !== NORMAL) return;
+  for (const [id, token] of tokens.entries()) {
+    if (id % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
+    if (types[id] !== NORMAL) continue;
     for (let length = token.length - 1; length > 0; length--) {
       const left = token.slice(0, length); // half a surrogate pair is no piece
       if (!pieces.has(left)) continue;
       const right = token.slice(length);
       if (pieces.has(right)) merges.push({ score: scores[id] ?? 0, pair: [left, right] });
     }
-  });
+  }
   merges.sort((a, b) => b.score - a.score); // stable: the splits of a piece keep their order
   return merges.map(({ pair }) => pair);
 }
@@ -150,7 +177,7 @@ function files(
   addsBosByDefault: boolean,
   parts: Readonly<Record<string, unknown>>,
 ): TokenizerFiles {
-  const { tokens, types } = pieces;
+  const { tokens, addedTokens } = pieces;
   const special = (name: string) => specialToken(metadata, tokens, name);
   const bos = special("bos");
   const eos = special("eos");
@@ -160,10 +187,7 @@ function files(
   return {
     tokenizer: {
       ...parts,
-      added_tokens: tokens.flatMap((content, id) => {
-        const isSpecial = types[id] === CONTROL || types[id] === UNKNOWN;
-        return isSpecial || types[id] === USER_DEFINED ? [{ id, content, special: isSpecial, normalized: false }] : [];
-      }),
+      added_tokens: addedTokens,
       post_processor: {
         type: "TemplateProcessing",
         single: [...(addsBos ? frame(bos) : []), { Sequence: { id: "A" } }, ...(addsEos ? frame(eos) : [])],
@@ -223,18 +247,14 @@ function stringArray(metadata: GgufMetadata, key: string): readonly string[] {
   return value;
 }
 
-/** An array of numbers, one a token; plain or typed. */
+/** An array of numbers, one a token. */
 function numberArray(metadata: GgufMetadata, key: string, length: number): ArrayLike<number> {
   const value = metadata.get(key);
-  const isNumbers = (Array.isArray(value) || isTypedArray(value)) && Array.prototype.every.call(value, (item) => typeof item === "number");
+  const isNumbers = value instanceof Float64Array || (Array.isArray(value) && value.every((item) => typeof item === "number"));
   if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "no array of numbers"}, expected one for each token`);
   const numbers = value as ArrayLike<number>;
   if (numbers.length !== length) throw broken(`${key} has ${numbers.length} values, expected ${length}, one for each token`);
   return numbers;
-}
-
-function isTypedArray(value: unknown): boolean {
-  return ArrayBuffer.isView(value) && !(value instanceof DataView);
 }
 
 function broken(what: string): LlmError {

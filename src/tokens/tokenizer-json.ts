@@ -1,6 +1,8 @@
 // Checks a tokenizer.json and says it in words that @huggingface/tokenizers reads as Hugging Face's own (Rust) library does. What
 // it cannot read alike is refused, so that no text silently gets other ids than the model was trained on.
 import { LlmError } from "../errors";
+import { TimeSlice } from "../time-slice";
+import type { BytePairOptions, BytePairVocabulary } from "./byte-pair-model";
 import { GUARD } from "./special-token-guard";
 
 /** One stage of a tokenizer.json: a normalizer, pre-tokenizer, post-processor or decoder, maybe a sequence of them. */
@@ -18,8 +20,10 @@ export interface AddedToken {
 
 /** A checked tokenizer.json. */
 export interface TokenizerJson {
-  /** What @huggingface/tokenizers is made from. It has no decoder and no post-processor: ours stream, and are ids. */
+  /** What @huggingface/tokenizers is made from. It has no decoder and no post-processor: ours stream, and are ids. Its model is empty. */
   readonly library: Readonly<Record<string, unknown>>;
+  readonly vocabulary: BytePairVocabulary;
+  readonly modelOptions: BytePairOptions;
   readonly addedTokens: readonly AddedToken[];
   /** Ids that stand around a text: mostly nothing, or one in front. */
   readonly frame: { readonly before: readonly number[]; readonly after: readonly number[] };
@@ -30,6 +34,7 @@ export interface TokenizerJson {
 
 type Json = Readonly<Record<string, unknown>>;
 
+const ROUNDS_BETWEEN_LOOKS = 512; // at the clock, which costs as much as a round
 const MAX_VOCAB_SIZE = 4_194_304; // 16 times the largest in use (Gemma's 262,144): past it an id is a broken file, not a token
 
 /** How GPT-2 splits text into words. */
@@ -40,13 +45,19 @@ const PUNCTUATION = "[\\p{P}$+<=>^`|~]"; // Unicode's, and all of ASCII's
 const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace"];
 
 /**
+ * The page runs between slices of the work. A "model.vocab" may be a `Map` as well, which is then ours.
+ *
  * @throws LlmError "bad-tokenizer" where the file is broken, "unsupported" where it is none of the byte-pair tokenizers that decoder
- * models use.
+ * models use; the signal's reason when aborted.
  */
-export function readTokenizerJson(json: unknown): TokenizerJson {
+export async function readTokenizerJson(json: unknown, signal?: AbortSignal): Promise<TokenizerJson> {
   const root = asRecord(json, "the file");
-  const { model, vocabSize } = readModel(asRecord(root.model, '"model"'));
+  const { vocabulary, modelOptions } = await readModel(asRecord(root.model, '"model"'), new TimeSlice(signal));
   const addedTokens = asArray(root.added_tokens ?? [], '"added_tokens"').map(readAddedToken);
+  for (const { content, id } of addedTokens) {
+    vocabulary.ids.set(content, id);
+    vocabulary.tokens[id] = content;
+  }
   const preTokenizer = optionalStep(root.pre_tokenizer, '"pre_tokenizer"');
   const normalizer = optionalStep(root.normalizer, '"normalizer"');
   const other = normalizer && flattenSteps(normalizer, "normalizers").find((step) => !NORMALIZERS.includes(step.type));
@@ -55,17 +66,19 @@ export function readTokenizerJson(json: unknown): TokenizerJson {
   const words = preTokenizer ? flattenSteps(preTokenizer, "pretokenizers").flatMap(wordSteps) : [];
   return {
     library: {
-      model,
+      model: { type: "BPE", vocab: {}, merges: [] },
       added_tokens: root.added_tokens ?? [],
       normalizer,
       pre_tokenizer: { type: "Sequence", pretokenizers: [dropGuards, ...words] },
       post_processor: null,
       decoder: null,
     },
+    vocabulary,
+    modelOptions,
     addedTokens,
     frame: readFrame(optionalStep(root.post_processor, '"post_processor"')),
     decoder: optionalStep(root.decoder, '"decoder"'),
-    vocabSize: addedTokens.reduce((size, { id }) => Math.max(size, id + 1), vocabSize),
+    vocabSize: vocabulary.tokens.length,
   };
 }
 
@@ -75,28 +88,71 @@ export function flattenSteps(step: Step, listName: string): Step[] {
   return asArray(step[listName], `"${listName}"`).flatMap((inner) => flattenSteps(asStep(inner, `"${listName}"`), listName));
 }
 
-function readModel(model: Json): { model: Json; vocabSize: number } {
+interface ModelJson {
+  readonly vocabulary: BytePairVocabulary;
+  readonly modelOptions: BytePairOptions;
+}
+
+async function readModel(model: Json, slice: TimeSlice): Promise<ModelJson> {
   const type = model.type ?? (model.merges === undefined ? "unknown" : "BPE"); // files before 2021 leave it out
   if (type !== "BPE") throw unsupported(`model "${String(type)}", expected "BPE"`);
   for (const field of ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]) {
     if (model[field]) throw unsupported(`model.${field} ${JSON.stringify(model[field])}, expected none`);
   }
-  const vocab = asRecord(model.vocab, '"model.vocab"');
-  let vocabSize = 0;
-  for (const token in vocab) vocabSize = Math.max(vocabSize, asId(vocab[token], "model.vocab", token) + 1);
-  if (vocabSize === 0) throw broken('"model.vocab" is empty, expected tokens');
-  const unknown = model.unk_token || null; // GPT-2's file says "" for none
-  if (unknown !== null && !Object.hasOwn(vocab, String(unknown))) throw broken(`model.unk_token "${unknown}" is not in the vocabulary`);
-  asArray(model.merges, '"model.merges"').forEach(checkMerge);
-  return { model: { ...model, type, unk_token: unknown }, vocabSize };
+  const { ids, tokens } = await readVocab(model.vocab, slice);
+  const unknown = model.unk_token ? String(model.unk_token) : null; // GPT-2's file says "" for none
+  if (unknown !== null && !ids.has(unknown)) throw broken(`model.unk_token "${unknown}" is not in the vocabulary`);
+  return {
+    vocabulary: { ids, tokens, ...(await readMerges(asArray(model.merges, '"model.merges"'), slice)) },
+    modelOptions: {
+      unknown,
+      fusesUnknown: model.fuse_unk === true,
+      byteFallback: model.byte_fallback === true,
+      ignoresMerges: model.ignore_merges === true,
+    },
+  };
 }
 
-function checkMerge(merge: unknown, index: number): void {
-  const isPair = Array.isArray(merge) ? merge.length === 2 && merge.every((part) => typeof part === "string") : isSpacedPair(merge);
-  if (!isPair) throw broken(`model.merges[${index}] is ${JSON.stringify(merge)}, expected two tokens`);
+async function readVocab(vocab: unknown, slice: TimeSlice): Promise<Pick<BytePairVocabulary, "ids" | "tokens">> {
+  const isMap = vocab instanceof Map;
+  const ids = isMap ? (vocab as Map<string, number>) : new Map<string, number>();
+  const tokens: (string | undefined)[] = [];
+  let round = 0;
+  for (const [token, value] of isMap ? vocab : recordEntries(asRecord(vocab, '"model.vocab"'))) {
+    if (round++ % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
+    const id = asId(value, "model.vocab", token);
+    tokens[id] = token;
+    if (!isMap) ids.set(token, id);
+  }
+  if (ids.size === 0) throw broken('"model.vocab" is empty, expected tokens');
+  return { ids, tokens };
 }
 
-function isSpacedPair(merge: unknown): boolean {
+function* recordEntries(record: Json): Generator<[string, unknown]> {
+  for (const key in record) yield [key, record[key]];
+}
+
+/** Merges that are strings are their own keys. In pairs a part may hold a space, so that the guard separates them, which no text keeps. */
+async function readMerges(merges: readonly unknown[], slice: TimeSlice): Promise<Pick<BytePairVocabulary, "ranks" | "separator">> {
+  const arePairs = Array.isArray(merges[0]);
+  const ranks = new Map<string, number>();
+  for (let rank = 0; rank < merges.length; rank++) {
+    const merge = merges[rank];
+    if (rank % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
+    const key = arePairs ? pairKey(merge) : isSpacedPair(merge) ? merge : null;
+    if (key === null) throw broken(`model.merges[${rank}] is ${JSON.stringify(merge)}, expected two tokens${arePairs ? " in a list" : ""}`);
+    ranks.set(key, rank);
+  }
+  return { ranks, separator: arePairs ? GUARD : " " };
+}
+
+function pairKey(merge: unknown): string | null {
+  if (!Array.isArray(merge) || merge.length !== 2) return null;
+  const [left, right]: readonly unknown[] = merge;
+  return typeof left === "string" && typeof right === "string" ? left + GUARD + right : null;
+}
+
+function isSpacedPair(merge: unknown): merge is string {
   if (typeof merge !== "string") return false;
   const space = merge.indexOf(" ");
   return space > 0 && space < merge.length - 1 && !merge.includes(" ", space + 1);

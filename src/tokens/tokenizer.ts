@@ -2,12 +2,13 @@
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { assert } from "../assert";
 import { LlmError } from "../errors";
+import { BytePairModel } from "./byte-pair-model";
 import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
 import { Detokenizer } from "./detokenizer";
-import { type GgufMetadata, readGgufVocabulary, type TokenizerEvent } from "./gguf-vocabulary";
+import { type GgufMetadata, readGgufVocabulary, type VocabularyOptions } from "./gguf-vocabulary";
 import { SpecialTokenGuard } from "./special-token-guard";
 import { isByteToken, readDecoder, type TokenSpelling, tokenBytes } from "./token-bytes";
-import { readTokenizerConfig, type TokenizerFiles } from "./tokenizer-config";
+import { readTokenizerConfig, type TokenizerConfig, type TokenizerFiles } from "./tokenizer-config";
 import { readTokenizerJson, type TokenizerJson } from "./tokenizer-json";
 
 export type { TokenizerEvent } from "./gguf-vocabulary";
@@ -48,30 +49,32 @@ export class Tokenizer {
   readonly #spelling: TokenSpelling;
   readonly #guard: SpecialTokenGuard;
 
-  /** @throws LlmError "bad-tokenizer" for files that are missing or broken, "unsupported" for a tokenizer that is none of ours. */
-  static fromJson(files: TokenizerFiles): Tokenizer {
-    return new Tokenizer(files);
+  /**
+   * @throws LlmError "bad-tokenizer" for files that are missing or broken, "unsupported" for a tokenizer that is none of ours; the signal's
+   * reason when aborted.
+   */
+  static async fromJson(files: TokenizerFiles, signal?: AbortSignal): Promise<Tokenizer> {
+    const json = await readTokenizerJson(files.tokenizer, signal);
+    return new Tokenizer(json, readTokenizerConfig(files, json.addedTokens));
   }
 
   /** @throws LlmError as `fromJson`; what is unsupported is named in an event first. */
-  static fromGguf(metadata: GgufMetadata, onEvent?: (event: TokenizerEvent) => void): Tokenizer {
-    return new Tokenizer(readGgufVocabulary(metadata, onEvent));
+  static async fromGguf(metadata: GgufMetadata, options: VocabularyOptions = {}): Promise<Tokenizer> {
+    return Tokenizer.fromJson(await readGgufVocabulary(metadata, options), options.signal);
   }
 
-  private constructor(files: TokenizerFiles) {
-    const json = readTokenizerJson(files.tokenizer);
-    const config = readTokenizerConfig(files, json.addedTokens);
+  private constructor(json: TokenizerJson, config: TokenizerConfig) {
     this.vocabSize = json.vocabSize;
     this.specialIds = config.specialIds;
     this.bosId = config.bosId;
     this.stopIds = config.stopIds;
     this.chatTemplate = config.chatTemplate === null ? null : new ChatTemplate(config.chatTemplate, config.tokenNames);
     this.#frame = json.frame;
-    const library = makeLibraryTokenizer(json);
-    this.#library = library;
+    this.#library = makeLibraryTokenizer(json);
+    const { tokens } = json.vocabulary;
     this.#spelling = {
       decoding: readDecoder(json.decoder),
-      tokenOf: (id) => library.id_to_token(id),
+      tokenOf: (id) => tokens[id],
       addedIds: new Set(json.addedTokens.map(({ id }) => id)),
     };
     this.#guard = new SpecialTokenGuard(json.addedTokens.filter(({ id }) => config.specialIds.has(id)).map(({ content }) => content));
@@ -102,9 +105,12 @@ export class Tokenizer {
 
   /** Tokens that no model can do without: added ones, control tokens and single bytes. With them any chat can be written, and ended. */
   requiredIds(): TokenId[] {
-    const ids = Array.from({ length: this.vocabSize }, (_, id) => id);
+    const ids: TokenId[] = [];
     const { addedIds } = this.#spelling;
-    return ids.filter((id) => addedIds.has(id) || this.specialIds.has(id) || isByteToken(id, this.#spelling));
+    for (let id = 0; id < this.vocabSize; id++) {
+      if (addedIds.has(id) || this.specialIds.has(id) || isByteToken(id, this.#spelling)) ids.push(id);
+    }
+    return ids;
   }
 
   /** The text bytes of one token: maybe part of a character. */
@@ -143,9 +149,12 @@ export class Tokenizer {
   }
 }
 
-function makeLibraryTokenizer({ library }: TokenizerJson): HubTokenizer {
+/** The library, which splits texts into words, over our own model. */
+function makeLibraryTokenizer({ library, vocabulary, modelOptions }: TokenizerJson): HubTokenizer {
   try {
-    return new HubTokenizer(library, {});
+    const tokenizer = new HubTokenizer(library, {});
+    tokenizer.model = new BytePairModel(vocabulary, modelOptions);
+    return tokenizer;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new LlmError("bad-tokenizer", `tokenizer.json: ${reason}.`, { cause });

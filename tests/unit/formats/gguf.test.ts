@@ -157,6 +157,32 @@ describe("metadata", () => {
     for (const [index, range] of source.reads.entries()) expect(range.start).toBe(source.reads[index - 1]?.end ?? 0);
   });
 
+  test("reads a long vocabulary in slices, between which others run and an abort ends it", async () => {
+    const tokens = Array.from({ length: 100_000 }, (_, index) => `token ${index}`);
+    const bytes = fileOf({ metadata: [["tokens", strings(...tokens)]] });
+    let runs = 0;
+    const timer = setInterval(() => runs++);
+    await readGguf(bytes).finally(() => clearInterval(timer));
+    expect(runs).toBeGreaterThan(1);
+    const abort = new AbortController();
+    const reason = new Error("enough");
+    setTimeout(() => abort.abort(reason), 5);
+    await expect(readGguf(bytes, { signal: abort.signal })).rejects.toBe(reason);
+  });
+
+  test.each<[string, string[]]>([
+    ["of every length of UTF-8", ["a", "é", "▁", "日本", "🙂", "\u{10FFFF}", "\0", "\n", "", "\ufeffa", "aĠ\n🙂"]],
+    ["longer than one lot", ["x".repeat(200_000), "é".repeat(70_000), "end"]],
+    ["in several lots", Array.from({ length: 3000 }, (_, index) => `${["é", "🙂", "▁", "\n"][index % 4]} ${index}`)],
+  ])("keeps strings of an array: %s", async (_, expected) => {
+    expect((await read(withValue(strings(...expected)))).metadata.get("a.key")).toEqual(expected);
+  });
+
+  test("a character whose bytes are shared out over two strings of an array is refused", async () => {
+    const items = [Uint8Array.of(0x61), Uint8Array.of(0xc3), Uint8Array.of(0xa9)].map((value) => ({ type: "string" as const, value }));
+    await expectLlmError(read(withValue({ type: "array", of: 8, items })), "bad-file", '"a.key"', "not UTF-8");
+  });
+
   test.each<[string, GgufSpec, string]>([
     ["a type that the format does not have", withValue({ type: "none", number: 13 }), "value type 13"],
     ["an array of a type that the format does not have", withValue({ type: "array", of: 99, items: [] }), "value type 99"],

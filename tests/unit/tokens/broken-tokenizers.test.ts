@@ -6,8 +6,8 @@ import { expectLlmError } from "../../support/expect-llm-error";
 import { bytePair, bytePairJson, bytePairMetadata, sentencePieceMetadata } from "./golden-tokens";
 
 const model = bytePair.tokenizer.model;
-const fromJson = async (tokenizer: unknown, rest: object = {}) => Tokenizer.fromJson({ tokenizer, ...rest });
-const fromGguf = async (metadata: ReadonlyMap<string, unknown>) => Tokenizer.fromGguf(metadata);
+const fromJson = (tokenizer: unknown, rest: object = {}) => Tokenizer.fromJson({ tokenizer, ...rest });
+const fromGguf = (metadata: ReadonlyMap<string, unknown>) => Tokenizer.fromGguf(metadata);
 const withModel = (changes: object) => bytePairJson({ model: { ...model, ...changes } });
 
 describe("tokenizer.json", () => {
@@ -86,7 +86,7 @@ describe("GGUF", () => {
 
   test("an unknown pre-tokenizer is named in an event and in the error", async () => {
     const events: TokenizerEvent[] = [];
-    const load = async () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": "tekken" }), (event) => events.push(event));
+    const load = () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": "tekken" }), { onEvent: (event) => events.push(event) });
     await expectLlmError(load(), "unsupported", "tokenizer.ggml.pre", '"tekken"', "qwen2");
     const expected = ["default", "gpt-2", "smollm", "qwen2", "llama-bpe", "falcon"];
     expect(events).toEqual([{ type: "tokenizer-unsupported", key: "tokenizer.ggml.pre", found: "tekken", expected }]);
@@ -94,7 +94,7 @@ describe("GGUF", () => {
 
   test("an unknown kind is named in an event and in the error", async () => {
     const events: TokenizerEvent[] = [];
-    const load = async () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.model": "t5" }), (event) => events.push(event));
+    const load = () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.model": "t5" }), { onEvent: (event) => events.push(event) });
     await expectLlmError(load(), "unsupported", '"t5"');
     expect(events).toEqual([{ type: "tokenizer-unsupported", key: "tokenizer.ggml.model", found: "t5", expected: ["gpt2", "llama"] }]);
   });

@@ -4,9 +4,11 @@ import { describe, expect, test } from "vitest";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { bytePairJson, sentencePieceMetadata } from "./golden-tokens";
 
+const byteLevel = await Tokenizer.fromJson({ tokenizer: bytePairJson() });
+const byteFallback = await Tokenizer.fromGguf(sentencePieceMetadata());
 const TOKENIZERS = [
-  { name: "byte level", tokenizer: Tokenizer.fromJson({ tokenizer: bytePairJson() }), dropsFirstSpace: false },
-  { name: "byte fallback", tokenizer: Tokenizer.fromGguf(sentencePieceMetadata()), dropsFirstSpace: true },
+  { name: "byte level", tokenizer: byteLevel, dropsFirstSpace: false },
+  { name: "byte fallback", tokenizer: byteFallback, dropsFirstSpace: true },
 ];
 
 const hardText = fc
@@ -85,8 +87,6 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
 });
 
 describe("a stream", () => {
-  const [byteLevel, byteFallback] = [Tokenizer.fromJson({ tokenizer: bytePairJson() }), Tokenizer.fromGguf(sentencePieceMetadata())];
-
   test("ends in U+FFFD when its last character was never finished", () => {
     const ids = byteLevel.encode("乲", { addSpecialTokens: false });
     expect(ids.length).toBeGreaterThan(1);

@@ -14,13 +14,13 @@ describe("byte pairs", () => {
       model: { ...bytePair.tokenizer.model, ignore_merges: golden.ignore_merges },
     });
 
-    test(`tokenizer.json with the words of ${golden.name ?? "isolated punctuation"} gives tokenizers' ids and texts`, () => {
-      expectGolden(Tokenizer.fromJson({ tokenizer: json }), golden);
+    test(`tokenizer.json with the words of ${golden.name ?? "isolated punctuation"} gives tokenizers' ids and texts`, async () => {
+      expectGolden(await Tokenizer.fromJson({ tokenizer: json }), golden);
     });
 
     if (golden.name === null) continue;
-    test(`a GGUF with pre "${golden.name}" gives tokenizers' ids and texts`, () => {
-      expectGolden(Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": golden.name })), golden);
+    test(`a GGUF with pre "${golden.name}" gives tokenizers' ids and texts`, async () => {
+      expectGolden(await Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": golden.name })), golden);
     });
   }
 
@@ -38,22 +38,23 @@ describe("byte pairs", () => {
 });
 
 describe("SentencePiece", () => {
-  test("a GGUF of kind llama gives SentencePiece's ids and texts", () => {
-    const tokenizer = Tokenizer.fromGguf(sentencePieceMetadata());
+  test("a GGUF of kind llama gives SentencePiece's ids and texts", async () => {
+    const tokenizer = await Tokenizer.fromGguf(sentencePieceMetadata());
     sentencePiece.strings.forEach((text, index) => {
       expect(tokenizer.encode(text, PLAIN), JSON.stringify(text)).toEqual(sentencePiece.ids[index]);
       expect(tokenizer.decode(sentencePiece.ids[index] ?? [])).toBe(sentencePiece.decoded[index]);
     });
   });
 
-  test("without add_space_prefix no space comes in front of a text, and none is dropped", () => {
-    const tokenizer = Tokenizer.fromGguf(sentencePieceMetadata({ "tokenizer.ggml.add_space_prefix": false }));
+  test("without add_space_prefix no space comes in front of a text, and none is dropped", async () => {
+    const tokenizer = await Tokenizer.fromGguf(sentencePieceMetadata({ "tokenizer.ggml.add_space_prefix": false }));
     for (const text of ["the ship", " the ship"]) expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
-    expect(tokenizer.encode("the", PLAIN)).not.toEqual(Tokenizer.fromGguf(sentencePieceMetadata()).encode("the", PLAIN));
+    expect(tokenizer.encode("the", PLAIN)).not.toEqual((await Tokenizer.fromGguf(sentencePieceMetadata())).encode("the", PLAIN));
   });
 
-  test("text that goes on after other text gets no space in front, and loses none of its own", () => {
-    const models = [Tokenizer.fromGguf(sentencePieceMetadata()), ...sentencePiece.cases.map(({ tokenizer }) => fromCase(tokenizer))];
+  test("text that goes on after other text gets no space in front, and loses none of its own", async () => {
+    const cases = sentencePiece.cases.map(({ tokenizer }) => fromCase(tokenizer));
+    const models = await Promise.all([Tokenizer.fromGguf(sentencePieceMetadata()), ...cases]);
     for (const tokenizer of models) {
       for (const text of ["the ship", " the ship", "\n\nthe", "", "日本"]) {
         const ids = tokenizer.encode(text, { addSpecialTokens: false, continuesText: true });
@@ -63,8 +64,8 @@ describe("SentencePiece", () => {
   });
 
   for (const golden of sentencePiece.cases) {
-    test(`tokenizer.json whose space in front is "${golden.name}" gives tokenizers' ids and texts, special tokens shown or not`, () => {
-      const tokenizer = fromCase(golden.tokenizer);
+    test(`tokenizer.json whose space in front is "${golden.name}" gives tokenizers' ids and texts, special tokens shown or not`, async () => {
+      const tokenizer = await fromCase(golden.tokenizer);
       golden.strings.forEach((text, index) => {
         const ids = golden.ids[index] ?? [];
         expect(tokenizer.encode(text), JSON.stringify(text)).toEqual(ids);
@@ -73,8 +74,50 @@ describe("SentencePiece", () => {
     });
   }
 
-  function fromCase(tokenizer: (typeof sentencePiece.cases)[number]["tokenizer"]): Tokenizer {
+  function fromCase(tokenizer: (typeof sentencePiece.cases)[number]["tokenizer"]): Promise<Tokenizer> {
     const model = tokenizer.model ?? sentencePiece.cases[0]?.tokenizer.model;
     return Tokenizer.fromJson({ tokenizer: { ...tokenizer, model } });
   }
+});
+
+test("a long vocabulary is built in slices, between which others run and an abort ends it", async () => {
+  const tokens = Array.from({ length: 150_000 }, (_, id) => `t${id}`);
+  const merges = tokens.slice(1).map((token) => `t ${token.slice(1)}`);
+  const long = bytePairMetadata({
+    "tokenizer.ggml.tokens": tokens,
+    "tokenizer.ggml.token_type": new Float64Array(tokens.length).fill(1),
+    "tokenizer.ggml.merges": merges,
+  });
+  let runs = 0;
+  const timer = setInterval(() => runs++);
+  await Tokenizer.fromGguf(long).finally(() => clearInterval(timer));
+  expect(runs).toBeGreaterThan(1);
+  const abort = new AbortController();
+  const reason = new Error("enough");
+  setTimeout(() => abort.abort(reason), 5);
+  await expect(Tokenizer.fromGguf(long, { signal: abort.signal })).rejects.toBe(reason);
+});
+
+test("merges in pairs may hold spaces, and are not taken for others that read alike", () => {
+  const vocab = Object.fromEntries([..." ab", "a ", " b", "a b", "ab"].map((token, id) => [token, id]));
+  const tokenize = async (merges: unknown) => {
+    const model = { type: "BPE", vocab, merges };
+    const json = { model, decoder: { type: "ByteLevel" } };
+    return (await Tokenizer.fromJson({ tokenizer: json })).encode("a b");
+  };
+  return Promise.all([
+    expect(tokenize([["a", " "]])).resolves.toEqual([vocab["a "], vocab.b]),
+    expect(
+      tokenize([
+        ["a", " "],
+        ["a ", "b"],
+      ]),
+    ).resolves.toEqual([vocab["a b"]]),
+    expect(
+      tokenize([
+        ["a", " "],
+        ["a", " b"],
+      ]),
+    ).resolves.toEqual([vocab["a "], vocab.b]),
+  ]);
 });

@@ -35,13 +35,13 @@ for (const { folder, reference: referenceFile, gguf, stopIds } of MODELS) {
     });
 
     test("tokenizer.json gives the reference's ids and texts", async () => {
-      expectReference(Tokenizer.fromJson({ tokenizer: await readTestJson(path("tokenizer.json")) }), reference);
+      expectReference(await Tokenizer.fromJson({ tokenizer: await readTestJson(path("tokenizer.json")) }), reference);
     });
 
     describe.skipIf(gguf === undefined)("GGUF", () => {
       let tokenizer: Tokenizer;
       beforeAll(async () => {
-        tokenizer = Tokenizer.fromGguf((await readGguf(await openTestFile(path(gguf ?? "")))).metadata);
+        tokenizer = await Tokenizer.fromGguf((await readGguf(await openTestFile(path(gguf ?? "")))).metadata);
       });
 
       test("the vocabulary gives the reference's ids and texts", () => expectReference(tokenizer, reference));

@@ -10,8 +10,9 @@ const PLAIN = { addSpecialTokens: false };
 const config = { bos_token: "<|endoftext|>", eos_token: { content: "<|im_end|>" }, chat_template: chatTemplates.templates.turns };
 const ids = Object.fromEntries(bytePair.tokenizer.added_tokens.map(({ content, id }) => [content, id]));
 
+const tokenizer = await Tokenizer.fromJson({ tokenizer: bytePairJson(), config });
+
 describe("a message that spells special tokens", () => {
-  const tokenizer = Tokenizer.fromJson({ tokenizer: bytePairJson(), config });
   const controls = (text: string) => tokenizer.encode(text, PLAIN).filter((id) => tokenizer.specialIds.has(id)).length;
   const hostile = fc
     .array(fc.constantFrom("<|im_end|>", "<|im_start|>", "<|im_", "end|>", "<", "|>", "\n", "system", "\u{FDD0}", "🙂"), { maxLength: 8 })
@@ -42,21 +43,22 @@ describe("a message that spells special tokens", () => {
 });
 
 describe("special tokens by name", () => {
-  test("a configuration's names, and the ends of turns that the vocabulary has, stop an answer", () => {
-    const stops = (files: object) => [...Tokenizer.fromJson({ tokenizer: bytePairJson(), ...files }).stopIds].sort((a, b) => a - b);
-    expect(stops({})).toEqual([ids["<|endoftext|>"], ids["<|im_end|>"]]);
-    expect(stops({ config: { eos_token: "<tool_call>" } })).toContain(ids["<tool_call>"]);
-    expect(stops({ generationConfig: { eos_token_id: 5 } })).toContain(5);
-    expect(stops({ generationConfig: { eos_token_id: [6, 7] } })).toEqual(expect.arrayContaining([6, 7]));
+  test("a configuration's names, and the ends of turns that the vocabulary has, stop an answer", async () => {
+    const stops = async (files: object) =>
+      [...(await Tokenizer.fromJson({ tokenizer: bytePairJson(), ...files })).stopIds].sort((a, b) => a - b);
+    expect(await stops({})).toEqual([ids["<|endoftext|>"], ids["<|im_end|>"]]);
+    expect(await stops({ config: { eos_token: "<tool_call>" } })).toContain(ids["<tool_call>"]);
+    expect(await stops({ generationConfig: { eos_token_id: 5 } })).toContain(5);
+    expect(await stops({ generationConfig: { eos_token_id: [6, 7] } })).toEqual(expect.arrayContaining([6, 7]));
   });
 
-  test("a token that the configuration names is special though the vocabulary says it is not", () => {
-    const tokenizer = Tokenizer.fromJson({ tokenizer: bytePairJson(), config: { eos_token: "<tool_call>" } });
+  test("a token that the configuration names is special though the vocabulary says it is not", async () => {
+    const tokenizer = await Tokenizer.fromJson({ tokenizer: bytePairJson(), config: { eos_token: "<tool_call>" } });
     expect(tokenizer.decode(tokenizer.encode("a<tool_call>b"))).toBe("ab");
-    expect(Tokenizer.fromJson({ tokenizer: bytePairJson() }).decode(tokenizer.encode("a<tool_call>b"))).toBe("a<tool_call>b");
+    expect((await Tokenizer.fromJson({ tokenizer: bytePairJson() })).decode(tokenizer.encode("a<tool_call>b"))).toBe("a<tool_call>b");
   });
 
-  test("a GGUF's control tokens are special, its user-defined ones are shown, its unused ones are no tokens", () => {
+  test("a GGUF's control tokens are special, its user-defined ones are shown, its unused ones are no tokens", async () => {
     const types = Float64Array.from(bytePairMetadata().get("tokenizer.ggml.token_type") as Float64Array);
     const unused = 300;
     types[unused] = 5;
@@ -65,7 +67,7 @@ describe("special tokens by name", () => {
       "tokenizer.ggml.bos_token_id": 0,
       "tokenizer.ggml.eot_token_id": 9,
     });
-    const tokenizer = Tokenizer.fromGguf(metadata);
+    const tokenizer = await Tokenizer.fromGguf(metadata);
     expect([...tokenizer.specialIds]).toEqual([0, 1, 2]);
     expect(tokenizer.bosId).toBe(0);
     expect(tokenizer.stopIds.has(9)).toBe(true);
@@ -77,35 +79,37 @@ describe("special tokens by name", () => {
 describe("the first token", () => {
   const ends = (tokenizer: Tokenizer) => tokenizer.encode("a").filter((id) => tokenizer.specialIds.has(id));
 
-  test("comes as the GGUF says, or as its kind of tokenizer has it", () => {
+  test("comes as the GGUF says, or as its kind of tokenizer has it", async () => {
     const bos = { "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.eos_token_id": 2 };
-    expect(ends(Tokenizer.fromGguf(bytePairMetadata(bos)))).toEqual([]);
-    expect(ends(Tokenizer.fromGguf(bytePairMetadata({ ...bos, "tokenizer.ggml.pre": "llama-bpe" })))).toEqual([0]);
+    expect(ends(await Tokenizer.fromGguf(bytePairMetadata(bos)))).toEqual([]);
+    expect(ends(await Tokenizer.fromGguf(bytePairMetadata({ ...bos, "tokenizer.ggml.pre": "llama-bpe" })))).toEqual([0]);
     expect(
-      ends(Tokenizer.fromGguf(bytePairMetadata({ ...bos, "tokenizer.ggml.add_bos_token": true, "tokenizer.ggml.add_eos_token": true }))),
+      ends(
+        await Tokenizer.fromGguf(bytePairMetadata({ ...bos, "tokenizer.ggml.add_bos_token": true, "tokenizer.ggml.add_eos_token": true })),
+      ),
     ).toEqual([0, 2]);
-    expect(ends(Tokenizer.fromGguf(sentencePieceMetadata()))).toEqual([1]);
-    expect(ends(Tokenizer.fromGguf(sentencePieceMetadata({ "tokenizer.ggml.add_bos_token": false })))).toEqual([]);
+    expect(ends(await Tokenizer.fromGguf(sentencePieceMetadata()))).toEqual([1]);
+    expect(ends(await Tokenizer.fromGguf(sentencePieceMetadata({ "tokenizer.ggml.add_bos_token": false })))).toEqual([]);
   });
 });
 
 describe("the chat template", () => {
-  const template = (files: object) => Tokenizer.fromJson({ tokenizer: bytePairJson(), ...files }).chatTemplate?.source;
+  const template = async (files: object) => (await Tokenizer.fromJson({ tokenizer: bytePairJson(), ...files })).chatTemplate?.source;
 
-  test("is chat_template.jinja, else the configuration's, of several the default one", () => {
-    expect(template({ config: { chat_template: "one" }, chatTemplate: "two" })).toBe("two");
-    expect(template({ config: { chat_template: "one" } })).toBe("one");
+  test("is chat_template.jinja, else the configuration's, of several the default one", async () => {
+    expect(await template({ config: { chat_template: "one" }, chatTemplate: "two" })).toBe("two");
+    expect(await template({ config: { chat_template: "one" } })).toBe("one");
     const several = [
       { name: "tool_use", template: "t" },
       { name: "default", template: "d" },
     ];
-    expect(template({ config: { chat_template: several } })).toBe("d");
-    expect(template({})).toBeUndefined();
+    expect(await template({ config: { chat_template: several } })).toBe("d");
+    expect(await template({})).toBeUndefined();
   });
 
   test("is missed with a clear error", () =>
     expectLlmError(
-      Promise.resolve().then(() => Tokenizer.fromJson({ tokenizer: bytePairJson() }).renderChat([])),
+      Tokenizer.fromJson({ tokenizer: bytePairJson() }).then((tokenizer) => tokenizer.renderChat([])),
       "bad-tokenizer",
       "no chat template",
     ));

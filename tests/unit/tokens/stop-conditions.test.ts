@@ -59,8 +59,9 @@ describe("stop strings", () => {
     ));
 });
 
+const tokenizer = await Tokenizer.fromJson({ tokenizer: bytePairJson() });
+
 describe("an answer's text", () => {
-  const tokenizer = Tokenizer.fromJson({ tokenizer: bytePairJson() });
   const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
 
   function answer(ids: readonly number[], stopStrings: readonly string[] = []) {

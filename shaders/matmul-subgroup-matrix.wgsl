@@ -66,24 +66,30 @@ fn load_next(first_m: u32, first_n: u32, group: u32, thread: u32) {
   }
 }
 
-const LARGEST = vec4<f32>(65504.0);
 const X_SCALE = 1.0 / 16.0;
+
+// The nearest half, ties to even, as f32. In bits: how a conversion rounds is the device's choice, and a driver that takes f32(f16(v)) for v
+// leaves nothing for the rest (seen on an H100).
+fn nearest_half(value: vec4<f32>) -> vec4<f32> {
+  let bits = bitcast<vec4<u32>>(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
+  return bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u));
+}
 
 fn stage_next(group: u32, thread: u32) {
   for (var i = 0u; i < X_LOADS; i++) {
     let at = (thread / 8u + i * X_STEP) * PITCH + thread % 8u;
     let value = next_x[i] * X_SCALE;
-    let half = vec4<f16>(clamp(value, -LARGEST, LARGEST));
-    tile_x[at] = half;
-    tile_rest[at] = vec4<f16>(clamp(value - vec4<f32>(half), -LARGEST, LARGEST));
+    let half = nearest_half(value);
+    tile_x[at] = vec4<f16>(half);
+    tile_rest[at] = vec4<f16>(nearest_half(value - half));
   }
   let places = octet_places(thread % 4u);
   for (var i = 0u; i < W_LOADS; i++) {
     let at = (thread / 4u + i * W_STEP) * PITCH;
     let scale = unpack_scale(next_scale_words[i], group);
     let weights = unpack_octet(next_codes[i]);
-    tile_w[at + places.x] = vec4<f16>(clamp(weights[0] * scale.x + scale.y, -LARGEST, LARGEST));
-    tile_w[at + places.y] = vec4<f16>(clamp(weights[1] * scale.x + scale.y, -LARGEST, LARGEST));
+    tile_w[at + places.x] = vec4<f16>(nearest_half(weights[0] * scale.x + scale.y));
+    tile_w[at + places.y] = vec4<f16>(nearest_half(weights[1] * scale.x + scale.y));
   }
 }
 

@@ -74,7 +74,9 @@ export function hardwareGpu(onDevice: (device: GPUDevice) => void = () => undefi
     const adapter = await navigator.gpu.requestAdapter(options);
     if (!adapter) return null;
     const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize } = adapter.info;
-    const info = { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter: false };
+    const { subgroupMatrixConfigs = [] } = adapter.info as { readonly subgroupMatrixConfigs?: unknown };
+    const subgroups = { subgroupMinSize, subgroupMaxSize, subgroupMatrixConfigs };
+    const info = { vendor, architecture, description, ...subgroups, isFallbackAdapter: false };
     Object.defineProperty(adapter, "info", { value: info });
     replaceMethod(adapter, "requestDevice", (request: GPUAdapter["requestDevice"]) => async (descriptor) => {
       const device = await request(descriptor);

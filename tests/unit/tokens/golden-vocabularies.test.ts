@@ -98,7 +98,7 @@ test("a long vocabulary is built in slices, between which others run and an abor
   await expect(Tokenizer.fromGguf(long, { signal: abort.signal })).rejects.toBe(reason);
 });
 
-test("merges in pairs may hold spaces, and are not taken for others that read alike", () => {
+test("merges in pairs may hold spaces, are not taken for others that read alike, and count by their last place", () => {
   const vocab = Object.fromEntries([..." ab", "a ", " b", "a b", "ab"].map((token, id) => [token, id]));
   const tokenize = async (merges: unknown) => {
     const model = { type: "BPE", vocab, merges };
@@ -119,5 +119,12 @@ test("merges in pairs may hold spaces, and are not taken for others that read al
         ["a", " b"],
       ]),
     ).resolves.toEqual([vocab["a "], vocab.b]),
+    expect(
+      tokenize([
+        ["a", " "],
+        [" ", "b"],
+        ["a", " "],
+      ]),
+    ).resolves.toEqual([vocab.a, vocab[" b"]]),
   ]);
 });

@@ -3,7 +3,7 @@
 //
 // Each turn takes one group of 32 columns through workgroup memory in f16, the next one's loads under way meanwhile. Weights are rounded
 // to f16. Activations reach beyond 65,504 and a half keeps three digits of them: a sixteenth of x is split into a half and the half of what
-// that leaves off, two products for nearly the precision of one in f32, up to a million. Rows are PITCH vec4s apart: blocks then load
+// that leaves off, two products for nearly the precision of one in f32, up to a million and down to 5e-7. Rows are PITCH vec4s apart: blocks then load
 // without bank conflicts; vec4s, not halves, tell the compiler how they are aligned. The four sums have names: as an array they went
 // through memory, at half the speed (measured on an H100).
 // The units' layout of a block is their own: results go through workgroup memory, where each thread finds its outputs.

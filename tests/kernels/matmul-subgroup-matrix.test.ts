@@ -7,8 +7,8 @@ import { kernelTest, unwritten } from "../support/kernel-test";
 
 // x keeps 22 bits, and a weight halfway between two halves may be rounded to either.
 const MAX_NMSE = 1e-9;
-// Where f16 holds the weights.
-const MAX_NMSE_EXACT = 1e-12;
+// Where f16 holds the weights. The smallest halves are 6e-8 apart, and hold a sixteenth of x.
+const maxNmseOf = (scale: number) => 1e-12 + (5e-7 / scale) ** 2;
 // The one kernel that needs more workgroup memory than WebGPU's default limits.
 const LIMITS = { defaultLimits: false };
 const step = (rows: number) => ({ rows, positions: rows });
@@ -46,7 +46,7 @@ kernelTest(
     const codes = Float32Array.from(weights, (code) => (code > 2 ** 31 ? code - 2 ** 32 : code));
     const options = { format: "f32", rows: 64, columns: 64, bias: false, epilogue: "store", yStride: 64, yOffset: 0 } as const;
     const { y } = await run(options, step(70), { state: state(70), x, codes }, { y: unwritten(70 * 64) });
-    expectNmse(y, matmulSubgroupMatrixReference({ x, w: codes, columns: 64, epilogue: "store" }), MAX_NMSE_EXACT);
+    expectNmse(y, matmulSubgroupMatrixReference({ x, w: codes, columns: 64, epilogue: "store" }), maxNmseOf(scale));
   },
   LIMITS,
 );

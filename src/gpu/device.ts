@@ -110,9 +110,7 @@ export class Gpu {
     const timestamps = adapter.features.has("timestamp-query");
     const requiredLimits: Record<string, number> = {};
     if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
-    const { maxComputeWorkgroupStorageSize: storage = 0 } = requiredLimits;
-    const mayMultiply = f16 && subgroups && storage >= SUBGROUP_MATRIX_STORAGE && !without.has("subgroup-matrix");
-    const subgroupMatrix = mayMultiply && multipliesBlocks(adapter);
+    const subgroupMatrix = f16 && subgroups && !without.has("subgroup-matrix") && multipliesBlocks(adapter);
     const requiredFeatures: GPUFeatureName[] = [];
     if (f16) requiredFeatures.push("shader-f16");
     if (subgroups) requiredFeatures.push("subgroups");
@@ -247,8 +245,6 @@ export function deviceLostError({ reason, message }: GPUDeviceLostInfo): LlmErro
 
 // Not in the types of WebGPU yet.
 const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
-/** Bytes of workgroup memory that kernels on matrix units may take; WebGPU's default limit is 16 KiB. */
-export const SUBGROUP_MATRIX_STORAGE = 32_768;
 
 interface SubgroupMatrixConfig {
   readonly componentType: string;

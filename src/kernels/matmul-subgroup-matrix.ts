@@ -11,7 +11,7 @@ export type MatmulSubgroupMatrixOptions = Omit<MatmulTileOptions, "tile">;
 
 const TILE = 64;
 
-/** Tensors as matmul-tile has them. Weights are rounded to f16, x to 22 bits. Needs `GpuFeatures.subgroupMatrix`. */
+/** Tensors as matmul-tile has them. Weights and x are rounded to f16, x from 5e-7 to a million. Needs `GpuFeatures.subgroupMatrix`. */
 export const matmulSubgroupMatrix = defineKernel<"state" | "x" | "codes" | "scales" | "bias" | "y", MatmulSubgroupMatrixOptions, StepShape>(
   {
     name: "matmul-subgroup-matrix",

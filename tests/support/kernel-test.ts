@@ -40,12 +40,11 @@ export function kernelTest<Binding extends string, Options, Shape, const G exten
   definition: KernelDefinition<Binding, Options, Shape>,
   grid: G,
   body: (context: KernelTestContext<Binding, Options, Shape> & GridPoint<G>) => Promise<void>,
-  gpuOptions?: Parameters<typeof getTestGpu>[0],
 ): void {
   for (const point of product(grid)) {
     const name = `${definition.name} ${describePoint(point)}`;
     test(name, async (context) => {
-      const gpu = await getTestGpu(gpuOptions);
+      const gpu = await getTestGpu();
       const run: RunKernel<Binding, Options, Shape> = (options, shape, tensors, outputs) => {
         enterVariant(context, gpu, definition, options);
         return runKernel(gpu, definition, options, shape, tensors, outputs);

@@ -94,12 +94,15 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   options.signal?.throwIfAborted();
   const files = modelFiles(location, { ...options, onEvent });
   const load = linkAbort(options.signal);
-  // The device takes as long to come as the files' headers do.
-  const inspected = inspect(files, { ...options, onEvent, signal: load.signal });
-  inspected.catch(() => undefined); // seen below, where there is a device
   let gpu: Gpu;
+  let inspected: Promise<Inspected>;
   try {
-    gpu = options.shareDeviceWith?.shareDevice(options) ?? (await Gpu.request(options));
+    const requested = Promise.resolve(options.shareDeviceWith?.shareDevice(options) ?? Gpu.request(options));
+    await Promise.race([requested, Promise.resolve()]); // where there is no WebGPU at all, nothing is fetched
+    // The device takes as long to come as the files' headers do.
+    inspected = inspect(files, { ...options, onEvent, signal: load.signal });
+    inspected.catch(() => undefined); // seen below, where there is a device
+    gpu = await requested;
   } catch (error) {
     load.abort(error);
     load.unlink();

@@ -1,5 +1,6 @@
 // `vite` serves the demo. `vite build --mode library | cli | demo | bench | bench-node` builds dist/crescendo.js, dist/cli.js, dist-demo/ and dist-bench/.
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { defineConfig, type Plugin, type UserConfig } from "vite";
 
 /** Shaders travel without comments and blank lines. Only in builds: while developing, the compiler's line numbers are the file's. */
@@ -16,6 +17,10 @@ function compactWgsl(): Plugin {
       return `export default ${JSON.stringify(code.join("\n"))};`;
     },
   };
+}
+
+function wholePath(path: string): string {
+  return fileURLToPath(new URL(path, import.meta.url));
 }
 
 const SHARED: UserConfig = {
@@ -58,7 +63,8 @@ const DEMO: UserConfig = {
     target: "es2022",
     outDir: "../dist-demo",
     emptyOutDir: true,
-    rolldownOptions: { input: ["demo/index.html", "demo/bench/index.html"] },
+    // Whole paths: the server's scan for dependencies and the build look for others in different folders.
+    rolldownOptions: { input: ["demo/index.html", "demo/bench/index.html"].map(wholePath) },
   },
 };
 

@@ -126,12 +126,12 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   }
 }
 
-interface DescribeContext extends LoadOptions {
+interface InspectContext extends LoadOptions {
   readonly signal: AbortSignal;
   readonly onEvent: (event: EngineEvent) => void;
 }
 
-interface LoadContext extends DescribeContext {
+interface LoadContext extends InspectContext {
   readonly packer: Packer;
 }
 
@@ -145,7 +145,7 @@ interface Inspected {
 }
 
 /** What is known of the model before any of its weights is read. */
-async function inspect(files: ModelFiles, context: DescribeContext): Promise<Inspected> {
+async function inspect(files: ModelFiles, context: InspectContext): Promise<Inspected> {
   const planJson = await planOf(files, context);
   const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
   const plans = new WeightPlans(config, directory, context);
@@ -281,7 +281,7 @@ interface PlanJson {
 }
 
 /** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: DescribeContext): Promise<PlanJson | null> {
+async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: InspectContext): Promise<PlanJson | null> {
   if (typeof plan === "object") return { value: plan, where: "the plan" };
   try {
     return await readPlanFile(files, signal);
@@ -311,7 +311,7 @@ function stagePlan(
   files: ModelFiles,
   planJson: PlanJson | null,
   { config, plans, tokenizer }: KnownModel,
-  { plan, stageOptions }: DescribeContext,
+  { plan, stageOptions }: InspectContext,
 ): StagePlan {
   if (plan === "whole") return wholePlan(config);
   const { layerCount, vocabSize } = config;

@@ -1,7 +1,13 @@
 // What a unit is loaded as: vectors, and pieces of matrices; and which of them are read together.
-
-import type { MatrixPlan } from "../weights/model-weights";
-import { type MatrixPiece, type MatrixRole, planFileBytes, splitRowSet, type VectorPlan, type WeightPlan } from "../weights/model-weights";
+import {
+  type MatrixPiece,
+  type MatrixPlan,
+  type MatrixRole,
+  planFileBytes,
+  splitRowSet,
+  type VectorPlan,
+  type WeightPlan,
+} from "../weights/model-weights";
 import type { RowSet } from "../weights/row-set";
 
 export type LoadItem =

@@ -69,9 +69,14 @@ function sequenceTensors(gpu: Gpu, { headCount, kvHeadCount, headDim }: Heads, p
     keys: upload("keys", halves).view(),
     values: upload("values", halves).view(),
     y: upload("y", new Float32Array(rows * headCount * headDim)).view(),
-    partial: upload("partial", new Float32Array(attentionPartialBytes({ headCount, headDim, positions }) / 4)).view(),
+    partial: upload("partial", new Float32Array(attentionPartialBytes({ headCount, headDim, rows: 1, positions }) / 4)).view(),
   };
 }
+
+const stridesOf = ({ headCount, kvHeadCount, headDim }: Heads) => ({
+  qkvStride: (headCount + 2 * kvHeadCount) * headDim,
+  yStride: headCount * headDim,
+});
 
 async function decodeTime(owner: Gpu, heads: Heads, context: number) {
   const gpu = owner.share();
@@ -79,9 +84,11 @@ async function decodeTime(owner: Gpu, heads: Heads, context: number) {
     const cache = KernelCache.of(gpu);
     const direct = context <= 256;
     const tensors = sequenceTensors(gpu, heads, context, 1);
-    const layout = { ...heads, pageSize: PAGE_SIZE, kvFormat: "f16", window: null } as const;
+    const layout = { ...heads, ...stridesOf(heads), pageSize: PAGE_SIZE, kvFormat: "f16", window: null } as const;
     const attention = (await cache.compile(pagedAttentionDecode, { ...layout, direct })).bind(tensors);
-    const reduce = direct ? null : (await cache.compile(pagedAttentionReduce, { ...heads, window: null })).bind(tensors);
+    const reduce = direct
+      ? null
+      : (await cache.compile(pagedAttentionReduce, { ...heads, ...stridesOf(heads), window: null })).bind(tensors);
     const shape = { rows: 1, positions: context };
     const ms = await gpuTime(gpu, {
       encode: (pass) => {
@@ -99,10 +106,9 @@ async function decodeTime(owner: Gpu, heads: Heads, context: number) {
 async function prefillTime(owner: Gpu, heads: Heads, rows: number, before: number) {
   const gpu = owner.share();
   try {
-    const { headCount, kvHeadCount, headDim } = heads;
+    const { headCount, headDim } = heads;
     const layout = { ...heads, pageSize: PAGE_SIZE, kvFormat: "f16", window: null } as const;
-    const strides = { qkvStride: (headCount + 2 * kvHeadCount) * headDim, yStride: headCount * headDim };
-    const kernel = await KernelCache.of(gpu).compile(pagedAttentionPrefill, { ...layout, ...strides });
+    const kernel = await KernelCache.of(gpu).compile(pagedAttentionPrefill, { ...layout, ...stridesOf(heads) });
     const step = kernel.bind(sequenceTensors(gpu, heads, before + rows, rows));
     const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, { rows, positions: before + rows }) });
     const pairs = rows * before + (rows * (rows + 1)) / 2;

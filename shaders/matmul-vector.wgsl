@@ -1,4 +1,4 @@
-// y = epilogue(W·x) for the step's last row: what decode spends its bytes in.
+// y = epilogue(W·x) for the step's last row, or with EVERY_ROW for each by itself: what decode spends its bytes in.
 //
 // A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
 // turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
@@ -31,6 +31,9 @@ enable subgroups;
 
 override ROWS: u32;
 override Y_OFFSET: u32;
+#if EVERY_ROW
+override Y_STRIDE: u32;
+#endif
 override NORM_EPSILON: f32 = 0.0;
 
 // x of a unit: UNIT_VEC4S vec4s in the order of columns.
@@ -144,8 +147,8 @@ fn with_bias(row: u32, sum: f32) -> f32 {
 #endif
 }
 
-// `next_sum` is that of the row after `row`, where rows are paired.
-fn store(row: u32, sum: f32, next_sum: f32, square: f32) {
+// `next_sum` is that of the row after `row`, where rows are paired; `y_start` the index in y of the first output.
+fn store(y_start: u32, row: u32, sum: f32, next_sum: f32, square: f32) {
   if (row >= ROWS) { return; }
 #if NORM
   let factor = inverseSqrt(square / f32(COLUMNS) + NORM_EPSILON);
@@ -154,15 +157,15 @@ fn store(row: u32, sum: f32, next_sum: f32, square: f32) {
 #endif
   let value = with_bias(row, factor * sum);
 #if EPILOGUE == silu_gated
-  y[Y_OFFSET + row / 2u] = silu(value) * with_bias(row + 1u, factor * next_sum);
+  y[y_start + row / 2u] = silu(value) * with_bias(row + 1u, factor * next_sum);
 #elif EPILOGUE == add
-  y[Y_OFFSET + row] += value;
+  y[y_start + row] += value;
 #elif EPILOGUE == gelu
-  y[Y_OFFSET + row] = gelu(value);
+  y[y_start + row] = gelu(value);
 #elif EPILOGUE == gelu_tanh
-  y[Y_OFFSET + row] = gelu_tanh(value);
+  y[y_start + row] = gelu_tanh(value);
 #else
-  y[Y_OFFSET + row] = value;
+  y[y_start + row] = value;
 #endif
 }
 
@@ -226,11 +229,18 @@ fn main(
   let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
   if (state.stopped != 0u || workgroup_row >= ROWS) { return; }
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
-  multiply((state.row_count - 1u) * ROW_VEC4S, first_row, thread);
+#if EVERY_ROW
+  let x_row = workgroup.z;
+  let y_start = Y_OFFSET + x_row * Y_STRIDE;
+#else
+  let x_row = state.row_count - 1u;
+  let y_start = Y_OFFSET;
+#endif
+  multiply(x_row * ROW_VEC4S, first_row, thread);
 
 #if LANES == 1
   for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
-    store(first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
+    store(y_start, first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
   }
 #else
   let lane = thread % LANES;
@@ -264,6 +274,7 @@ fn main(
   if (row >= ROWS_PER_WORKGROUP) { return; }
   let next_row = row + ROWS_PER_OUTPUT - 1u;
   store(
+    y_start,
     workgroup_row + row,
     total(row / ROWS_PER_THREAD, row % ROWS_PER_THREAD, stride, count),
     total(next_row / ROWS_PER_THREAD, next_row % ROWS_PER_THREAD, stride, count),

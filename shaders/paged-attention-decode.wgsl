@@ -1,14 +1,14 @@
-// One query row against the cache: the attention of a decode step.
+// Query rows against the cache, each by itself: the attention of a decode step, which has one, and of a chunk of a few.
 //
 // A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so K and V are read once for them.
 // It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs eight barriers whatever
 // the context, and leaves every load free to be in flight at once; at the short contexts of a chat, latency is all there is.
 // Scores: LANES neighbouring threads share a position and read neighbouring quads of K; their partial dots are added where the
-// softmax reads them. Values: a row of threads owns the quads of a head, each row of threads every ROWSth run of four positions.
+// softmax reads them. Values: a row of threads owns the quads of a head, each row of threads every THREAD_ROWSth run of four positions.
 // No subgroup operations: the reductions are short ones through workgroup memory, the same on every device. Of that there is as
 // little as can be: SwiftShader, where CI runs, has every four threads zero all of it before anything else.
 // DIRECT: the context is one split, and y gets the result. Else `partial` gets the unnormalised sums, maximum and total of each
-// (split, head), for paged-attention-reduce. A split without visible positions writes nothing. Both ways do the same arithmetic.
+// (split, row, head), for paged-attention-reduce. A split without visible positions writes nothing. Both ways do the same arithmetic.
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
@@ -29,8 +29,9 @@ const THREADS = 256u;
 const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;    // query heads that share a K/V head
 const POSITIONS_AT_ONCE = THREADS / LANES;
 const SOFTMAX_THREADS = 32u;                       // for each head
-const ROWS = THREADS / HEAD_QUADS;
+const THREAD_ROWS = THREADS / HEAD_QUADS;
 const MASKED = -1e30;                              // WGSL need not know infinities
+const HEAD_WORKGROUPS = (GROUP_HEADS + HEADS - 1u) / HEADS;
 const SPLIT_PAGES = max(1u, SPLIT / PAGE_SIZE);
 
 var<workgroup> query: array<vec4<f32>, HEADS * HEAD_QUADS>;
@@ -118,8 +119,8 @@ fn sum_values(span: Span, kv_head: u32, thread: u32) -> Sums {
   let quad = thread % HEAD_QUADS;
   let row = thread / HEAD_QUADS;
   var sums: Sums;
-  if (row >= ROWS) { return sums; }
-  for (var offset = row * 4u; offset < SPLIT; offset += ROWS * 4u) {
+  if (row >= THREAD_ROWS) { return sums; }
+  for (var offset = row * 4u; offset < SPLIT; offset += THREAD_ROWS * 4u) {
     if (span.start + offset > span.high || span.start + offset + 3u < span.low) { continue; }
     for (var i = 0u; i < 4u; i++) {
       let position = clamp(span.start + offset + i, span.low, span.high);
@@ -131,11 +132,11 @@ fn sum_values(span: Span, kv_head: u32, thread: u32) -> Sums {
 }
 
 // Writes dimension `dimension` of a head, of which all threads together have summed `sum`.
-fn store(split: u32, head: u32, local_head: u32, dimension: u32, sum: f32) {
+fn store(split: u32, row: u32, head: u32, local_head: u32, dimension: u32, sum: f32) {
 #if DIRECT
-  y[head * HEAD_DIM + dimension] = sum / total(local_head);
+  y[row * Y_STRIDE + head * HEAD_DIM + dimension] = sum / total(local_head);
 #else
-  let record = (split * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+  let record = ((split * state.row_count + row) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
   partial[record + dimension] = sum;
   if (dimension == 0u) {
     partial[record + HEAD_DIM] = highest(local_head);
@@ -146,7 +147,8 @@ fn store(split: u32, head: u32, local_head: u32, dimension: u32, sum: f32) {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let last = state.position;
+  let row = workgroup.z / HEAD_WORKGROUPS;
+  let last = state.position + row;
   var span = Span(workgroup.y * SPLIT, 0u, 0u);
 #if WINDOW != 0
   span.low = max(span.start, max(last, WINDOW - 1u) - (WINDOW - 1u));
@@ -154,13 +156,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   span.low = span.start;
 #endif
   span.high = min(span.start + SPLIT - 1u, last);
-  if (state.stopped != 0u || span.low > span.high) { return; }
+  if (state.stopped != 0u || row >= state.row_count || span.low > span.high) { return; }
   let kv_head = workgroup.x;
-  let first_head = workgroup.z * HEADS;            // of the group; the last workgroup may have fewer than HEADS
+  let first_head = workgroup.z % HEAD_WORKGROUPS * HEADS; // of the group; the last workgroup may have fewer than HEADS
 
   for (var i = thread; i < HEADS * HEAD_QUADS; i += THREADS) {
     let head = kv_head * GROUP_HEADS + min(first_head + i / HEAD_QUADS, GROUP_HEADS - 1u);
-    query[i] = qkv[head * HEAD_QUADS + i % HEAD_QUADS] * SCALE;
+    query[i] = qkv[row * (QKV_STRIDE / 4u) + head * HEAD_QUADS + i % HEAD_QUADS] * SCALE;
   }
   let logical = span.start / PAGE_SIZE + thread;
   if (thread < SPLIT_PAGES) { pages[thread] = table[clamp(logical, span.low / PAGE_SIZE, span.high / PAGE_SIZE)]; }
@@ -184,10 +186,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       if (first_head + local_head >= GROUP_HEADS) { continue; }
       let place = (local_head * 2u + i % 2u) * THREADS + i % (HEAD_DIM / 2u) / 2u;
       var sum = 0.0;
-      for (var r = 0u; r < ROWS; r++) { sum += scratch[place + r * HEAD_QUADS]; }
+      for (var r = 0u; r < THREAD_ROWS; r++) { sum += scratch[place + r * HEAD_QUADS]; }
       let head = kv_head * GROUP_HEADS + first_head + local_head;
       let dimension = i % (HEAD_DIM / 2u) / 2u * 4u + half * 2u + i % 2u;
-      store(workgroup.y, head, local_head, dimension, sum);
+      store(workgroup.y, row, head, local_head, dimension, sum);
     }
   }
 }

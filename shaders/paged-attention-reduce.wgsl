@@ -1,6 +1,6 @@
-// Combines the splits of paged-attention-decode, a workgroup a head.
+// Combines the splits of paged-attention-decode, a workgroup a head of a row.
 //
-// A row of threads owns a head's dimensions and takes every ROWSth split, carrying its own maximum and total as flash attention does;
+// A row of threads owns a head's dimensions and takes every THREAD_ROWSth split, carrying its own maximum and total as flash attention does;
 // the rows meet once at the end. Splits that lie before the window were not computed and are not read.
 #include "state.wgsl"
 
@@ -9,7 +9,7 @@
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
 
 const THREADS = 256u;
-const ROWS = THREADS / HEAD_DIM;
+const THREAD_ROWS = THREADS / HEAD_DIM;
 const LOWEST = -1e30;
 
 struct Sum { highest: f32, total: f32, value: f32 }
@@ -22,32 +22,34 @@ fn combine(a: Sum, b: Sum) -> Sum {
 }
 
 var<workgroup> values: array<f32, THREADS>;
-var<workgroup> scales: array<vec2<f32>, ROWS>; // highest and total of each row of threads
+var<workgroup> scales: array<vec2<f32>, THREAD_ROWS>; // highest and total of each row of threads
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  if (state.stopped != 0u) { return; }
+  let query_row = workgroup.y;
+  if (state.stopped != 0u || query_row >= state.row_count) { return; }
   let head = workgroup.x;
+  let position = state.position + query_row;
   let dimension = thread % HEAD_DIM;
   let row = thread / HEAD_DIM;
 #if WINDOW != 0
-  let first_split = (max(state.position, WINDOW - 1u) - (WINDOW - 1u)) / SPLIT;
+  let first_split = (max(position, WINDOW - 1u) - (WINDOW - 1u)) / SPLIT;
 #else
   let first_split = 0u;
 #endif
-  let last_split = state.position / SPLIT;
+  let last_split = position / SPLIT;
 
   var sum = Sum(LOWEST, 0.0, 0.0);
-  if (row < ROWS) {
-    for (var split = first_split + row; split <= last_split; split += ROWS) {
-      let record = (split * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+  if (row < THREAD_ROWS) {
+    for (var split = first_split + row; split <= last_split; split += THREAD_ROWS) {
+      let record = ((split * state.row_count + query_row) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
       sum = combine(sum, Sum(partial[record + HEAD_DIM], partial[record + HEAD_DIM + 1u], partial[record + dimension]));
     }
   }
   values[thread] = sum.value;
-  if (dimension == 0u && row < ROWS) { scales[row] = vec2<f32>(sum.highest, sum.total); }
+  if (dimension == 0u && row < THREAD_ROWS) { scales[row] = vec2<f32>(sum.highest, sum.total); }
   workgroupBarrier();
   if (row > 0u) { return; }
-  for (var r = 1u; r < ROWS; r++) { sum = combine(sum, Sum(scales[r].x, scales[r].y, values[r * HEAD_DIM + dimension])); }
-  y[head * HEAD_DIM + dimension] = sum.value / sum.total;
+  for (var r = 1u; r < THREAD_ROWS; r++) { sum = combine(sum, Sum(scales[r].x, scales[r].y, values[r * HEAD_DIM + dimension])); }
+  y[query_row * Y_STRIDE + head * HEAD_DIM + dimension] = sum.value / sum.total;
 }

@@ -13,16 +13,16 @@ export interface ChunkPacer {
   took(rows: number, ms: number): void;
 }
 
-/** Chunks of `rows` rows whatever they take. */
-export function fixedChunks(rows: number): ChunkPacer {
-  return { next: (remaining) => withoutLoneRow(remaining, rows), took: () => undefined };
+/** Chunks of `rows` rows whatever they take. `vectorRows`: see `ProgramContext`. */
+export function fixedChunks(rows: number, vectorRows: number): ChunkPacer {
+  return { next: (remaining) => withoutShortRest(remaining, rows, vectorRows), took: () => undefined };
 }
 
 /** Chunks of at most `maxRows` rows, their number learned from how long those before took. */
-export function pacedChunks(maxRows: number): ChunkPacer {
+export function pacedChunks(maxRows: number, vectorRows: number): ChunkPacer {
   let wanted = Math.min(FIRST_ROWS, maxRows);
   return {
-    next: (remaining) => withoutLoneRow(remaining, wanted),
+    next: (remaining) => withoutShortRest(remaining, wanted, vectorRows),
     took: (rows, ms) => {
       if (2 * rows < wanted) return; // the end of a prompt: a short chunk says little of a long one
       const fitting = (TARGET_MS * rows) / Math.max(ms, 0.1);
@@ -32,10 +32,11 @@ export function pacedChunks(maxRows: number): ChunkPacer {
 }
 
 /**
- * A row by itself goes through the kernels of decode, whose sums differ in their last bits: it is not left over by a cut, lest the result
+ * Few rows by themselves go through the kernels of decode, whose sums differ in their last bits: they are not left over by a cut, lest the result
  * depend on where the cuts fell.
  */
-function withoutLoneRow(remaining: number, rows: number): number {
+function withoutShortRest(remaining: number, rows: number, vectorRows: number): number {
   if (remaining <= rows) return remaining;
-  return remaining - rows === 1 && rows > 2 ? rows - 1 : rows;
+  const lacking = vectorRows + 1 - (remaining - rows);
+  return lacking > 0 && rows - lacking > vectorRows ? rows - lacking : rows;
 }

@@ -15,19 +15,23 @@ export interface EngineOptions {
   readonly kvFormat?: KvFormat;
   /** Rows of a prefill chunk, at most; how many there are follows the device's speed. Default: 1024, fewer where they would take over 64 MiB. */
   readonly chunkRows?: number;
+  /** Chunks of up to so many rows go through the kernels of decode, a row each. Default: by the device, 16 on most. */
+  readonly vectorRows?: number;
   /** Decode steps submitted ahead of the CPU. Default 4. */
   readonly stepsAhead?: number;
   /** Conversations that begin alike share the K/V of their beginnings, also with those that are over, as long as there is room. Default true. */
   readonly prefixCache?: boolean;
 }
 
-export type ResolvedEngineOptions = Required<EngineOptions>;
+/** `vectorRows` is null where the device decides. */
+export type ResolvedEngineOptions = Required<Omit<EngineOptions, "vectorRows">> & { readonly vectorRows: number | null };
 
 const DEFAULT_CONTEXT = 4096;
 const PAGE_SIZES = [16, 32, 64, 128];
 const KV_FORMATS = ["f16", "f32"];
 const MAX_POOL = 2 ** 24; // no device binds a layer's keys of more positions
 const MAX_CHUNK_ROWS = 4096; // a chunk is to be felt by an abort, and activations take memory for each row
+const MAX_VECTOR_ROWS = 64; // attention's sums take memory for each row and split of the context
 const MAX_STEPS_AHEAD = 64;
 
 /** @throws LlmError "bad-request" naming the option that is out of range. */
@@ -40,12 +44,14 @@ export function resolveEngineOptions(options: EngineOptions, config: ModelConfig
     pageSize: options.pageSize ?? 64,
     kvFormat: options.kvFormat ?? "f16",
     chunkRows: options.chunkRows ?? defaultChunkRows(config),
+    vectorRows: options.vectorRows ?? null,
     stepsAhead: options.stepsAhead ?? 4,
     prefixCache: options.prefixCache ?? true,
   };
   checkWhole("contextLength", contextLength, 1, maxPositions, "this model's positions");
   checkWhole("poolLength", resolved.poolLength, contextLength, MAX_POOL, "at least contextLength");
   checkWhole("chunkRows", resolved.chunkRows, 1, MAX_CHUNK_ROWS);
+  checkWhole("vectorRows", resolved.vectorRows ?? 1, 1, MAX_VECTOR_ROWS);
   checkWhole("stepsAhead", resolved.stepsAhead, 1, MAX_STEPS_AHEAD);
   checkChoice("pageSize", resolved.pageSize, PAGE_SIZES);
   checkChoice("kvFormat", resolved.kvFormat, KV_FORMATS);

@@ -47,6 +47,9 @@ export function partsShape(config: ModelConfig, { plan, root, onVariantRejected 
   return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved, ...(onVariantRejected && { onVariantRejected }) };
 }
 
+// Where a row each begins to cost more than a tile of them. In software, arithmetic is all there is, and tiles save some of it.
+const VECTOR_ROWS = 16;
+
 /**
  * Allocates cache and scratch, compiles the sampler and finds out which kernels the device computes right.
  *
@@ -55,6 +58,7 @@ export function partsShape(config: ModelConfig, { plan, root, onVariantRejected 
 export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): Promise<EngineParts> {
   const { config, plan, root, options, onVariantRejected } = shape;
   const { contextLength, poolLength, pageSize, chunkRows, stepsAhead, kvFormat } = options;
+  const vectorRows = options.vectorRows ?? (gpu.features.software ? 1 : VECTOR_ROWS);
   const kvLayout: KvLayout = {
     kvHeadCount: config.kvHeadCount,
     headDim: config.headDim,
@@ -63,7 +67,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     format: kvFormat,
     residualStride: activationStrides(config).hidden,
   };
-  const scratchLayout = { chunkRows, contextLength, pageSize };
+  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows };
   const { scratch, lane, cache } = await gpu.checked(
     "the K/V pool and activations",
     () => ({
@@ -78,6 +82,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     kernels: KernelCache.of(gpu),
     subgroups: gpu.features.subgroups !== null,
     subgroupMatrix: gpu.features.subgroupMatrix,
+    vectorRows,
   });
   const model = new Model(context);
   const stepper = await gpu.checked(

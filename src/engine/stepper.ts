@@ -51,12 +51,12 @@ export class Stepper {
   #uploaded: { readonly sequence: Sequence; readonly version: number } | null = null;
 
   constructor(model: Model, sampler: Sampler, options: StepperOptions) {
-    const { gpu, lane } = model.context;
+    const { gpu, lane, vectorRows } = model.context;
     this.model = model;
     this.sampler = sampler;
     this.options = options;
     // In software no chunk is quick, and every cut costs.
-    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows);
+    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows, vectorRows);
     this.#ring = new ResultRing(gpu, options.stepsAhead);
     this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }
@@ -141,10 +141,6 @@ export class Stepper {
   #submitChunk(sequence: Sequence, walk: Walk, { sourceGroup }: PrefillSpan, { first, rows, sampledBefore }: Chunk): void {
     this.begin(sequence, first, sequence.tokens.slice(first, first + rows), sampledBefore);
     const firstLayer = sequence.parts[sourceGroup]?.group.first ?? 0;
-    if (rows === 1 && firstLayer === 0) {
-      this.submit((pass) => this.model.encodeDecode(pass, first + 1));
-      return;
-    }
     const shape: StepShape = { rows, positions: first + rows };
     this.submit((pass) => encodeInput(pass, walk, shape, firstLayer));
     const end = this.model.slots.length;

@@ -4,6 +4,7 @@ import { present } from "../assert";
 import type { KvCache } from "../kv/kv-cache";
 import { KvGroup } from "../kv/kv-cache";
 import { Lane } from "../model/lane";
+import { type LayerProgram, stepsOf } from "../model/layer-program";
 import type { ReadyLayer } from "../model/layer-slot";
 import type { LayerWeights } from "../model/layer-weights";
 import type { HeadProgram, Model } from "../model/model";
@@ -125,7 +126,7 @@ function destroyKv({ groups, lane }: Pick<KvStep, "groups" | "lane">): void {
 
 async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {
   const { model, cache, plan, root } = host;
-  const { gpu, config, kvLayout, scratch } = model.context;
+  const { gpu, config, kvLayout, scratch, vectorRows } = model.context;
   const firstGroup = cache.indexFrom(boundary);
   const shapes = kvGroupShapes(plan, to, root).slice(firstGroup);
   const buffers = await gpu.checked(
@@ -139,12 +140,12 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
   try {
     const { groups, lane } = buffers;
     const ready = new Map<number, ReadyLayer>();
-    const prefill = new Map<number, Awaited<ReturnType<Model["preparePrefill"]>>>();
+    const shadows = new Map<number, LayerProgram>();
     for (const group of groups) {
       for (const layer of group.layers) {
         const layerWeights = weights.layers.get(layer) ?? presentWeights(model, layer);
         ready.set(layer, await model.prepareLayer(layer, layerWeights, { group, lane: model.context.lane }));
-        prefill.set(layer, await model.preparePrefill(layer, layerWeights, { group, lane }));
+        shadows.set(layer, (await model.prepareLayer(layer, layerWeights, { group, lane })).program);
       }
     }
     const kept = cache.groups.slice(0, firstGroup);
@@ -152,7 +153,7 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
       lane,
       embed: await model.prepareEmbedding(lane),
       residuals: await bindResiduals(model.context, [...kept, ...groups], lane, comingBoundaries(plan, to)),
-      layer: (layer) => prefill.get(layer) ?? [],
+      layer: (layer, shape) => stepsOf(shadows.get(layer), shape, vectorRows),
     };
     const rereadingWalk = () => model.rereadingWalk(walk, kept);
     const rebuild = new Rebuild({ gpu, lane, layerCount: plan.layerCount, firstGroup, groups, walk, rereadingWalk });

@@ -1,4 +1,4 @@
-// Matrix × vector, the decode step's products: RMSNorm before and an epilogue after are part of it.
+// Matrix × vector, the products of a decode step and of a chunk of a few rows: RMSNorm before and an epilogue after are part of it.
 import wgsl from "../../shaders/matmul-vector.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type Workgroups } from "../gpu/kernel";
@@ -19,6 +19,8 @@ export interface MatmulVectorOptions {
   readonly epilogue: Epilogue;
   /** Index in y of the first output. */
   readonly yOffset: number;
+  /** Floats between rows of y, which gets all rows of the step; unless given, it gets the last one alone. */
+  readonly yStride?: number;
   readonly subgroups: boolean;
   /** `gemvTuning` for a GPU unless given. */
   readonly tuning?: GemvTuning;
@@ -38,15 +40,15 @@ export interface GemvTuning {
 type Binding = "state" | "x" | "codes" | "scales" | "norm_weight" | "bias" | "y";
 
 /**
- * `x`: f32 [rows of the step, paddedColumns(columns)], of which the last row is taken (in decode the only one; after prefill the one
- * that the head needs); `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [yOffset + outputs].
+ * `x`: f32 [rows of the step, paddedColumns(columns)]; `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [rows of the step, yStride], outputs
+ * from yOffset on, or without yStride [yOffset + outputs] of the last row of x (after prefill the one that the head needs).
  */
 export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape>({
   name: "matmul-vector",
   wgsl,
   bindings: ["state", "x", "codes", "scales", "norm_weight", "bias", "y"],
   variant(options) {
-    const { format, rows, columns, normEpsilon, epilogue } = options;
+    const { format, rows, columns, normEpsilon, epilogue, yStride } = options;
     assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
     const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
@@ -59,25 +61,29 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         NORM: normEpsilon !== undefined,
         BIAS: options.bias,
         EPILOGUE: epilogueDefine(epilogue),
+        EVERY_ROW: yStride !== undefined,
         SUBGROUPS: options.subgroups,
         STAGED: staged,
         LANES: lanes,
         ROWS_PER_THREAD: rowsPerThread,
         WORKGROUP_SIZE: workgroupSize,
       },
-      constants: { ROWS: rows, Y_OFFSET: options.yOffset, NORM_EPSILON: normEpsilon ?? 0 },
+      constants: {
+        ...{ ROWS: rows, Y_OFFSET: options.yOffset, NORM_EPSILON: normEpsilon ?? 0 },
+        ...(yStride === undefined ? {} : { Y_STRIDE: yStride }),
+      },
     };
   },
-  workgroups: (options) => matmulVectorGrid(options),
+  workgroups: (options, { rows }) => matmulVectorGrid(options, options.yStride === undefined ? 1 : rows),
 });
 
 const MAX_WORKGROUPS = 65_535; // a dimension, in WebGPU's default limits
 
-function matmulVectorGrid(options: MatmulVectorOptions): Workgroups {
+function matmulVectorGrid(options: MatmulVectorOptions, stepRows: number): Workgroups {
   const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
   const count = Math.ceil(options.rows / ((workgroupSize / lanes) * rowsPerThread));
   const y = Math.ceil(count / MAX_WORKGROUPS);
-  return [Math.ceil(count / y), y, 1];
+  return [Math.ceil(count / y), y, stepRows];
 }
 
 function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvTuning {

@@ -1,4 +1,4 @@
-// Attention of a decode step: one query row against its sequence's pages.
+// Attention of a decode step, or of a chunk of a few rows: each query row by itself against its sequence's pages.
 import wgsl from "../../shaders/paged-attention-decode.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -9,8 +9,12 @@ import type { StepShape } from "./step-shape";
 export const ATTENTION_SPLIT = 256;
 
 export interface PagedAttentionDecodeOptions extends CachedHeads {
-  /** Positions that the query sees, its own included; null: all. */
+  /** Positions that a query sees, its own included; null: all up to it. */
   readonly window: number | null;
+  /** Floats between rows of `qkv`. */
+  readonly qkvStride: number;
+  /** Floats between rows of `y`. */
+  readonly yStride: number;
   /** Writes `y`, from a context of one split; otherwise `partial`, for paged-attention-reduce. */
   readonly direct: boolean;
   /** ATTENTION_SPLIT unless given: 64, 128 or 256. */
@@ -20,7 +24,7 @@ export interface PagedAttentionDecodeOptions extends CachedHeads {
 type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
 /**
- * `qkv`: f32, a row as rotary-cache leaves it. `table`, `keys`, `values`: as there. `y`: f32 [headCount, headDim]. `partial`: f32,
+ * `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. `partial`: f32,
  * `attentionPartialBytes`. `positions` of the shape may be any upper bound: the result does not depend on it.
  */
 export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOptions, StepShape>({
@@ -28,9 +32,10 @@ export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOp
   wgsl,
   bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
   variant(options) {
-    const { headDim, window, direct, split = ATTENTION_SPLIT } = options;
+    const { headDim, window, direct, qkvStride, yStride, split = ATTENTION_SPLIT } = options;
     assert(split === 64 || split === 128 || split === 256, `splits of ${split} positions`);
     assert(window === null || window > 0, `a window of ${window} positions`);
+    assert(qkvStride % 4 === 0, `rows of qkv are ${qkvStride} floats apart, not whole vec4s`);
     return {
       defines: {
         ...cachedHeadDefines(options),
@@ -39,15 +44,17 @@ export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOp
         HEADS: headsPerWorkgroup(options),
         LANES: Math.min(4, 512 / split),
         DIRECT: direct,
+        QKV_STRIDE: qkvStride,
+        Y_STRIDE: yStride,
       },
       constants: { SCALE: 1 / Math.sqrt(headDim) },
     };
   },
-  workgroups(options, { positions }) {
+  workgroups(options, { rows, positions }) {
     const { headCount, kvHeadCount, direct, split = ATTENTION_SPLIT } = options;
     const splits = Math.ceil(positions / split);
     assert(!direct || splits === 1, `${positions} positions in one split of ${split}`);
-    return [kvHeadCount, splits, Math.ceil(headCount / kvHeadCount / headsPerWorkgroup(options))];
+    return [kvHeadCount, splits, rows * Math.ceil(headCount / kvHeadCount / headsPerWorkgroup(options))];
   },
 });
 
@@ -64,21 +71,26 @@ function headsPerWorkgroup({ headCount, kvHeadCount, direct }: PagedAttentionDec
 export interface AttentionPartials {
   readonly headCount: number;
   readonly headDim: number;
+  /** The most rows of a step. */
+  readonly rows: number;
   /** The most positions that a sequence has. */
   readonly positions: number;
   /** ATTENTION_SPLIT unless given. */
   readonly split?: number;
 }
 
-/** Bytes of `partial`: for each (split, head) the headDim sums, their maximum score and their total weight. */
-export function attentionPartialBytes({ headCount, headDim, positions, split = ATTENTION_SPLIT }: AttentionPartials): number {
-  return Math.ceil(positions / split) * headCount * (headDim + 2) * 4;
+/** Bytes of `partial`: for each (split, row, head) the headDim sums, their maximum score and their total weight. */
+export function attentionPartialBytes({ headCount, headDim, rows, positions, split = ATTENTION_SPLIT }: AttentionPartials): number {
+  return Math.ceil(positions / split) * rows * headCount * (headDim + 2) * 4;
 }
 
 export const pagedAttentionDecodeVariants: readonly PagedAttentionDecodeOptions[] = (["f32", "f16"] as const).flatMap((kvFormat) =>
   [true, false].flatMap((direct) =>
     [null, 16].flatMap((window) =>
-      [64, 128, 256].map((split) => ({ headCount: 6, kvHeadCount: 2, headDim: 32, pageSize: 16, kvFormat, direct, window, split })),
+      [64, 128, 256].map((split) => ({
+        ...{ headCount: 6, kvHeadCount: 2, headDim: 32, pageSize: 16, kvFormat, direct, window, split },
+        ...{ qkvStride: 320, yStride: 192 },
+      })),
     ),
   ),
 );

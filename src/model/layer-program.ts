@@ -4,7 +4,7 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import { layerNorm } from "../kernels/layer-norm";
-import { pagedAttentionDecode } from "../kernels/paged-attention-decode";
+import { ATTENTION_SPLIT, pagedAttentionDecode } from "../kernels/paged-attention-decode";
 import { pagedAttentionPrefill } from "../kernels/paged-attention-prefill";
 import { pagedAttentionReduce } from "../kernels/paged-attention-reduce";
 import { rmsNorm } from "../kernels/rms-norm";
@@ -20,12 +20,19 @@ import type { ProgramContext } from "./program-context";
 type Step = BoundKernel<StepShape>;
 
 export interface LayerProgram {
-  /** One row, while the context fits one split of the attention. */
+  /** A few rows, each by itself, while the context fits one split of the attention. */
   readonly decode: readonly Step[];
-  /** One row, any context. */
+  /** The same in any context. */
   readonly decodeSplit: readonly Step[];
   /** A chunk of rows. */
   readonly prefill: readonly Step[];
+}
+
+/** What a step of a shape dispatches, nothing for an absent layer. Up to `vectorRows` rows go through the kernels of decode: see `ProgramContext`. */
+export function stepsOf(program: LayerProgram | null | undefined, { rows, positions }: StepShape, vectorRows: number): readonly Step[] {
+  if (!program) return [];
+  if (rows > vectorRows) return program.prefill;
+  return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
 /** What a program is bound to, beside weights: where its K/V lies, and the lane that it walks on. */
@@ -59,13 +66,14 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
   const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat };
   const window = config.slidingWindow;
   const { qkv: qkvStride, attention: yStride } = scratch.strides;
+  const attends = { ...shared, window, qkvStride, yStride };
   const rotaryOptions = { ...shared, ropeDimensions: config.rope.dimensions, qkvStride };
   const [rotary, direct, split, reduce, prefill] = await Promise.all([
     kernels.compile(rotaryCache, rotaryOptions),
-    kernels.compile(pagedAttentionDecode, { ...shared, window, direct: true }),
-    kernels.compile(pagedAttentionDecode, { ...shared, window, direct: false }),
-    kernels.compile(pagedAttentionReduce, { headCount, headDim, window }),
-    kernels.compile(pagedAttentionPrefill, { ...shared, window, qkvStride, yStride }),
+    kernels.compile(pagedAttentionDecode, { ...attends, direct: true }),
+    kernels.compile(pagedAttentionDecode, { ...attends, direct: false }),
+    kernels.compile(pagedAttentionReduce, { headCount, headDim, window, yStride }),
+    kernels.compile(pagedAttentionPrefill, attends),
   ]);
   /** Turns queries and leaves the cache alone. Few ever need it, so it is compiled when it is asked for. */
   const compileReadOnlyRotary = () => kernels.compile(rotaryCache, { ...rotaryOptions, writes: false });
@@ -114,18 +122,15 @@ export class LayerKernels {
   }
 
   /** Binds a layer's weights: what decode and prefill encode for it from now on. */
-  program(layer: number, weights: LayerWeights, place: ProgramPlace): LayerProgram {
-    const prefill = this.prefill(layer, weights, place);
-    const decode = this.#decode(layer, weights.parts, place, true);
-    return { decode, decodeSplit: this.#decode(layer, weights.parts, place, false), prefill };
+  program(layer: number, { parts }: LayerWeights, place: ProgramPlace): LayerProgram {
+    return {
+      decode: this.#decode(layer, parts, place, true),
+      decodeSplit: this.#decode(layer, parts, place, false),
+      prefill: this.#prefill(layer, parts, place, this.#attention.rotary),
+    };
   }
 
-  /** A chunk of rows through the layer. */
-  prefill(layer: number, { parts }: LayerWeights, place: ProgramPlace): readonly Step[] {
-    return this.#prefill(layer, parts, place, this.#attention.rotary);
-  }
-
-  /** The same over positions whose K/V is there, which it reads and does not write. */
+  /** A chunk of rows through the layer, over positions whose K/V is there, which it reads and does not write. */
   async reread(layer: number, { parts }: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
     return this.#prefill(layer, parts, place, await this.#attention.compileReadOnlyRotary());
   }

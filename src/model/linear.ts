@@ -1,5 +1,5 @@
 // A matrix product of the model, y = epilogue(W·x), as the kernels that compute it: one dispatch for each part that the
-// device can bind, a vector kernel for decode and a tile kernel for prefill.
+// device can bind, a vector kernel for decode and chunks of a few rows, a tile kernel for prefill.
 import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
@@ -17,7 +17,7 @@ export interface LinearUse {
   readonly bias: boolean;
   /** RMSNorm of x inside the vector kernel; prefill norms its rows once, apart. */
   readonly normEpsilon?: number;
-  /** Floats between rows of y in prefill. */
+  /** Floats between rows of y. */
   readonly yStride: number;
 }
 
@@ -53,15 +53,21 @@ export class Linear {
     this.#tile = tile;
   }
 
-  /** Compiles both kernels of every part. */
+  /** Compiles both kernels of every part, each for all rows of a step. */
   static async compile(context: ProgramContext, shape: MatrixShape, use: LinearUse): Promise<Linear> {
     const pieces = piecesOf(shape, context.gpu.maxBindingBytes, [{ start: 0, end: shape.rows }]);
     assert(pieces.length === 1 || !use.bias, "a matrix with a bias is too large to bind in one part");
-    const [vector, tile] = await Promise.all([compileVector(context, shape, use, pieces), compileTile(context, shape, use, pieces)]);
+    const [vector, tile] = await Promise.all([
+      compileVector(context, shape, use, pieces, use.yStride),
+      compileTile(context, shape, use, pieces),
+    ]);
     return new Linear(vector, tile);
   }
 
-  /** The vector kernels of some of the rows alone: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest of y stays as it is. */
+  /**
+   * The vector kernels of some of the matrix's rows alone, for the last row of a step: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest
+   * of y stays as it is.
+   */
   static async compileRows(context: ProgramContext, shape: MatrixShape, use: LinearUse, rows: RowSet): Promise<Linear> {
     return new Linear(await compileVector(context, shape, use, piecesOf(shape, context.gpu.maxBindingBytes, rows)), []);
   }
@@ -75,7 +81,13 @@ export class Linear {
   }
 }
 
-function compileVector({ gpu, kernels, subgroups }: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[]) {
+function compileVector(
+  { gpu, kernels, subgroups }: ProgramContext,
+  shape: MatrixShape,
+  use: LinearUse,
+  pieces: readonly Piece[],
+  yStride?: number,
+) {
   const { format, columns } = shape;
   const { epilogue, bias, normEpsilon } = use;
   return Promise.all(
@@ -87,6 +99,7 @@ function compileVector({ gpu, kernels, subgroups }: ProgramContext, shape: Matri
         yOffset: piece.firstRow * outputsPerRow(epilogue),
         tuning: gemvTuning(format, piece.rowCount, columns, gpu.features),
         ...(normEpsilon === undefined ? {} : { normEpsilon }),
+        ...(yStride === undefined ? {} : { yStride }),
       }),
     })),
   );

@@ -3,20 +3,19 @@ import { assert, present } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel } from "../gpu/kernel";
 import { embedding } from "../kernels/embedding";
-import { ATTENTION_SPLIT } from "../kernels/paged-attention-decode";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
 import { coverRows, type RowSet } from "../weights/row-set";
 import type { GpuMatrix, MatrixShape } from "./gpu-matrix";
 import { ROW_ALIGNMENT, splitRows } from "./gpu-matrix";
 import type { Lane } from "./lane";
-import { bindNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace } from "./layer-program";
+import { bindNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace, stepsOf } from "./layer-program";
 import { LayerSlot, type ReadyLayer } from "./layer-slot";
 import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear, type LinearUse } from "./linear";
 import type { ProgramContext } from "./program-context";
 import { NO_RESIDUALS, type ResidualSteps } from "./residual-steps";
-import type { Walk } from "./walk";
+import { encodeInput, encodeLayers, type Walk } from "./walk";
 
 type Step = BoundKernel<StepShape>;
 
@@ -70,11 +69,6 @@ export class Model {
     return { weights, program: kernels.program(layer, weights, place) };
   }
 
-  /** A chunk of rows through a layer, on another lane or over other K/V than its slot has. */
-  async preparePrefill(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
-    return (await LayerKernels.compile(this.context, weights.parts)).prefill(layer, weights, place);
-  }
-
   /** A chunk of rows through a layer over positions whose K/V is there, and stays as it is. */
   async prepareReread(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
     return (await LayerKernels.compile(this.context, weights.parts)).reread(layer, weights, place);
@@ -89,7 +83,7 @@ export class Model {
         rereads.set(layer, await this.prepareReread(layer, weights, { group, lane: walk.lane }));
       }
     }
-    return { ...walk, layer: (layer) => rereads.get(layer) ?? walk.layer(layer) };
+    return { ...walk, layer: (layer, shape) => rereads.get(layer) ?? walk.layer(layer, shape) };
   }
 
   /** The embedding of a lane's ids, into its `x`. */
@@ -149,19 +143,17 @@ export class Model {
 
   /** One row through embedding and layers: `ids[0]` at `state.position`; its residual lands in `x`. */
   encodeDecode(pass: GPUComputePassEncoder, positions: number): void {
+    const { walk } = this;
     const shape = { rows: 1, positions };
-    const split = positions > ATTENTION_SPLIT;
-    encode(pass, this.#ready().embed, shape);
-    for (const { layer, program } of this.slots) {
-      this.#residuals.stores.get(layer)?.encode(pass, shape);
-      if (program) encode(pass, split ? program.decodeSplit : program.decode, shape);
-    }
+    encodeInput(pass, walk, shape, 0);
+    encodeLayers(pass, walk, shape, 0, this.slots.length);
   }
 
-  /** Prefill's way through the layers, on the main lane. */
+  /** The way through the layers on the main lane. */
   get walk(): Walk {
     const { embed } = this.#ready();
-    return { lane: this.context.lane, embed, residuals: this.#residuals, layer: (layer) => this.slots[layer]?.program?.prefill ?? [] };
+    const { lane, vectorRows } = this.context;
+    return { lane, embed, residuals: this.#residuals, layer: (layer, shape) => stepsOf(this.slots[layer]?.program, shape, vectorRows) };
   }
 
   /** Final norm and head of the last of the step's rows, to `logits` [vocab]. Absent rows' logits stay what they were. */

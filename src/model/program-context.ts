@@ -18,4 +18,9 @@ export interface ProgramContext {
   readonly subgroups: boolean;
   /** Prefill's products on the device's matrix units. */
   readonly subgroupMatrix: boolean;
+  /**
+   * Chunks of up to so many rows go through the kernels of decode, a row each: tiles would leave most of the device idle, and most of what they
+   * compute unused. At least 1.
+   */
+  readonly vectorRows: number;
 }

@@ -14,6 +14,8 @@ export interface ScratchLayout {
   /** Positions that a sequence can have. */
   readonly contextLength: number;
   readonly pageSize: number;
+  /** See `ProgramContext`. */
+  readonly vectorRows: number;
 }
 
 /** Floats between the rows of each activation. */
@@ -45,7 +47,7 @@ export class Scratch {
   constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
     this.layout = layout;
     this.strides = activationStrides(config);
-    const { chunkRows, contextLength } = layout;
+    const { chunkRows, contextLength, vectorRows } = layout;
     const { hidden, qkv, attention, mlp } = this.strides;
     const rope = ropeTable(config.rope, contextLength);
     const bytes: Record<ScratchName, number> = {
@@ -54,7 +56,10 @@ export class Scratch {
       qkv: chunkRows * qkv * 4,
       attended: chunkRows * attention * 4,
       mlp: chunkRows * mlp * 4,
-      partial: attentionPartialBytes({ headCount: config.headCount, headDim: config.headDim, positions: contextLength }),
+      partial: attentionPartialBytes({
+        ...{ headCount: config.headCount, headDim: config.headDim },
+        ...{ rows: Math.min(chunkRows, vectorRows), positions: contextLength },
+      }),
       rope: rope.byteLength,
       logits: config.vocabSize * 4,
     };

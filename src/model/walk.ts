@@ -12,8 +12,8 @@ export interface Walk {
   /** The lane's ids into its `x`. */
   readonly embed: readonly Step[];
   readonly residuals: ResidualSteps;
-  /** A chunk of rows through a layer; nothing for an absent one. */
-  readonly layer: (layer: number) => readonly Step[];
+  /** Rows through a layer; nothing for an absent one. */
+  readonly layer: (layer: number, shape: StepShape) => readonly Step[];
 }
 
 /** Puts what enters layer `first` into `x`: embeddings of the lane's ids at layer 0, else the recorded residual. */
@@ -26,6 +26,6 @@ export function encodeInput(pass: GPUComputePassEncoder, walk: Walk, shape: Step
 export function encodeLayers(pass: GPUComputePassEncoder, walk: Walk, shape: StepShape, first: number, end: number): void {
   for (let layer = first; layer < end; layer++) {
     walk.residuals.stores.get(layer)?.encode(pass, shape);
-    for (const step of walk.layer(layer)) step.encode(pass, shape);
+    for (const step of walk.layer(layer, shape)) step.encode(pass, shape);
   }
 }

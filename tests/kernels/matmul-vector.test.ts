@@ -183,6 +183,37 @@ kernelTest(
   },
 );
 
+kernelTest(
+  matmulVector,
+  { everyRow: ["store", "add", "silu-gated"], cut: ["a thread a row", "32 lanes, staged"] },
+  async ({ run, random, everyRow: epilogue, cut }) => {
+    const stepRows = 3;
+    const rows = 70;
+    const columns = 96;
+    const { codes, scales, values } = randomMatrix(random, "q4", rows, columns);
+    const x = random.normal([stepRows, columns]);
+    const norm = { weight: random.normal([columns]), epsilon: 1e-5 };
+    const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
+    const yOffset = 5;
+    const yStride = outputs + 12;
+    const y = random.normal([stepRows, yStride], 10); // what is not written stays as it is
+    const expected = Float64Array.from(y);
+    for (let row = 0; row < stepRows; row++) {
+      const start = row * yStride + yOffset;
+      const inputs = { x: x.subarray(row * columns, (row + 1) * columns), w: values, columns, epilogue, norm };
+      expected.set(matmulVectorReference({ ...inputs, residual: y.slice(start, start + outputs) }), start);
+    }
+    const options = { ...plain, format: "q4", rows, columns, normEpsilon: 1e-5, epilogue, yOffset, yStride } as const;
+    const result = await run(
+      { ...options, subgroups: true, tuning: CUTS[cut] },
+      { rows: stepRows, positions: stepRows },
+      { state: new Uint32Array([0, stepRows, 0, 0]), x, codes, scales, norm_weight: norm.weight },
+      { y },
+    );
+    expectNmse(result.y, expected, MAX_NMSE);
+  },
+);
+
 // More workgroups than one dimension of a dispatch may have.
 kernelTest(matmulVector, { rows: [65_535 * 4 + 3] }, async ({ run, random, rows }) => {
   const columns = 32;

@@ -2,6 +2,7 @@ import { expect } from "vitest";
 import { type PagedAttentionDecodeOptions, pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
 import type { StepShape } from "../../src/kernels/step-shape";
 import { pagedAttentionDecodeReference } from "../reference/paged-attention-decode";
+import { pagedAttentionPrefillReference } from "../reference/paged-attention-prefill";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
 import { DECODE_CASES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, stepTensors } from "../support/attention-sequence";
 import { expectNmse, expectSame } from "../support/expect-close";
@@ -23,7 +24,8 @@ interface Step {
 async function attend(run: Run, random: Random, sequence: Sequence, { context, window, direct, split = 256, bound = context }: Step) {
   const { headCount, headDim } = sequence.layout;
   const tensors = stepTensors(random, sequence, context - 1, 1);
-  const options = { ...sequence.layout, window, direct, split };
+  const { qkvStride } = sequence;
+  const options = { ...sequence.layout, window, direct, split, qkvStride, yStride: headCount * headDim };
   const shape = { rows: 1, positions: bound };
   if (direct) return (await run(options, shape, tensors, { y: unwritten(headCount * headDim) })).y;
   const record = headCount * (headDim + 2);
@@ -101,4 +103,40 @@ kernelTest(pagedAttentionDecode, { invariant: ["the dispatch's bound", "page siz
   if (invariant === "the dispatch's bound") expectSame(await attend(run, random, sequence, { ...step, bound: 2000 }), before);
   else
     for (const pageSize of [16, 128]) expectSame(await attend(run, random, { ...sequence, layout: { ...layout, pageSize } }, step), before);
+});
+
+// Rows that see one split, two, and the first of a third; y has room between rows.
+kernelTest(pagedAttentionDecode, { rows: [2, 5], way: ["direct", "split", "window"] }, async ({ run, random, rows, way }) => {
+  const sequence = randomSequence(random, { ...HEADS["14/2×64"], kvFormat: "f16" }, 140);
+  const { qkvStride, layout } = sequence;
+  const { headCount, headDim } = layout;
+  const width = headCount * headDim;
+  const window = way === "window" ? 16 : null;
+  for (const position of way === "direct" ? [0, 40] : [0, 62, 125]) {
+    const tensors = stepTensors(random, sequence, position, rows);
+    const shape = { rows, positions: position + rows };
+    const reference = pagedAttentionPrefillReference(stepInput(sequence, position, rows, window));
+    const options = { ...layout, window, split: 64, qkvStride, yStride: width + 8 };
+    if (way === "direct") {
+      const { y } = await run({ ...options, direct: true }, shape, tensors, { y: new Float32Array(rows * (width + 8)).fill(-7) });
+      for (let row = 0; row < rows; row++) {
+        const start = row * (width + 8);
+        expectNmse(y.subarray(start, start + width), reference.subarray(row * width, (row + 1) * width), MAX_NMSE.soft);
+        expect([...y.subarray(start + width, start + width + 8)]).toEqual(Array(8).fill(-7));
+      }
+      continue;
+    }
+    const record = headCount * (headDim + 2);
+    const { partial } = await run({ ...options, direct: false }, shape, tensors, {
+      partial: unwritten(Math.ceil(shape.positions / 64) * rows * record),
+    });
+    for (let row = 0; row < rows; row++) {
+      const last = position + row;
+      const first = window === null ? 0 : Math.floor(Math.max(0, last + 1 - window) / 64);
+      const splits = Array.from({ length: Math.floor(last / 64) + 1 - first }, (_, i) => first + i);
+      const records = splits.flatMap((split) => [...partial.subarray((split * rows + row) * record, (split * rows + row + 1) * record)]);
+      const combined = pagedAttentionReduceReference(records, headCount, headDim);
+      expectNmse(combined, reference.subarray(row * width, (row + 1) * width), MAX_NMSE.soft);
+    }
+  }
 });

@@ -32,7 +32,12 @@ kernelTest(pagedAttentionReduce, { headDim: [16, 64, 80, 128, 256], window: [nul
     const computed = randomRecords(random, end - first, headCount, headDim);
     partial.set(computed, first * record);
     const state = new Uint32Array([position, 1, 0, 0]);
-    const { y } = await run({ headCount, headDim, window, split }, STEP, { state, partial }, { y: unwritten(headCount * headDim) });
+    const { y } = await run(
+      { headCount, headDim, window, split, yStride: headCount * headDim },
+      STEP,
+      { state, partial },
+      { y: unwritten(headCount * headDim) },
+    );
     expectNmse(y, pagedAttentionReduceReference(computed, headCount, headDim), MAX_NMSE);
   }
 });
@@ -41,9 +46,11 @@ kernelTest(pagedAttentionReduce, { oneSplit: ["is bit for bit what direct attent
   const layout = { ...HEADS["9/3×64"], kvFormat: "f32" } as const;
   const { headCount, headDim } = layout;
   for (const context of [1, 33, 256]) {
-    const tensors = stepTensors(random, randomSequence(random, layout, context), context - 1, 1);
+    const sequence = randomSequence(random, layout, context);
+    const tensors = stepTensors(random, sequence, context - 1, 1);
     const shape = { rows: 1, positions: context };
-    const options = { ...layout, window: null };
+    const yStride = headCount * headDim;
+    const options = { ...layout, window: null, qkvStride: sequence.qkvStride, yStride };
     const attend = <Output extends { y: Float32Array<ArrayBuffer> } | { partial: Float32Array<ArrayBuffer> }>(
       direct: boolean,
       output: Output,
@@ -51,11 +58,31 @@ kernelTest(pagedAttentionReduce, { oneSplit: ["is bit for bit what direct attent
     const direct = await attend(true, { y: unwritten(headCount * headDim) });
     const { partial } = await attend(false, { partial: unwritten(headCount * (headDim + 2)) });
     const { y } = await run(
-      { headCount, headDim, window: null },
+      { headCount, headDim, window: null, yStride },
       shape,
       { state: tensors.state, partial },
       { y: unwritten(headCount * headDim) },
     );
     expectSame(y, direct.y);
   }
+});
+
+// The second row is the first to see another split; splits of rows that do not see them are not there to be read.
+kernelTest(pagedAttentionReduce, { rows: ["each with the splits that it sees"] }, async ({ run, random }) => {
+  const { split, headCount, headDim, rows, position } = { split: 64, headCount: 3, headDim: 80, rows: 4, position: 127 };
+  const record = headCount * (headDim + 2);
+  const yStride = headCount * headDim + 8;
+  const partial = unwritten(3 * rows * record);
+  const expected = new Float64Array(rows * yStride).fill(-7);
+  for (let row = 0; row < rows; row++) {
+    const splits = Math.floor((position + row) / split) + 1;
+    const computed = randomRecords(random, splits, headCount, headDim);
+    for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), (i * rows + row) * record);
+    expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * yStride);
+  }
+  const state = new Uint32Array([position, rows, 0, 0]);
+  const options = { headCount, headDim, window: null, split, yStride };
+  const y = new Float32Array(rows * yStride).fill(-7);
+  const result = await run(options, { rows, positions: position + rows }, { state, partial }, { y });
+  expectNmse(result.y, expected, MAX_NMSE);
 });

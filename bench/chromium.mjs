@@ -39,6 +39,7 @@ const ARGS = {
     "--disable-vulkan-surface",
     "--disable-gpu-sandbox",
     "--enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
+    "--disable-dawn-features=timestamp_quantization",
     "--use-webgpu-power-preference=force-high-performance",
   ],
   swiftshader: ["--no-sandbox", "--headless=new", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"],

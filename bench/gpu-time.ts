@@ -1,4 +1,5 @@
 // How long does the GPU take? Work is repeated until a batch lasts long enough for browsers' rough clocks, and the shortest batch counts.
+import { present } from "../src/assert";
 import type { Gpu } from "../src/gpu/device";
 
 export interface Timing {
@@ -9,23 +10,43 @@ export interface Timing {
   readonly batches?: number;
 }
 
-// A submit with its wait costs 0.1 to 0.2 ms, and Chromium's clock has steps of 0.1 ms.
+/** Of one repetition, in milliseconds. */
+export interface RepeatTimes {
+  /** Between the device's timestamps at a pass's two ends; null where it has none. */
+  readonly gpuMs: number | null;
+  /** What the caller waits for, its own share left out: the browser takes the pass apart before the GPU begins. */
+  readonly wallMs: number;
+}
+
+// A submit with its wait costs 0.1 to 0.2 ms, and Chromium's clock and its timestamps have steps of 0.1 ms.
 const AT_LEAST_MS = 25;
 const MAX_REPEATS = 20_000;
 
-/** Milliseconds of one repetition. */
-export async function gpuTime(gpu: Gpu, { encode, atLeastMs = AT_LEAST_MS, batches = 3 }: Timing): Promise<number> {
-  const batch = (repeats: number) => wallTime(() => runBatch(gpu, encode, repeats));
-  await batch(1); // drivers compile lazily
-  let repeats = 2;
-  let spent = await batch(repeats);
-  while (spent < atLeastMs && repeats < MAX_REPEATS) {
-    repeats = Math.min(MAX_REPEATS, Math.ceil(repeats * Math.min(8, Math.max(1.5, (1.2 * atLeastMs) / Math.max(spent, 0.05)))));
-    spent = await batch(repeats);
+/** Milliseconds of one repetition on the GPU, or where it cannot tell, those that the caller waits. */
+export async function gpuTime(gpu: Gpu, timing: Timing): Promise<number> {
+  const { gpuMs, wallMs } = await repeatTimes(gpu, timing);
+  return gpuMs ?? wallMs;
+}
+
+export async function repeatTimes(gpu: Gpu, { encode, atLeastMs = AT_LEAST_MS, batches = 3 }: Timing): Promise<RepeatTimes> {
+  const clock = gpu.features.timestamps ? new PassClock(gpu, 1) : null;
+  try {
+    const batch = (repeats: number) => runBatch(gpu, encode, repeats, clock);
+    await batch(1); // drivers compile lazily
+    let repeats = 2;
+    let spent = await batch(repeats);
+    const lasted = () => spent.gpuMs ?? spent.wallMs;
+    while (lasted() < atLeastMs && repeats < MAX_REPEATS) {
+      repeats = Math.min(MAX_REPEATS, Math.ceil(repeats * Math.min(8, Math.max(1.5, (1.2 * atLeastMs) / Math.max(lasted(), 0.05)))));
+      spent = await batch(repeats);
+    }
+    const times = [spent];
+    while (times.length < batches) times.push(await batch(repeats));
+    const wallMs = Math.min(...times.map((time) => time.wallMs)) / repeats;
+    return { gpuMs: clock && Math.min(...times.map(({ gpuMs }) => present(gpuMs, "a pass's time"))) / repeats, wallMs };
+  } finally {
+    clock?.destroy();
   }
-  const times = [spent];
-  while (times.length < batches) times.push(await batch(repeats));
-  return Math.min(...times) / repeats;
 }
 
 export async function wallTime(act: () => Promise<unknown>): Promise<number> {
@@ -34,11 +55,56 @@ export async function wallTime(act: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-async function runBatch({ device }: Gpu, encode: Timing["encode"], repeats: number): Promise<void> {
+async function runBatch({ device }: Gpu, encode: Timing["encode"], repeats: number, clock: PassClock | null): Promise<RepeatTimes> {
   const encoder = device.createCommandEncoder();
-  const pass = encoder.beginComputePass();
+  const pass = encoder.beginComputePass(clock ? { timestampWrites: clock.writes(0) } : {});
   for (let i = 0; i < repeats; i++) encode(pass, i);
   pass.end();
-  device.queue.submit([encoder.finish()]);
-  await device.queue.onSubmittedWorkDone();
+  const commands = encoder.finish();
+  const wallMs = await wallTime(() => {
+    device.queue.submit([commands]);
+    return device.queue.onSubmittedWorkDone();
+  });
+  const [span] = clock ? await clock.read(1) : [];
+  return { gpuMs: span ? span.end - span.start : null, wallMs };
+}
+
+/** When passes began and ended on the GPU. */
+export class PassClock {
+  readonly #gpu: Gpu;
+  readonly #queries: GPUQuerySet;
+  readonly #resolved: GPUBuffer;
+  readonly #staging: GPUBuffer;
+
+  constructor(gpu: Gpu, passes: number) {
+    const { device } = gpu;
+    this.#gpu = gpu;
+    this.#queries = device.createQuerySet({ type: "timestamp", count: 2 * passes });
+    this.#resolved = device.createBuffer({ size: 16 * passes, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
+    this.#staging = device.createBuffer({ size: 16 * passes, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+  }
+
+  writes(pass: number): GPUComputePassTimestampWrites {
+    return { querySet: this.#queries, beginningOfPassWriteIndex: 2 * pass, endOfPassWriteIndex: 2 * pass + 1 };
+  }
+
+  /** Of the first `passes` passes, in milliseconds of the GPU's own clock. */
+  async read(passes: number): Promise<{ readonly start: number; readonly end: number }[]> {
+    const { device } = this.#gpu;
+    const encoder = device.createCommandEncoder();
+    encoder.resolveQuerySet(this.#queries, 0, 2 * passes, this.#resolved, 0);
+    encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, 16 * passes);
+    device.queue.submit([encoder.finish()]);
+    await this.#staging.mapAsync(GPUMapMode.READ, 0, 16 * passes);
+    const ns = new BigUint64Array(this.#staging.getMappedRange(0, 16 * passes).slice(0));
+    this.#staging.unmap();
+    const ms = (index: number) => Number((ns[index] ?? 0n) - (ns[0] ?? 0n)) / 1e6;
+    return Array.from({ length: passes }, (_, pass) => ({ start: ms(2 * pass), end: ms(2 * pass + 1) }));
+  }
+
+  destroy(): void {
+    this.#queries.destroy();
+    this.#resolved.destroy();
+    this.#staging.destroy();
+  }
 }

@@ -2,6 +2,7 @@
 import { present } from "../src/assert";
 import { locateModel, type ModelFiles } from "../src/engine/model-files";
 import { measureAttention } from "./attention";
+import { measureBusy } from "./busy";
 import { measureLoad } from "./load";
 import { measureGemm, measureGemv } from "./products";
 import { measureSpeed } from "./speed";
@@ -29,6 +30,7 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
   gemm: ofKernels(measureGemm),
   attention: ofKernels(measureAttention),
   step: ofModel(measureStep),
+  busy: ofModel(measureBusy),
   speed: ofModel(measureSpeed),
   load: ofModel(measureLoad),
   upgrade: ofModel(measureUpgrade),

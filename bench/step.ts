@@ -6,7 +6,7 @@ import { resolveSampling } from "../src/engine/sampling-settings";
 import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
 import { encodeInput, encodeLayers } from "../src/model/walk";
-import { gpuTime } from "./gpu-time";
+import { gpuTime, repeatTimes } from "./gpu-time";
 import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 
@@ -65,20 +65,21 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
     const shape = { rows: 1, positions: context + 1 };
     const layerSteps = (context + 1 > 256 ? program?.decodeSplit : program?.decode) ?? [];
     const kernels = await timesOf(layerSteps, shape);
-    const layersMs = await gpuTime(gpu, { encode: (pass) => model.encodeDecode(pass, context + 1) });
+    const layers = await repeatTimes(gpu, { encode: (pass) => model.encodeDecode(pass, context + 1) });
+    const layersMs = layers.gpuMs ?? layers.wallMs;
     const headMs = await gpuTime(gpu, { encode: (pass) => model.encodeHead(pass, 1) });
     const encodeMs = await encodingTime(core.gpu.device, (pass) => {
       model.encodeDecode(pass, context + 1);
       model.encodeHead(pass, 1);
     });
-    decode.push({ context, layerDispatches: layerSteps.length, layersMs, headMs, encodeMs, kernels });
+    decode.push({ context, layerDispatches: layerSteps.length, layersMs, layersWallMs: layers.wallMs, headMs, encodeMs, kernels });
   }
   const prefill = [];
   for (const [rows, before] of prefillChunks) {
     setState(before, rows);
     const shape = { rows, positions: before + rows };
-    const kernels = await timesOf(program?.prefill ?? [], shape);
     const walk = model.walk;
+    const kernels = await timesOf(walk.layer(layer, shape), shape);
     const chunkMs = await gpuTime(gpu, {
       encode: (pass) => {
         encodeInput(pass, walk, shape, 0);

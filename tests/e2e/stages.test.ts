@@ -8,7 +8,7 @@ const TOTAL_MB = 39.4;
 const FIRST_STAGE_MB = 19.5;
 const KEPT = { temperature: 0, maxTokens: 6 }; // two tokens a second where there is no graphics card
 
-test.describe.configure({ timeout: 2 * SLOW_MS });
+test.describe.configure({ mode: "parallel", timeout: 2 * SLOW_MS });
 
 const strip = (page: Page) => page.getByRole("region", { name: "Stages of the model" });
 

@@ -5,7 +5,11 @@ import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts"
 import { ErrorReport } from "./tests/support/error-report.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
-const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "tests/support/**/*.test.ts"];
+const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
+const KERNEL_TESTS = ["tests/kernels/**/*.test.ts", "tests/support/**/*.test.ts"];
+const GPU_TESTS = [...KERNEL_TESTS, ...ENGINE_TESTS];
+// With some of the engine's, which share few kernels with its others: each browser then has about half of the work.
+const SECOND_HALF = [...KERNEL_TESTS, "tests/engine/upgrade*.test.ts", "tests/engine/self-test.test.ts"];
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
@@ -38,7 +42,11 @@ export default defineConfig({
             headless: true,
             screenshotFailures: false,
             provider: playwright({ launchOptions: chromiumLaunchOptions(adapterKind()) }),
-            instances: [{ browser: "chromium" }],
+            // SwiftShader compiles a browser's kernels one after the other, on one core: a second browser has the other one.
+            instances: [
+              { browser: "chromium", name: "gpu engine", include: ENGINE_TESTS, exclude: SECOND_HALF },
+              { browser: "chromium", name: "gpu kernels", include: SECOND_HALF },
+            ],
           },
         },
       },

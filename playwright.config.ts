@@ -10,8 +10,9 @@ if (results) reporter.push(["json", { outputFile: results }]);
 export default defineConfig({
   testDir: "tests/e2e",
   testMatch: "**/*.test.ts",
-  // One page at a time: on SwiftShader each of them takes all cores.
-  workers: 1,
+  // SwiftShader compiles a browser's kernels on one core, and tests of slow links wait: a second browser has what is left. Where both compute,
+  // each is two to four times slower.
+  workers: 2,
   timeout: 120_000,
   forbidOnly: Boolean(process.env.CI),
   reporter,

@@ -1,11 +1,16 @@
 // Three ways to run tests: `unit` in Node, `gpu` in Chromium (the suite that counts), `dawn` the same files in Node for quick development.
+import { availableParallelism } from "node:os";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
 import { ErrorReport } from "./tests/support/error-report.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
-const GPU_TESTS = ["tests/kernels/**/*.test.ts", "tests/engine/**/*.test.ts", "tests/support/**/*.test.ts"];
+const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
+const KERNEL_TESTS = ["tests/kernels/**/*.test.ts", "tests/support/**/*.test.ts"];
+const GPU_TESTS = [...KERNEL_TESTS, ...ENGINE_TESTS];
+// With some of the engine's, which share few kernels with its others: each browser then has about half of the work.
+const SECOND_HALF = [...KERNEL_TESTS, "tests/engine/upgrade*.test.ts", "tests/engine/self-test.test.ts"];
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
@@ -20,7 +25,8 @@ export default defineConfig({
     // See tests/support/long-test.ts.
     provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },
     projects: [
-      { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node" } },
+      // Vitest would leave a core out: of two that is half.
+      { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node", maxWorkers: availableParallelism() } },
       {
         plugins: [testFileServer(import.meta.dirname)],
         // Found while the tests run, they would make Vite reload the page under them.
@@ -38,7 +44,11 @@ export default defineConfig({
             headless: true,
             screenshotFailures: false,
             provider: playwright({ launchOptions: chromiumLaunchOptions(adapterKind()) }),
-            instances: [{ browser: "chromium" }],
+            // SwiftShader compiles a browser's kernels one after the other, on one core: a second browser has the other one.
+            instances: [
+              { browser: "chromium", name: "gpu engine", include: ENGINE_TESTS, exclude: SECOND_HALF },
+              { browser: "chromium", name: "gpu kernels", include: SECOND_HALF },
+            ],
           },
         },
       },

@@ -1,90 +1,29 @@
 // Models of the visitor's own choice: of a hub by name, of files chosen or dropped; and what the page does when they fail.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, type Page, test } from "@playwright/test";
+import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 import { type HubServer, startHub } from "../support/hub-server";
 import { DemoPage, hasEnded, SLOW_MS } from "./demo-page";
 import { tinyRepository } from "./tiny-repository";
 
-test.setTimeout(2 * SLOW_MS);
+test.describe.configure({ mode: "parallel", timeout: 2 * SLOW_MS });
 
 let hub: HubServer;
-let demo: DemoPage;
-
-test.beforeEach(async ({ page }) => {
+test.beforeAll(async () => {
   hub = await startHub();
   for (const { name, buffer } of tinyRepository()) hub.put(`somebody/tiny/${name}`, buffer);
-  demo = new DemoPage(page);
 });
-test.afterEach(() => hub.close());
+test.afterAll(() => hub.close());
 
 /** Opens the page on a model of the local hub. Temperature 1: the tiny model says the same for ever otherwise. */
-async function visit(model: string, { maxTokens = 12 } = {}): Promise<void> {
-  await demo.keepSettings({ temperature: 1, maxTokens });
+async function visit(page: Page, model: string): Promise<DemoPage> {
+  const demo = new DemoPage(page);
+  await demo.keepSettings({ temperature: 1, maxTokens: 12 });
   await demo.open(`?${new URLSearchParams({ hub: hub.url, model })}`);
+  return demo;
 }
 
 const openModels = (page: Page) => page.getByRole("button", { name: /^Model:/ }).click();
-
-test("a hub's repository loads by its name from the dialog, answers, and comes back with the address", async ({ page }) => {
-  await visit("somebody/nothing");
-  await expect(demo.error).toContainText("somebody/nothing", { timeout: SLOW_MS });
-  await openModels(page);
-  await page.getByLabel("Repository").fill("somebody/tiny");
-  await page.getByRole("button", { name: "Load", exact: true }).click();
-  await demo.isReady();
-  await expect(page).toHaveURL(/model=somebody%2Ftiny/);
-  const answer = await demo.askAndWait("Hello");
-  await expect(answer).toContainText("Cut: the maximum of 12 tokens is reached");
-  await expect(answer).toContainText("12 tokens");
-  await page.reload();
-  await demo.isReady();
-  await expect(page.locator("#intro-facts")).toContainText("from this browser’s cache");
-});
-
-test("settings hold for the next answer and for the next visit", async ({ page }) => {
-  await visit("somebody/tiny");
-  await demo.isReady();
-  await page.getByRole("button", { name: "Settings" }).click();
-  await page.getByLabel("Maximum tokens of an answer").fill("3");
-  await page.getByLabel("System prompt").fill("Be brief.");
-  await page.getByRole("button", { name: "Close" }).click();
-  const answer = await demo.askAndWait("Hello");
-  await expect(answer).toContainText("the maximum of 3 tokens");
-  await expect(answer).toContainText("prompt of 32"); // 17 without the system prompt
-  await page.reload();
-  await page.getByRole("button", { name: "Settings" }).click();
-  await expect(page.getByLabel("Maximum tokens of an answer")).toHaveValue("3");
-  await expect(page.getByLabel("System prompt")).toHaveValue("Be brief.");
-});
-
-test("a conversation that fills the context is told so", async () => {
-  await visit("somebody/tiny");
-  await demo.isReady();
-  const answer = await demo.askAndWait("? ".repeat(300));
-  await expect(answer).toContainText("The context is full: begin a new chat.");
-});
-
-test("the reader who scrolls up is left in peace while an answer grows", async ({ page }) => {
-  await page.setViewportSize({ width: 600, height: 360 });
-  await visit("somebody/tiny", { maxTokens: 400 });
-  await demo.isReady();
-  const answer = await demo.ask("line\n".repeat(20));
-  const fromEnd = () => page.getByRole("main").evaluate((main) => main.scrollHeight - main.clientHeight - main.scrollTop);
-  await expect(answer.locator("p").first()).toContainText(/\S{8}/, { timeout: SLOW_MS });
-  expect(await fromEnd()).toBeLessThan(2);
-  await page.getByRole("main").hover();
-  await page.mouse.wheel(0, -300);
-  await expect.poll(fromEnd).toBeGreaterThan(200);
-  const length = async () => (await answer.textContent())?.length ?? 0;
-  const said = await length();
-  await expect.poll(length, { timeout: SLOW_MS }).toBeGreaterThan(said + 20);
-  expect(await fromEnd()).toBeGreaterThan(200);
-  await page.getByRole("button", { name: "Latest" }).click();
-  await expect.poll(fromEnd).toBeLessThan(2);
-  await demo.stop.click();
-  await hasEnded(answer);
-});
 
 /** A page whose graphics device goes with the event "lose-device"; after "no-other-device" there is none. */
 async function letDevicesGo(page: Page): Promise<void> {
@@ -107,42 +46,117 @@ async function letDevicesGo(page: Page): Promise<void> {
 
 const dispatch = (page: Page, event: string) => page.evaluate((type) => dispatchEvent(new Event(type)), event);
 
-test("a lost graphics device is replaced while the conversation goes on, and the page says where that was", async ({ page }) => {
-  await letDevicesGo(page);
-  await visit("somebody/tiny");
-  await demo.isReady();
-  await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
-  await dispatch(page, "lose-device");
-  await expect(page.getByRole("log")).toContainText(/The graphics device was lost here, and the model put onto another in [\d.]+ s\./, {
-    timeout: SLOW_MS,
-  });
-  await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
-  await expect(demo.error).toBeHidden();
-});
+test.describe("a visit to a repository of a hub", () => {
+  // One page for all, as each load compiles every shader anew: each step goes on from the one before.
+  test.describe.configure({ mode: "serial" });
+  let context: BrowserContext;
+  let demo: DemoPage;
+  let page: Page;
 
-test("a graphics device that is lost for good is told of, and the conversation goes on when the model is loaded again", async ({
-  page,
-}) => {
-  await letDevicesGo(page);
-  await visit("somebody/tiny");
-  await demo.isReady();
-  await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
-  await dispatch(page, "no-other-device");
-  await dispatch(page, "lose-device");
-  await expect(page.getByRole("status").filter({ hasText: "The graphics device was lost." })).toBeVisible();
-  await expect(demo.error).toContainText("The graphics device was lost, and there is no other.", { timeout: SLOW_MS });
-  await dispatch(page, "devices-again");
-  await page.getByRole("button", { name: "Try again" }).click();
-  await demo.isReady();
-  await expect(demo.questions).toHaveText("Hello");
-  const next = await demo.askAndWait("Hello");
-  // Each question takes 17 tokens and a line break one. The rest is the answer between them, of a length that chance decides.
-  const promptTokens = Number(/prompt of (\d+)/.exec((await next.textContent()) ?? "")?.[1]);
-  expect(promptTokens).toBeGreaterThan(17 + 1 + 17);
+  test.beforeAll(async ({ browser }) => {
+    context = await browser.newContext();
+    page = await context.newPage();
+    await letDevicesGo(page);
+    demo = await visit(page, "somebody/nothing");
+  });
+  test.afterAll(() => context.close());
+
+  const newChat = () => page.getByRole("button", { name: "New chat" }).click();
+
+  async function changeSettings({ maxTokens, system }: { readonly maxTokens: string; readonly system: string }): Promise<void> {
+    await page.getByRole("button", { name: "Settings" }).click();
+    await page.getByLabel("Maximum tokens of an answer").fill(maxTokens);
+    await page.getByLabel("System prompt").fill(system);
+    await page.getByRole("button", { name: "Close" }).click();
+  }
+
+  test("a hub's repository loads by its name from the dialog, answers, and comes back with the address", async () => {
+    await expect(demo.error).toContainText("somebody/nothing", { timeout: SLOW_MS });
+    await openModels(page);
+    await page.getByLabel("Repository").fill("somebody/tiny");
+    await page.getByRole("button", { name: "Load", exact: true }).click();
+    await demo.isReady();
+    await expect(page).toHaveURL(/model=somebody%2Ftiny/);
+    const answer = await demo.askAndWait("Hello");
+    await expect(answer).toContainText("Cut: the maximum of 12 tokens is reached");
+    await expect(answer).toContainText("12 tokens");
+    await page.reload();
+    await demo.isReady();
+    await expect(page.locator("#intro-facts")).toContainText("from this browser’s cache");
+  });
+
+  test("settings hold for the next answer and for the next visit", async () => {
+    await changeSettings({ maxTokens: "3", system: "Be brief." });
+    const answer = await demo.askAndWait("Hello");
+    await expect(answer).toContainText("the maximum of 3 tokens");
+    await expect(answer).toContainText("prompt of 32"); // 17 without the system prompt
+    await page.reload();
+    await page.getByRole("button", { name: "Settings" }).click();
+    await expect(page.getByLabel("Maximum tokens of an answer")).toHaveValue("3");
+    await expect(page.getByLabel("System prompt")).toHaveValue("Be brief.");
+    await page.getByRole("button", { name: "Close" }).click();
+  });
+
+  test("a conversation that fills the context is told so", async () => {
+    await demo.isReady();
+    const answer = await demo.askAndWait("? ".repeat(300));
+    await expect(answer).toContainText("The context is full: begin a new chat.");
+  });
+
+  test("the reader who scrolls up is left in peace while an answer grows", async () => {
+    await page.setViewportSize({ width: 600, height: 360 });
+    await newChat();
+    await changeSettings({ maxTokens: "400", system: "" });
+    const answer = await demo.ask("line\n".repeat(20));
+    const fromEnd = () => page.getByRole("main").evaluate((main) => main.scrollHeight - main.clientHeight - main.scrollTop);
+    await expect(answer.locator("p").first()).toContainText(/\S{8}/, { timeout: SLOW_MS });
+    expect(await fromEnd()).toBeLessThan(2);
+    await page.getByRole("main").hover();
+    await page.mouse.wheel(0, -300);
+    await expect.poll(fromEnd).toBeGreaterThan(200);
+    const length = async () => (await answer.textContent())?.length ?? 0;
+    const said = await length();
+    await expect.poll(length, { timeout: SLOW_MS }).toBeGreaterThan(said + 20);
+    expect(await fromEnd()).toBeGreaterThan(200);
+    await page.getByRole("button", { name: "Latest" }).click();
+    await expect.poll(fromEnd).toBeLessThan(2);
+    await demo.stop.click();
+    await hasEnded(answer);
+    await changeSettings({ maxTokens: "12", system: "" });
+    await page.setViewportSize({ width: 1280, height: 720 });
+  });
+
+  test("a lost graphics device is replaced while the conversation goes on, and the page says where that was", async () => {
+    await newChat();
+    await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
+    await dispatch(page, "lose-device");
+    await expect(page.getByRole("log")).toContainText(/The graphics device was lost here, and the model put onto another in [\d.]+ s\./, {
+      timeout: SLOW_MS,
+    });
+    await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
+    await expect(demo.error).toBeHidden();
+  });
+
+  test("a graphics device that is lost for good is told of, and the conversation goes on when the model is loaded again", async () => {
+    await newChat();
+    await expect(await demo.askAndWait("Hello")).toContainText("prompt of 17");
+    await dispatch(page, "no-other-device");
+    await dispatch(page, "lose-device");
+    await expect(page.getByRole("status").filter({ hasText: "The graphics device was lost." })).toBeVisible();
+    await expect(demo.error).toContainText("The graphics device was lost, and there is no other.", { timeout: SLOW_MS });
+    await dispatch(page, "devices-again");
+    await page.getByRole("button", { name: "Try again" }).click();
+    await demo.isReady();
+    await expect(demo.questions).toHaveText("Hello");
+    const next = await demo.askAndWait("Hello");
+    // Each question takes 17 tokens and a line break one. The rest is the answer between them, of a length that chance decides.
+    const promptTokens = Number(/prompt of (\d+)/.exec((await next.textContent()) ?? "")?.[1]);
+    expect(promptTokens).toBeGreaterThan(17 + 1 + 17);
+  });
 });
 
 test("files chosen one by one load, and a model without a chat template continues the text", async ({ page }) => {
-  await visit("somebody/nothing");
+  const demo = await visit(page, "somebody/nothing");
   await openModels(page);
   await page.getByLabel("Choose files").setInputFiles(tinyRepository({ hasTemplate: false }));
   await demo.isReady();
@@ -155,7 +169,7 @@ test("a folder dropped on the page loads", async ({ page }, testInfo) => {
   const folder = testInfo.outputPath("tiny");
   mkdirSync(folder);
   for (const { name, buffer } of tinyRepository()) writeFileSync(join(folder, name), buffer);
-  await visit("somebody/nothing");
+  const demo = await visit(page, "somebody/nothing");
   await expect(demo.error).toBeVisible({ timeout: SLOW_MS });
   await drop(page, [folder]);
   await demo.isReady();
@@ -163,7 +177,7 @@ test("a folder dropped on the page loads", async ({ page }, testInfo) => {
 });
 
 test("a file that is no model is refused in words, and the page goes on", async ({ page }) => {
-  await visit("somebody/nothing");
+  const demo = await visit(page, "somebody/nothing");
   await openModels(page);
   await page.getByLabel("Choose files").setInputFiles({ name: "broken.gguf", mimeType: "", buffer: Buffer.from("GGUF and no more") });
   await expect(demo.error).toContainText("broken.gguf", { timeout: SLOW_MS });

@@ -6,9 +6,9 @@ import { DemoPage, fitsItsWidth, limitLink, SLOW_MS } from "./demo-page";
 const WEIGHTS = "**/*.gguf";
 const TOTAL_MB = 39.4;
 const FIRST_STAGE_MB = 19.5;
-const KEPT = { temperature: 0, maxTokens: 6 }; // two tokens a second where there is no graphics card
+const KEPT = { temperature: 0, maxTokens: 3 }; // two tokens a second where there is no graphics card
 
-test.describe.configure({ timeout: 2 * SLOW_MS });
+test.describe.configure({ mode: "parallel", timeout: 2 * SLOW_MS });
 
 const strip = (page: Page) => page.getByRole("region", { name: "Stages of the model" });
 
@@ -52,7 +52,7 @@ test.describe("a visit on a link of 8 Mbit/s", () => {
     const before = await arrivedMegabytes(page);
     expect(before).toBeGreaterThanOrEqual(FIRST_STAGE_MB);
     const answer = await demo.askAndWait("What is the capital of France?");
-    await expect(answer).toContainText(/\w+.*6 tokens.* · by stage A/s);
+    await expect(answer).toContainText(/\w+.*3 tokens.* · by stage A/s);
     expect(await arrivedMegabytes(page)).toBe(before);
     expect(asked).toEqual([]);
   });
@@ -115,24 +115,12 @@ test("a later stage that does not come is told of in one sentence, and comes whe
   await demo.isReady();
   await page.route(WEIGHTS, (route) => route.abort());
   await expect(strip(page)).toContainText(/Stage [BC] could not be put in place\. Stage [AB] goes on answering\./, { timeout: SLOW_MS });
-  await expect(await demo.askAndWait("What is the capital of France?")).toContainText(/6 tokens.* · by stage [AB]/);
+  await expect(await demo.askAndWait("What is the capital of France?")).toContainText(/3 tokens.* · by stage [AB]/);
   await page.unroute(WEIGHTS);
   await page.getByRole("button", { name: "Try again" }).click();
   await expect(strip(page).getByRole("status")).toBeHidden();
   await expect(strip(page)).toContainText("The whole model is here", { timeout: SLOW_MS });
   await expect(strip(page)).not.toContainText("would have begun"); // nobody knows, after that
-});
-
-test("with ?plan=whole all of the model comes first, and there are no stages to tell apart", async ({ page }) => {
-  const demo = new DemoPage(page);
-  await demo.keepSettings(KEPT);
-  await demo.open("?plan=whole");
-  await expect(strip(page)).toContainText("The whole model comes at once: 39.4 MB", { timeout: SLOW_MS });
-  await demo.isReady();
-  await expect(strip(page)).toContainText(/The whole model is here\s*answering since [\d.]+ s/);
-  await expect(strip(page)).not.toContainText("would have begun");
-  await expect(page.getByRole("button", { name: "Stages", exact: true })).toBeHidden();
-  await expect(await demo.askAndWait("What is the capital of France?")).not.toContainText("by stage");
 });
 
 interface Turn {
@@ -203,4 +191,16 @@ test("on a link of 8 Mbit/s the first word comes with the first stage, and the c
   expect(last?.stages).toEqual([2]);
   for (const { text } of turns) expect(text).toMatch(/\w{2}/);
   expect(last?.text).toBe(wholeText);
+});
+
+test("with ?plan=whole all of the model comes first, and there are no stages to tell apart", async ({ page }) => {
+  const demo = new DemoPage(page);
+  await demo.keepSettings(KEPT);
+  await demo.open("?plan=whole");
+  await expect(strip(page)).toContainText("The whole model comes at once: 39.4 MB", { timeout: SLOW_MS });
+  await demo.isReady();
+  await expect(strip(page)).toContainText(/The whole model is here\s*answering since [\d.]+ s/);
+  await expect(strip(page)).not.toContainText("would have begun");
+  await expect(page.getByRole("button", { name: "Stages", exact: true })).toBeHidden();
+  await expect(await demo.askAndWait("What is the capital of France?")).not.toContainText("by stage");
 });

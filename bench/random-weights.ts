@@ -35,14 +35,14 @@ export interface RandomMatrix {
   readonly rowProduct: (row: number, x: Float32Array) => number;
 }
 
-export function randomMatrix(gpu: Gpu, shape: MatrixShape): RandomMatrix {
+export async function randomMatrix(gpu: Gpu, shape: MatrixShape): Promise<RandomMatrix> {
   const rows = randomRows(shape);
   const stride = paddedColumns(shape.columns);
   const matrix = new GpuMatrix(gpu, "random", shape);
   for (let row = 0; row < shape.rows; row += PIECE_ROWS) {
     const count = Math.min(PIECE_ROWS, shape.rows - row);
     const cut = (bytes: Uint8Array<ArrayBuffer>) => bytes.subarray(0, (bytes.length / PIECE_ROWS) * count);
-    matrix.write(row, { ...rows, rows: count, codes: cut(rows.codes), scales: cut(rows.scales) });
+    await matrix.write(row, { ...rows, rows: count, codes: cut(rows.codes), scales: cut(rows.scales) });
   }
   let values: Float32Array | null = null; // few ask
   const rowProduct = (row: number, x: Float32Array) => {

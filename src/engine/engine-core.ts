@@ -91,7 +91,7 @@ export class EngineCore {
         // What was rebuilt for them is theirs now, and not to be taken for the next upgrade's.
         for (const sequence of this.#sequences) sequence.follow(this.#parts.cache.groups);
       },
-      chunkRows: shape.options.chunkRows,
+      chunks: { chunkRows: shape.options.chunkRows, vectorRows: parts.model.context.vectorRows },
     });
     this.#runs.watch(parts.gpu);
   }
@@ -130,7 +130,7 @@ export class EngineCore {
     this.#parts.gpu.dispose();
     this.#parts = parts;
     this.#runs.watch(gpu);
-    this.#useSafety();
+    await this.#useSafety();
   }
 
   /** Index of the plan's stage that answers. */
@@ -216,13 +216,16 @@ export class EngineCore {
     );
   }
 
-  /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. */
+  /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. @throws LlmError "device-lost" | "disposed". */
   restore(sequence: Sequence, snapshot: KvSnapshot): Promise<RestoreReport> {
-    return this.#runs.run(async () => {
-      this.#sequences.add(sequence);
-      sequence.lastUsed = ++this.#clock;
-      sequence.follow(this.#parts.cache.groups);
-      return restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));
+    return this.#runs.run((ending) => {
+      const restore = (signal: AbortSignal) => {
+        this.#sequences.add(sequence);
+        sequence.lastUsed = ++this.#clock;
+        sequence.follow(this.#parts.cache.groups);
+        return restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions), signal);
+      };
+      return this.#runs.attempt(this.gpu, restore, ending);
     });
   }
 
@@ -291,13 +294,18 @@ export class EngineCore {
     }
   }
 
-  #useSafety(): void {
+  /** Where it fails, K/V is computed anew. */
+  async #useSafety(): Promise<void> {
     if (!this.#safety) return;
     const { sequence, snapshot } = this.#safety;
     this.#safety = null;
     if (!this.#sequences.has(sequence)) return;
     sequence.follow(this.#parts.cache.groups);
-    restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));
+    try {
+      await restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));
+    } catch (error) {
+      this.#stages.onSnapshotFailed?.(error);
+    }
   }
 
   #lastUsed(): Sequence | null {
@@ -336,7 +344,7 @@ export class EngineCore {
     if (carry === "restore") {
       const snapshot = await snapshotSequence(gpu, sequence);
       sequence.evict();
-      ({ restoredBytes } = restoreSequence(gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions)));
+      ({ restoredBytes } = await restoreSequence(gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions)));
     }
     if (carry === "recompute") {
       sequence.evict();

@@ -19,7 +19,7 @@ export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSig
     cachedLength,
     recordedLength,
   }));
-  return takeKvSnapshot(gpu, held, [...sequence.tokens], signal);
+  return takeKvSnapshot(gpu, held, [...sequence.tokens], { signal });
 }
 
 /**
@@ -38,18 +38,22 @@ export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: numb
     cachedLength: length,
     recordedLength: Math.min(length, recordedLength),
   }));
-  const snapshot = await takeKvSnapshot(gpu, held, sequence.tokens.slice(0, length), signal);
+  const snapshot = await takeKvSnapshot(gpu, held, sequence.tokens.slice(0, length), { gentle: true, signal });
   // What was forgotten meanwhile may have been written over before it was copied.
   return sequence.revision === revision ? snapshot : null;
 }
 
-/** `reserve` makes room for positions of the sequence; where there is none, its K/V is computed. */
-export function restoreSequence(
+/**
+ * `reserve` makes room for positions of the sequence; where there is none, its K/V is computed. It must not run until this resolves. Throws as
+ * `Uploads.write` does; what was restored by then stays.
+ */
+export async function restoreSequence(
   gpu: Gpu,
   sequence: Sequence,
   snapshot: KvSnapshot,
   reserve: (positions: number) => boolean,
-): RestoreReport {
+  signal?: AbortSignal,
+): Promise<RestoreReport> {
   const found = sequence.parts.map(({ group }) => findRestorable(snapshot, group, sequence.tokens));
   const layers = sequence.parts.flatMap(({ group, cachedLength }, index) =>
     group.layers.map((layer) => ({ layer, isSameFunction: true, populated: cachedLength, saved: found[index]?.length ?? 0 })),
@@ -57,12 +61,16 @@ export function restoreSequence(
   const decisions = planKvCarry(layers, sequence.tokens.length);
   let restoredBytes = 0;
   if (!reserve(Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: planKvCarry([], 0), restoredBytes };
-  for (const [index, part] of sequence.parts.entries()) {
-    const restorable = found[index];
-    const decision = decisions.find(({ layer }) => layer === part.group.layers[0]);
-    if (!restorable || decision?.carry !== "restore") continue;
-    restoredBytes += restorePages(gpu, part.group, part.table.pages, restorable);
-    part.markRestored(decision.positions, restorable.recordedLength);
-  }
+  const { revision } = sequence;
+  await gpu.uploads.during(async () => {
+    for (const [index, part] of sequence.parts.entries()) {
+      const restorable = found[index];
+      const decision = decisions.find(({ layer }) => layer === part.group.layers[0]);
+      if (!restorable || decision?.carry !== "restore") continue;
+      restoredBytes += await restorePages(gpu, part.group, part.table.pages, restorable, signal);
+      if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
+      part.markRestored(decision.positions, restorable.recordedLength);
+    }
+  });
   return { layers: decisions, restoredBytes };
 }

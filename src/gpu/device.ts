@@ -1,6 +1,7 @@
 // The WebGPU device: asked for with what the adapter offers, its memory counted, its errors and its loss made known.
 import { LlmError } from "../errors";
 import { type GpuMemoryCategory, TrackedBuffer } from "./buffer";
+import { Uploads } from "./uploads";
 
 export interface GpuFeatures {
   /** f16 arithmetic in shaders (`shader-f16`). f16 storage never needs it. */
@@ -59,6 +60,8 @@ export class Gpu {
   readonly adapterName: string;
   /** The most bytes of a buffer that a kernel can bind. Whatever may be larger is split. */
   readonly maxBindingBytes: number;
+  /** The way for what is large: weights, snapshots. */
+  readonly uploads: Uploads;
   /** Resolves when the device is lost; never when it was destroyed by `dispose`. */
   readonly lost: Promise<GPUDeviceLostInfo>;
   #loss: GPUDeviceLostInfo | null = null;
@@ -78,6 +81,7 @@ export class Gpu {
     this.device = device;
     this.features = shared.features;
     this.adapterName = shared.adapterName;
+    this.uploads = new Uploads(this);
     device.addEventListener("uncapturederror", this.#onUncaptured);
     this.lost = new Promise((resolve) => {
       void device.lost.then((info) => {

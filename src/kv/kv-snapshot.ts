@@ -1,5 +1,7 @@
 // K/V of a sequence in CPU memory: taken by buffer copies and asynchronous mapping, written back by buffer copies, with no arithmetic either way.
+import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import type { Upload } from "../gpu/uploads";
 import { type KvGroup, type PagedBuffer, RESIDUALS } from "./kv-cache";
 import { pageHashes } from "./page-hash";
 import type { PageId } from "./page-pool";
@@ -36,8 +38,11 @@ export function snapshotBytes({ groups }: KvSnapshot): number {
   return groups.reduce((sum, { contents }) => sum + [...contents.values()].reduce((bytes, content) => bytes + content.byteLength, 0), 0);
 }
 
-// What is copied and mapped at once: large enough that a map's round trip counts little, small beside what a page of a chat may hold.
-const STAGING_BYTES = 8 * 2 ** 20;
+export interface SnapshotOptions {
+  /** Beside decode steps, which it must not hold up: a piece at a time, and longer pauses than pieces. */
+  readonly gentle?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
  * Copies what `held` has of `ids`. The pages must not be written to until it resolves.
@@ -48,10 +53,11 @@ export async function takeKvSnapshot(
   gpu: Gpu,
   held: readonly HeldPages[],
   ids: readonly number[],
-  signal?: AbortSignal,
+  options: SnapshotOptions = {},
 ): Promise<KvSnapshot> {
   const pageSize = held[0]?.group.layout.pageSize ?? 1;
-  const staging = await Staging.create(gpu);
+  const pageBytes = held.flatMap(({ group }) => group.pagedBuffers().map((paged) => paged.pageBytes));
+  const downloads = await PageDownloads.create(gpu, Math.max(0, ...pageBytes), options);
   try {
     const groups: GroupSnapshot[] = [];
     for (const { group, pages, cachedLength, recordedLength } of held) {
@@ -60,15 +66,14 @@ export async function takeKvSnapshot(
       const contents = new Map<string, Uint8Array<ArrayBuffer>>();
       for (const paged of group.pagedBuffers()) {
         if (paged.name === RESIDUALS && recordedLength === 0) continue;
-        signal?.throwIfAborted();
-        contents.set(paged.name, await staging.read(paged, used, signal));
+        contents.set(paged.name, await downloads.read(paged, used));
       }
       const names = pageHashes(group.signature, ids.slice(0, length), pageSize);
       groups.push({ signature: group.signature, pages: names, length, recordedLength: Math.min(recordedLength, length), contents });
     }
     return { ids, pageSize, groups };
   } finally {
-    staging.destroy();
+    downloads.destroy();
   }
 }
 
@@ -98,18 +103,24 @@ export function findRestorable(snapshot: KvSnapshot, group: KvGroup, ids: readon
   return { snapshot: found, pageCount, length, recordedLength: Math.min(found.recordedLength, length) };
 }
 
-/** Writes the pages into `pages` of the group. Bytes moved. */
-export function restorePages(gpu: Gpu, group: KvGroup, pages: readonly PageId[], { snapshot, pageCount }: Restorable): number {
-  let bytes = 0;
+/** Writes the pages into `pages` of the group, and gives the bytes moved. Throws as `Uploads.write` does. */
+export async function restorePages(
+  gpu: Gpu,
+  group: KvGroup,
+  pages: readonly PageId[],
+  { snapshot, pageCount }: Restorable,
+  signal?: AbortSignal,
+): Promise<number> {
+  const uploads: Upload[] = [];
   for (const { name, buffer, pageBytes } of group.pagedBuffers()) {
     const content = snapshot.contents.get(name);
     if (!content) continue;
     for (const { page, first, count } of pageRuns(pages.slice(0, pageCount))) {
-      gpu.device.queue.writeBuffer(buffer, page * pageBytes, content, first * pageBytes, count * pageBytes);
-      bytes += count * pageBytes;
+      uploads.push({ buffer, offset: page * pageBytes, bytes: content.subarray(first * pageBytes, (first + count) * pageBytes) });
     }
   }
-  return bytes;
+  await gpu.uploads.write(uploads, signal);
+  return uploads.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }
 
 function hasBuffers({ contents }: GroupSnapshot, group: KvGroup): boolean {
@@ -127,48 +138,75 @@ function pageRuns(pages: readonly PageId[]): { readonly page: number; readonly f
   return runs;
 }
 
-class Staging {
-  readonly #gpu: Gpu;
-  readonly #buffer: GPUBuffer;
-  readonly #release: () => void;
+// What is copied and mapped at once: a page's thread and the browser's GPU process copy it too, and are to be held up for less than a step.
+const PIECE_BYTES = 2 ** 20;
+const PIECES_AT_ONCE = 4;
+const PAUSE_FACTOR = 2;
 
-  private constructor(gpu: Gpu, buffer: GPUBuffer, release: () => void) {
+class PageDownloads {
+  readonly #gpu: Gpu;
+  readonly #staging: readonly TrackedBuffer[];
+  readonly #options: SnapshotOptions;
+
+  private constructor(gpu: Gpu, staging: readonly TrackedBuffer[], options: SnapshotOptions) {
     this.#gpu = gpu;
-    this.#buffer = buffer;
-    this.#release = release;
+    this.#staging = staging;
+    this.#options = options;
   }
 
-  static async create(gpu: Gpu): Promise<Staging> {
+  static async create(gpu: Gpu, largestPageBytes: number, options: SnapshotOptions): Promise<PageDownloads> {
     const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
-    const buffer = await gpu.checked(
+    const bytes = Math.max(PIECE_BYTES, largestPageBytes);
+    const count = options.gentle ? 1 : PIECES_AT_ONCE;
+    const staging = await gpu.checked(
       "a snapshot on its way",
-      () => gpu.createBuffer("snapshot", STAGING_BYTES, "scratch", usage),
-      (made) => made.destroy(),
+      () => Array.from({ length: count }, () => gpu.createBuffer("snapshot", bytes, "scratch", usage)),
+      destroyAll,
     );
-    return new Staging(gpu, buffer.raw, () => buffer.destroy());
+    return new PageDownloads(gpu, staging, options);
   }
 
   /** The pages, one after another. */
-  async read({ buffer, pageBytes }: PagedBuffer, pages: readonly PageId[], signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
-    const content = new Uint8Array(pages.length * pageBytes);
-    const atOnce = Math.max(1, Math.floor(STAGING_BYTES / pageBytes));
-    for (let start = 0; start < pages.length; start += atOnce) {
+  async read(paged: PagedBuffer, pages: readonly PageId[]): Promise<Uint8Array<ArrayBuffer>> {
+    const { gentle, signal } = this.#options;
+    const content = new Uint8Array(pages.length * paged.pageBytes);
+    const atOnce = Math.max(1, Math.floor(PIECE_BYTES / paged.pageBytes));
+    for (let start = 0; start < pages.length; start += this.#staging.length * atOnce) {
       signal?.throwIfAborted();
-      const some = pages.slice(start, start + atOnce);
-      const bytes = some.length * pageBytes;
-      const encoder = this.#gpu.device.createCommandEncoder();
-      for (const { page, first, count } of pageRuns(some)) {
-        encoder.copyBufferToBuffer(buffer, page * pageBytes, this.#buffer, first * pageBytes, count * pageBytes);
-      }
-      this.#gpu.device.queue.submit([encoder.finish()]);
-      await this.#buffer.mapAsync(GPUMapMode.READ, 0, bytes);
-      content.set(new Uint8Array(this.#buffer.getMappedRange(0, bytes)), start * pageBytes);
-      this.#buffer.unmap();
+      const startMs = performance.now();
+      await Promise.all(
+        this.#staging.map(({ raw }, index) => {
+          const first = start + index * atOnce;
+          return this.#readPiece(raw, paged, pages.slice(first, first + atOnce), content.subarray(first * paged.pageBytes));
+        }),
+      );
+      if (gentle) await pause(PAUSE_FACTOR * (performance.now() - startMs));
     }
     return content;
   }
 
-  destroy(): void {
-    this.#release();
+  async #readPiece(staging: GPUBuffer, { buffer, pageBytes }: PagedBuffer, pages: readonly PageId[], into: Uint8Array): Promise<void> {
+    const bytes = pages.length * pageBytes;
+    if (bytes === 0) return;
+    const encoder = this.#gpu.device.createCommandEncoder();
+    for (const { page, first, count } of pageRuns(pages)) {
+      encoder.copyBufferToBuffer(buffer, page * pageBytes, staging, first * pageBytes, count * pageBytes);
+    }
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+    into.set(new Uint8Array(staging.getMappedRange(0, bytes)));
+    staging.unmap();
   }
+
+  destroy(): void {
+    destroyAll(this.#staging);
+  }
+}
+
+function destroyAll(buffers: readonly TrackedBuffer[]): void {
+  for (const buffer of buffers) buffer.destroy();
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

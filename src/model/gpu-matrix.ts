@@ -2,6 +2,7 @@
 import { assert, present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import type { Upload } from "../gpu/uploads";
 import { type PackedMatrix, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../weight-format";
 
 export interface MatrixShape {
@@ -85,24 +86,28 @@ export class GpuMatrix implements MatrixShape {
     return { codes, scales: scaleBytes > 0 ? rowsOf(part.scales, scaleBytes) : codes };
   }
 
-  /** Writes packed rows, the first of them at `firstRow`. */
-  write(firstRow: number, packed: PackedMatrix): void {
+  /** Writes packed rows, the first of them at `firstRow`. Throws as `Uploads.write` does. */
+  async write(firstRow: number, packed: PackedMatrix, signal?: AbortSignal): Promise<void> {
     assert(packed.format === this.format && packed.columns === this.columns, "packed rows of another format or width");
     assert(firstRow + packed.rows <= this.rows, `rows ${firstRow} to ${firstRow + packed.rows} of ${this.rows}`);
     const codeBytes = rowCodeBytes(this.format, this.columns);
     const scaleBytes = rowScaleBytes(this.format, this.columns);
-    const { queue } = this.#gpu.device;
+    const uploads: Upload[] = [];
     for (const part of this.parts) {
       const start = Math.max(firstRow, part.firstRow);
       const count = Math.min(firstRow + packed.rows, part.firstRow + part.rowCount) - start;
       if (count <= 0) continue;
       const into = start - part.firstRow;
       const from = start - firstRow;
-      queue.writeBuffer(part.codes.buffer, part.codes.offset + into * codeBytes, packed.codes, from * codeBytes, count * codeBytes);
-      if (scaleBytes > 0) {
-        queue.writeBuffer(part.scales.buffer, part.scales.offset + into * scaleBytes, packed.scales, from * scaleBytes, count * scaleBytes);
-      }
+      const rowsOf = ({ buffer, offset }: GpuTensor, values: PackedMatrix["codes"], rowBytes: number): Upload => ({
+        buffer,
+        offset: offset + into * rowBytes,
+        bytes: new Uint8Array(values.buffer, values.byteOffset + from * rowBytes, count * rowBytes),
+      });
+      uploads.push(rowsOf(part.codes, packed.codes, codeBytes));
+      if (scaleBytes > 0) uploads.push(rowsOf(part.scales, packed.scales, scaleBytes));
     }
+    await this.#gpu.uploads.write(uploads, signal);
   }
 
   destroy(): void {

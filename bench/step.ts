@@ -1,8 +1,10 @@
 // Where does a step's time go? Each kernel of a decode step and of a prefill chunk, repeated by itself on a model's own buffers; beside them the
 // whole step on the GPU alone, and what encoding it costs JavaScript.
 
+import type { EngineCore } from "../src/engine/engine-core";
 import type { ModelFiles } from "../src/engine/model-files";
-import { resolveSampling } from "../src/engine/sampling-settings";
+import { Sampler } from "../src/engine/sampler";
+import { resolveSampling, type SamplingSettings } from "../src/engine/sampling-settings";
 import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
 import { encodeInput, encodeLayers } from "../src/model/walk";
@@ -88,8 +90,27 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
     });
     prefill.push({ rows, before, chunkMs, kernels });
   }
+  const sampling = [];
+  for (const [kind, settings] of Object.entries(SAMPLINGS)) sampling.push({ kind, us: 1000 * (await samplingTime(core, settings)) });
   dispose();
-  return { model: files.name, adapter: gpu.adapterName, machine, decode, prefill };
+  return { model: files.name, adapter: gpu.adapterName, machine, decode, prefill, sampling };
+}
+
+const SAMPLINGS: Readonly<Record<string, SamplingSettings>> = {
+  greedy: { temperature: 0 },
+  plain: { temperature: 1 },
+  filtered: { temperature: 0.7, topK: 40, topP: 0.9 },
+};
+
+/** Of both dispatches, on logits as they are. It moves the state on. */
+async function samplingTime({ model: { context }, gpu }: EngineCore, settings: SamplingSettings): Promise<number> {
+  const sampler = await Sampler.create(context);
+  try {
+    sampler.begin(resolveSampling(settings, context.config.vocabSize), [], []);
+    return await gpuTime(gpu, { encode: (pass) => sampler.encode(pass) });
+  } finally {
+    sampler.destroy();
+  }
 }
 
 async function encodingTime(device: GPUDevice, encode: (pass: GPUComputePassEncoder) => void): Promise<number> {

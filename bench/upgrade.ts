@@ -31,14 +31,24 @@ export interface UpgradeFeel {
   readonly boundary: number;
   readonly upgradeMs: number;
   readonly medianGapMs: number;
+  /** Among the tokens about the commit: the last before the new stage's first, and some after it. */
+  readonly commitGapMs: number;
   /** In the second before and after the new stage's first token. */
   readonly longestGapMs: number;
+  /** The longest gaps from the upgrade's start on: when they ended, in milliseconds since then. */
+  readonly gaps: readonly { readonly atMs: number; readonly gapMs: number }[];
+  /** When all was bound, since the upgrade's start. */
+  readonly preparedMs: number;
+  readonly committedMs: number;
   /** Tokens a second before, while K/V was rebuilt, and after. */
   readonly before: number;
   readonly meanwhile: number;
   readonly after: number;
 }
 
+// Steps under way when the commit comes, and those that may feel it.
+const COMMIT_BEFORE = 4;
+const COMMIT_AFTER = 12;
 const DECODED_BEFORE = 64;
 const DECODED_AFTER = 64;
 // By then an upgrade in the background has landed, or the answer was too short for it.
@@ -116,18 +126,27 @@ export async function measureFeel(
     sequence.append(testIds(context, core.config.vocabSize));
     await decode(core, sequence, 16);
     let startMs = 0;
+    let preparedMs = 0;
     let upgrade: ReturnType<EngineCore["upgrade"]> | undefined;
     let left = DECODED_AFTER;
     const tokens = await decode(core, sequence, DECODED_BEFORE + DECODED_MEANWHILE + DECODED_AFTER, (count, stage) => {
       if (count === DECODED_BEFORE) {
         startMs = performance.now();
-        upgrade = core.upgrade({ stage: 1, weights, policy });
+        const onPrepared = () => {
+          preparedMs = performance.now() - startMs;
+        };
+        upgrade = core.upgrade({ stage: 1, weights, policy, onPrepared });
       }
       return stage === 0 || --left > 0;
     });
     const report = await upgrade;
     const commitMs = tokens.find(({ stage }) => stage === 1)?.ms ?? Number.POSITIVE_INFINITY;
     const gaps = tokens.slice(1).map(({ ms }, index) => ({ ms, gapMs: ms - (tokens[index]?.ms ?? ms) }));
+    const firstNew = Math.max(
+      0,
+      gaps.findIndex(({ ms }) => ms >= commitMs),
+    );
+    const longest = (of: readonly { readonly gapMs: number }[]) => Math.max(0, ...of.map(({ gapMs }) => gapMs));
     const sorted = gaps.map(({ gapMs }) => gapMs).sort((a, b) => a - b);
     const rate = (from: number, to: number) => {
       const between = tokens.filter(({ ms }) => ms >= from && ms <= to);
@@ -139,7 +158,14 @@ export async function measureFeel(
       boundary: report?.boundary ?? 0,
       upgradeMs: report?.upgradeMs ?? 0,
       medianGapMs: sorted[Math.floor(sorted.length / 2)] ?? 0,
-      longestGapMs: Math.max(0, ...gaps.filter(({ ms }) => Math.abs(ms - commitMs) <= 1000).map(({ gapMs }) => gapMs)),
+      commitGapMs: longest(gaps.slice(Math.max(0, firstNew - COMMIT_BEFORE), firstNew + COMMIT_AFTER)),
+      gaps: gaps
+        .filter(({ ms }) => ms > startMs)
+        .sort((a, b) => b.gapMs - a.gapMs)
+        .slice(0, 6)
+        .map(({ ms, gapMs }) => ({ atMs: ms - startMs, gapMs })),
+      ...{ preparedMs, committedMs: commitMs - startMs },
+      longestGapMs: longest(gaps.filter(({ ms }) => Math.abs(ms - commitMs) <= 1000)),
       before: rate(0, startMs),
       meanwhile: rate(startMs, commitMs),
       after: rate(commitMs, Number.POSITIVE_INFINITY),

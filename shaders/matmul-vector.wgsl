@@ -227,7 +227,12 @@ fn main(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
-  if (state.stopped != 0u || workgroup_row >= ROWS) { return; }
+  if (workgroup_row >= ROWS) { return; }
+  let is_stopped = state.stopped != 0u;
+#if !STAGED
+  // Where arithmetic is what costs. Elsewhere waiting for `state` is: a step after the last one computes, and does not store.
+  if (is_stopped) { return; }
+#endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
 #if EVERY_ROW
   let x_row = workgroup.z;
@@ -271,7 +276,7 @@ fn main(
 #endif
   workgroupBarrier();
   let row = thread * ROWS_PER_OUTPUT;
-  if (row >= ROWS_PER_WORKGROUP) { return; }
+  if (is_stopped || row >= ROWS_PER_WORKGROUP) { return; }
   let next_row = row + ROWS_PER_OUTPUT - 1u;
   store(
     y_start,

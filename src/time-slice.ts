@@ -5,10 +5,13 @@ const SLICE_MS = 8; // half a frame; where one piece of work follows another, tw
 /** `if (slice.isOver) await slice.next();` in a loop whose rounds are short. */
 export class TimeSlice {
   readonly #signal: AbortSignal | undefined;
-  #end = performance.now() + SLICE_MS;
+  readonly #sliceMs: number;
+  #end: number;
 
-  constructor(signal?: AbortSignal) {
+  constructor(signal?: AbortSignal, sliceMs = SLICE_MS) {
     this.#signal = signal;
+    this.#sliceMs = sliceMs;
+    this.#end = performance.now() + sliceMs;
   }
 
   get isOver(): boolean {
@@ -19,7 +22,7 @@ export class TimeSlice {
   async next(): Promise<void> {
     await nextTask();
     this.#signal?.throwIfAborted();
-    this.#end = performance.now() + SLICE_MS;
+    this.#end = performance.now() + this.#sliceMs;
   }
 }
 

@@ -3,7 +3,7 @@
 // tokens say anything.
 
 // Decode may take this much longer while a rebuild is on.
-const SLOWDOWN = 0.35;
+const SLOWDOWN = 0.32;
 // Between two tokens a rebuild takes at most this long, where its slices are short enough.
 const MAX_GAP_MS = 8;
 // A slice of up to so many milliseconds, or of what one step's share allows, is short enough.
@@ -24,8 +24,12 @@ const ENOUGH_TOKENS = 16;
 const FIRST_ROWS = 64;
 const LEAST_ROWS = 16;
 const MOST_ROWS = 512;
+// Where so many chunks of the fewest rows are left, those are taken: a chunk of many would take as long however few of its rows are used, and what
+// was decoded meanwhile would be as many again.
+const SHORT_CHUNKS = 6;
 
 export class RebuildPacer {
+  readonly #vectorRows: number;
   /** The mean of steps without slices, and over how many. */
   #stepMs = 0;
   #steps = 0;
@@ -37,6 +41,13 @@ export class RebuildPacer {
   #sinceAsked = LAG;
   #creditMs = 0;
   #rows = FIRST_ROWS;
+  /** Of chunks while much is left. */
+  #longRows = FIRST_ROWS;
+
+  /** `vectorRows`: see `ProgramContext`. */
+  constructor(vectorRows: number) {
+    this.#vectorRows = vectorRows;
+  }
 
   /** Takes the time from one token to the next, and how many slices were submitted before the later one's step. */
   tokenCame(intervalMs: number, slices: number): void {
@@ -69,14 +80,19 @@ export class RebuildPacer {
     return slices;
   }
 
-  /** Rows of the next chunk, whose layers are slices: many where a device is fast, so that rebuilding outruns decoding. */
-  chunkRows(): number {
-    if (this.#sliceMs === null || !this.#isMeasured) return this.#rows;
+  /** Rows of the next chunk of `remaining`, whose layers are slices: many where a device is fast, so that rebuilding outruns decoding. */
+  chunkRows(remaining: number): number {
+    if (isShort(remaining, this.#vectorRows)) return this.#changeRows(this.#vectorRows);
+    if (this.#sliceMs === null || !this.#isMeasured || this.#rows !== this.#longRows) return this.#changeRows(this.#longRows);
     const longMs = Math.max(LONG_SLICE_MS, SLOWDOWN * this.#stepMs);
     const factor = this.#sliceMs > longMs ? 0.5 : this.#sliceMs < longMs / 4 ? 2 : 1;
-    const rows = Math.min(MOST_ROWS, Math.max(LEAST_ROWS, factor * this.#rows));
+    this.#longRows = Math.min(MOST_ROWS, Math.max(LEAST_ROWS, factor * this.#longRows));
+    return this.#changeRows(this.#longRows);
+  }
+
+  #changeRows(rows: number): number {
     if (rows === this.#rows) return rows;
-    this.#sliceMs *= rows / this.#rows;
+    if (this.#sliceMs !== null) this.#sliceMs *= rows / this.#rows;
     this.#seen = { tokens: 0, ms: 0, slices: 0 };
     this.#sinceRows = { tokens: 0, slices: 0 };
     this.#rows = rows;
@@ -98,4 +114,9 @@ export class RebuildPacer {
   get #expectedSliceMs(): number {
     return this.#sliceMs ?? SLOWDOWN * this.#stepMs;
   }
+}
+
+/** Whether what is left is to go in chunks of `vectorRows`. */
+export function isShort(remaining: number, vectorRows: number): boolean {
+  return remaining <= SHORT_CHUNKS * vectorRows;
 }

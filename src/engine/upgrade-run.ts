@@ -1,7 +1,7 @@
 // Brings one upgrade to its commit, beside whatever else the engine does: slices of the rebuild between decode steps, whole chunks while nobody
 // asks for an answer. Whoever has the engine's turn calls it, so that nothing here races.
 
-import type { RebuildPacer } from "./rebuild-pacer";
+import { isShort, type RebuildPacer } from "./rebuild-pacer";
 import type { Sequence } from "./sequence";
 import type { Upgrade } from "./upgrade";
 
@@ -13,27 +13,36 @@ import type { Upgrade } from "./upgrade";
 export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
 
 // Positions that a commit may catch up with in one go: about the work of one step.
-const FINAL_ROWS = 16;
+const FINAL_ROWS = 8;
 const MOST_FINAL_ROWS = 64;
+
+export interface ChunkSizes {
+  /** Rows of a chunk where nothing waits for it. */
+  readonly chunkRows: number;
+  /** See `ProgramContext`. */
+  readonly vectorRows: number;
+}
 
 export class UpgradeRun {
   readonly upgrade: Upgrade;
   readonly policy: UpgradePolicy;
   readonly #chunkRows: number;
+  readonly #vectorRows: number;
   readonly #pacer: RebuildPacer;
   /** Whose answer the slices go between, and what it may catch up with in one go. */
   #sequence: Sequence | null = null;
   #finalRows = FINAL_ROWS;
-  /** Whether the chunk under way had all that was missing when it began. */
-  #takesAll = false;
+  /** Positions that were missing when the chunk under way began. */
+  #missing = 0;
   /** Rows of the chunk under way; one layer of them is a slice. */
   #sliceRows = 0;
   #slices = 0;
 
-  constructor(upgrade: Upgrade, policy: UpgradePolicy, chunkRows: number, pacer: RebuildPacer) {
+  constructor(upgrade: Upgrade, policy: UpgradePolicy, { chunkRows, vectorRows }: ChunkSizes, pacer: RebuildPacer) {
     this.upgrade = upgrade;
     this.policy = policy;
     this.#chunkRows = chunkRows;
+    this.#vectorRows = vectorRows;
     this.#pacer = pacer;
   }
 
@@ -67,12 +76,12 @@ export class UpgradeRun {
     for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
       if (this.#isNearlyDone(sequence, position)) break;
       if (!rebuild.isAmid(sequence)) {
-        this.#sliceRows = Math.min(this.#pacer.chunkRows(), this.#chunkRows);
-        this.#takesAll = rebuild.remaining(sequence, position) <= this.#sliceRows;
+        this.#missing = rebuild.remaining(sequence, position);
+        this.#sliceRows = Math.min(this.#pacer.chunkRows(this.#missing), this.#chunkRows);
       }
       if (!rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) break;
       this.#slices++;
-      if (this.#takesAll && !rebuild.isAmid(sequence)) this.#fallBehind(rebuild.remaining(sequence, position));
+      if (!rebuild.isAmid(sequence)) this.#chunkEnded(rebuild.remaining(sequence, position));
     }
     if (this.policy === "turn-boundary" || !this.#isNearlyDone(sequence, position)) return "go";
     return this.#finish(sequence, position);
@@ -94,11 +103,12 @@ export class UpgradeRun {
   }
 
   /**
-   * `remaining` positions came while a chunk of all that were missing was computed. Where decoding outruns the slices like that, what is left never
-   * gets short enough: the bound rises, and never past a slice's rows.
+   * Where decoding outruns the slices, what is left never gets short enough: after a chunk of all that was missing too much has come, or after any chunk
+   * as much is missing as before. The bound rises then.
    */
-  #fallBehind(remaining: number): void {
-    if (remaining > this.#finalRows) this.#finalRows = Math.min(this.#sliceRows, MOST_FINAL_ROWS, 2 * this.#finalRows);
+  #chunkEnded(remaining: number): void {
+    const enough = this.#missing <= this.#sliceRows ? this.#finalRows : this.#missing - 1;
+    if (remaining > enough) this.#finalRows = Math.min(this.#chunkRows, MOST_FINAL_ROWS, 2 * this.#finalRows);
   }
 
   #finish(sequence: Sequence, position: number): "commit" | "wait" | "go" {
@@ -111,7 +121,8 @@ export class UpgradeRun {
 
   #rebuildAll(sequence: Sequence, length: number): void {
     const { rebuild } = this.upgrade;
-    const size = { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY };
-    while (rebuild?.advance(sequence, length, size)) this.#slices += rebuild.layersAbove;
+    if (!rebuild) return;
+    const rows = () => (isShort(rebuild.remaining(sequence, length), this.#vectorRows) ? this.#vectorRows : this.#chunkRows);
+    while (rebuild.advance(sequence, length, { rows: rows(), layers: Number.POSITIVE_INFINITY })) this.#slices += rebuild.layersAbove;
   }
 }

@@ -13,6 +13,7 @@ import type { Walk } from "../model/walk";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { boundaryOf, layerVersions, type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
+import { TimeSlice } from "../time-slice";
 import { Rebuild } from "./rebuild";
 import type { Sampler } from "./sampler";
 
@@ -124,6 +125,9 @@ function destroyKv({ groups, lane }: Pick<KvStep, "groups" | "lane">): void {
   lane.destroy();
 }
 
+// Binding some hundred kernels goes between the steps of an answer, of which a few are under way at a time.
+const PREPARE_SLICE_MS = 1;
+
 async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {
   const { model, cache, plan, root } = host;
   const { gpu, config, kvLayout, scratch, vectorRows } = model.context;
@@ -141,11 +145,13 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
     const { groups, lane } = buffers;
     const ready = new Map<number, ReadyLayer>();
     const shadows = new Map<number, LayerProgram>();
+    const slice = new TimeSlice(undefined, PREPARE_SLICE_MS);
     for (const group of groups) {
       for (const layer of group.layers) {
         const layerWeights = weights.layers.get(layer) ?? presentWeights(model, layer);
         ready.set(layer, await model.prepareLayer(layer, layerWeights, { group, lane: model.context.lane }));
         shadows.set(layer, (await model.prepareLayer(layer, layerWeights, { group, lane })).program);
+        if (slice.isOver) await slice.next();
       }
     }
     const kept = cache.groups.slice(0, firstGroup);

@@ -4,7 +4,7 @@ import { RebuildPacer } from "./rebuild-pacer";
 import type { StepNote } from "./result-ring";
 import type { Sequence } from "./sequence";
 import type { Upgrade } from "./upgrade";
-import { type UpgradePolicy, UpgradeRun } from "./upgrade-run";
+import { type ChunkSizes, type UpgradePolicy, UpgradeRun } from "./upgrade-run";
 
 export type { UpgradePolicy } from "./upgrade-run";
 
@@ -44,7 +44,7 @@ export interface UpgraderHost {
   /** The sequence that was used last, if one has K/V. */
   readonly lastUsed: () => Sequence | null;
   readonly committed: (upgrade: Upgrade) => void;
-  readonly chunkRows: number;
+  readonly chunks: ChunkSizes;
 }
 
 export interface UpgradeRunOptions {
@@ -70,13 +70,14 @@ export type StepVerdict = { readonly type: "wait" } | { readonly type: "go" | "c
 
 export class Upgrader {
   readonly #host: UpgraderHost;
-  readonly #pacer = new RebuildPacer();
+  readonly #pacer: RebuildPacer;
   #pending: Pending | null = null;
   /** Upgrades are made ready one after the other. */
   #preparing: Promise<void> = Promise.resolve();
 
   constructor(host: UpgraderHost) {
     this.#host = host;
+    this.#pacer = new RebuildPacer(host.chunks.vectorRows);
   }
 
   /**
@@ -90,7 +91,7 @@ export class Upgrader {
     { policy, carry, onPrepared, signal }: UpgradeRunOptions,
   ): Promise<UpgradeReport> {
     const startMs = performance.now();
-    const begin = (upgrade: Upgrade) => newPending(new UpgradeRun(upgrade, policy, this.#host.chunkRows, this.#pacer), carry, startMs);
+    const begin = (upgrade: Upgrade) => newPending(new UpgradeRun(upgrade, policy, this.#host.chunks, this.#pacer), carry, startMs);
     const preparing = this.#preparing.then(() => this.#prepare(prepare, weights, begin, signal));
     // The next one builds on what this one leaves behind, whichever way it ends.
     this.#preparing = preparing.then(

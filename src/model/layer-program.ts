@@ -67,12 +67,13 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
   const window = config.slidingWindow;
   const { qkv: qkvStride, attention: yStride } = scratch.strides;
   const attends = { ...shared, window, qkvStride, yStride };
+  const isEverSplit = scratch.layout.contextLength > ATTENTION_SPLIT;
   const rotaryOptions = { ...shared, ropeDimensions: config.rope.dimensions, qkvStride };
   const [rotary, direct, split, reduce, prefill] = await Promise.all([
     kernels.compile(rotaryCache, rotaryOptions),
     kernels.compile(pagedAttentionDecode, { ...attends, direct: true }),
-    kernels.compile(pagedAttentionDecode, { ...attends, direct: false }),
-    kernels.compile(pagedAttentionReduce, { headCount, headDim, window, yStride }),
+    isEverSplit ? kernels.compile(pagedAttentionDecode, { ...attends, direct: false }) : null,
+    isEverSplit ? kernels.compile(pagedAttentionReduce, { headCount, headDim, window, yStride }) : null,
     kernels.compile(pagedAttentionPrefill, attends),
   ]);
   /** Turns queries and leaves the cache alone. Few ever need it, so it is compiled when it is asked for. */
@@ -123,11 +124,7 @@ export class LayerKernels {
 
   /** Binds a layer's weights: what decode and prefill encode for it from now on. */
   program(layer: number, { parts }: LayerWeights, place: ProgramPlace): LayerProgram {
-    return {
-      decode: this.#decode(layer, parts, place, true),
-      decodeSplit: this.#decode(layer, parts, place, false),
-      prefill: this.#prefill(layer, parts, place, this.#attention.rotary),
-    };
+    return { ...this.#decode(layer, parts, place), prefill: this.#prefill(layer, parts, place, this.#attention.rotary) };
   }
 
   /** A chunk of rows through the layer, over positions whose K/V is there, which it reads and does not write. */
@@ -153,15 +150,15 @@ export class LayerKernels {
     };
   }
 
-  #decode(layer: number, parts: LayerWeights["parts"], place: ProgramPlace, direct: boolean): Step[] {
+  #decode(layer: number, parts: LayerWeights["parts"], place: ProgramPlace): Pick<LayerProgram, "decode" | "decodeSplit"> {
     const { scratch, config } = this.#context;
     const { paged, attended, mlp, normed } = this.#tensors(layer, place);
     const { state } = paged;
     const x = place.lane.tensor("x");
     const partial = scratch.tensor("partial");
-    const attention = direct
-      ? [this.#attention.direct.bind({ ...paged, y: attended })]
-      : [this.#attention.split.bind({ ...paged, partial }), this.#attention.reduce.bind({ state, partial, y: attended })];
+    const direct = [this.#attention.direct.bind({ ...paged, y: attended })];
+    const { split, reduce } = this.#attention;
+    const inSplits = split && reduce ? [split.bind({ ...paged, partial }), reduce.bind({ state, partial, y: attended })] : direct;
     const fused = config.norm === "rms";
     const mlpNorm = parts.mlpNorm ?? parts.attentionNorm;
     const mlpInput = parts.mlpNorm && config.parallelBlock ? scratch.tensor("mlpNormed") : normed;
@@ -175,9 +172,11 @@ export class LayerKernels {
     const up = this.#linear.up.bindVector(parts.up, { state, ...upInput, y: mlp });
     const down = this.#linear.down.bindVector(parts.down, { state, x: mlp, y: x });
     // A parallel block's MLP reads the residual before attention adds to it.
-    return config.parallelBlock
-      ? [...norms, ...mlpNorms, ...qkv, ...up, rotary, ...attention, ...output, ...down]
-      : [...norms, ...qkv, rotary, ...attention, ...output, ...mlpNorms, ...up, ...down];
+    const around = (attention: readonly Step[]) =>
+      config.parallelBlock
+        ? [...norms, ...mlpNorms, ...qkv, ...up, rotary, ...attention, ...output, ...down]
+        : [...norms, ...qkv, rotary, ...attention, ...output, ...mlpNorms, ...up, ...down];
+    return { decode: around(direct), decodeSplit: around(inSplits) };
   }
 
   #prefill(layer: number, parts: LayerWeights["parts"], place: ProgramPlace, rotaryKernel: LayerAttention["rotary"]): Step[] {

@@ -26,7 +26,7 @@ test.each([
 ])(
   "with steps of %f ms and slices of %f ms, tokens come at most 40 %% slower, and no gap is longer by more than 8 ms or a slice",
   (stepMs, sliceMs) => {
-    const pacer = new RebuildPacer();
+    const pacer = new RebuildPacer(16);
     for (let token = 0; token < 20; token++) pacer.tokenCame(stepMs, 0);
     const { meanMs, longestMs, slices } = decode(pacer, stepMs, sliceMs, 400);
     expect(meanMs).toBeLessThanOrEqual(1.4 * stepMs);
@@ -37,14 +37,14 @@ test.each([
 );
 
 test("begins before anything was measured", () => {
-  const pacer = new RebuildPacer();
+  const pacer = new RebuildPacer(16);
   const { slices } = decode(pacer, 3, 1, 50);
   expect(slices).toBeGreaterThan(5);
 });
 
 // Tokens that were read in one go had a time of 0 between them, and from then on no slice was ever given.
 test("goes on where a coarse clock tells of no time between two tokens", () => {
-  const pacer = new RebuildPacer();
+  const pacer = new RebuildPacer(16);
   pacer.tokenCame(0, 0);
   pacer.slicesNow();
   const { slices } = decode(pacer, 3, 1, 100);
@@ -53,7 +53,7 @@ test("goes on where a coarse clock tells of no time between two tokens", () => {
 
 // It took two seconds for what a slice costs, and gave none for the next five hundred steps.
 test.each([1, 30])("goes on after a pause of the page that falls on slice %i", (paused) => {
-  const pacer = new RebuildPacer();
+  const pacer = new RebuildPacer(16);
   for (let token = 0; token < 20; token++) pacer.tokenCame(5, 0);
   for (let slice = 1; slice <= paused; slice++) pacer.tokenCame(slice === paused ? 2000 : 6, 1);
   const { slices } = decode(pacer, 5, 1, 50);
@@ -79,7 +79,7 @@ function decodeInBursts(pacer: RebuildPacer, { stepMs, sliceMs, rowMs }: BurstDe
     let spentMs = stepMs;
     for (let slice = 0; slice < slices; slice++) {
       if (layersLeft === 0) {
-        rows = pacer.chunkRows();
+        rows = pacer.chunkRows(10_000);
         layersLeft = 17;
       }
       layersLeft--;
@@ -104,7 +104,7 @@ test.each([
 ])(
   "where tokens come in bursts, slices get a quarter to two fifths of the time, and 8 ms or one of them between two tokens: %o",
   (device) => {
-    const times = decodeInBursts(new RebuildPacer(), device, 600);
+    const times = decodeInBursts(new RebuildPacer(16), device, 600);
     const later = times.slice(200);
     const mean = later.reduce((sum, ms) => sum + ms, 0) / later.length;
     expect(mean / device.stepMs).toBeGreaterThan(1.2);
@@ -116,12 +116,12 @@ test.each([
 
 test("chunks grow where slices are short beside what may go between two tokens, and shrink where they are long", () => {
   const rowsAfter = (stepMs: number, msOfRow: number) => {
-    const pacer = new RebuildPacer();
+    const pacer = new RebuildPacer(16);
     for (let token = 0; token < 20; token++) pacer.tokenCame(stepMs, 0);
-    let rows = pacer.chunkRows();
+    let rows = pacer.chunkRows(10_000);
     for (let chunk = 0; chunk < 12; chunk++) {
       decode(pacer, stepMs, rows * msOfRow, 60);
-      rows = pacer.chunkRows();
+      rows = pacer.chunkRows(10_000);
     }
     return rows;
   };

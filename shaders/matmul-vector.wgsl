@@ -226,7 +226,8 @@ fn main(
   @builtin(num_workgroups) workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let workgroup_row = (workgroup.x + workgroup.y * workgroups.x) * ROWS_PER_WORKGROUP;
+  // Rows of the step are next to each other in the grid: workgroups that share weights run together, and find them in the cache.
+  let workgroup_row = (workgroup.y + workgroup.z * workgroups.y) * ROWS_PER_WORKGROUP;
   if (workgroup_row >= ROWS) { return; }
   let is_stopped = state.stopped != 0u;
 #if !STAGED
@@ -235,7 +236,7 @@ fn main(
 #endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
 #if EVERY_ROW
-  let x_row = workgroup.z;
+  let x_row = workgroup.x;
   let y_start = Y_OFFSET + x_row * Y_STRIDE;
 #else
   let x_row = state.row_count - 1u;

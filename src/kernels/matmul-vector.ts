@@ -82,8 +82,8 @@ const MAX_WORKGROUPS = 65_535; // a dimension, in WebGPU's default limits
 function matmulVectorGrid(options: MatmulVectorOptions, stepRows: number): Workgroups {
   const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
   const count = Math.ceil(options.rows / ((workgroupSize / lanes) * rowsPerThread));
-  const y = Math.ceil(count / MAX_WORKGROUPS);
-  return [Math.ceil(count / y), y, stepRows];
+  const z = Math.ceil(count / MAX_WORKGROUPS);
+  return [stepRows, Math.ceil(count / z), z];
 }
 
 function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvTuning {

@@ -13,7 +13,7 @@ enable subgroups;
 enable chromium_experimental_subgroup_matrix;
 #include "state.wgsl"
 #include "weights.wgsl"
-#include "activation.wgsl"
+#include "epilogue.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
@@ -87,39 +87,13 @@ fn stage_next(group: u32, thread: u32) {
   }
 }
 
-// Row m, outputs n and n + 1.
-fn store(m: u32, n: u32, sums: vec2<f32>) {
-  if (m >= state.row_count || n >= ROWS) { return; }
-  var values = sums / X_SCALE;
-#if BIAS
-  values += vec2<f32>(bias[n], bias[n + 1u]);
-#endif
-#if EPILOGUE == silu_gated
-  y[m * Y_STRIDE + Y_OFFSET + n / 2u] = silu(values.x) * values.y;
-#else
-  let at = m * Y_STRIDE + Y_OFFSET + n;
-  for (var i = 0u; i < 2u; i++) {
-    if (n + i >= ROWS) { return; }
-#if EPILOGUE == add
-    y[at + i] += values[i];
-#elif EPILOGUE == gelu
-    y[at + i] = gelu(values[i]);
-#elif EPILOGUE == gelu_tanh
-    y[at + i] = gelu_tanh(values[i]);
-#else
-    y[at + i] = values[i];
-#endif
-  }
-#endif
-}
-
 // A block's results from workgroup memory, its first one row m, output n.
 fn store_block(block: u32, m: u32, n: u32, lane: u32) {
   for (var at = lane; at < SIZE * SIZE / 2u; at += 32u) {
     let row = at / (SIZE / 2u);
     let column = at % (SIZE / 2u) * 2u;
     let place = block + row * BLOCK_PITCH + column;
-    store(m + row, n + column, vec2<f32>(blocks[place], blocks[place + 1u]));
+    store_pair(m + row, n + column, vec2<f32>(blocks[place], blocks[place + 1u]) / X_SCALE);
   }
 }
 

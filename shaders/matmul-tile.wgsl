@@ -8,7 +8,7 @@
 // Without STAGED, each thread reads what it multiplies: the form for adapters in software, where barriers are dear.
 #include "state.wgsl"
 #include "weights.wgsl"
-#include "activation.wgsl"
+#include "epilogue.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
@@ -79,35 +79,6 @@ fn stage_next(group: u32, thread: u32) {
 }
 #endif
 
-// Row m, outputs from n on.
-fn store(m: u32, n: u32, sums: vec4<f32>) {
-  if (m >= state.row_count) { return; }
-#if BIAS
-  let values = sums + vec4<f32>(bias[n], bias[n + 1u], bias[n + 2u], bias[n + 3u]);
-#else
-  let values = sums;
-#endif
-#if EPILOGUE == silu_gated
-  let at = m * Y_STRIDE + Y_OFFSET + n / 2u;
-  if (n < ROWS) { y[at] = silu(values.x) * values.y; }
-  if (n + 2u < ROWS) { y[at + 1u] = silu(values.z) * values.w; }
-#else
-  let at = m * Y_STRIDE + Y_OFFSET + n;
-  for (var i = 0u; i < 4u; i++) {
-    if (n + i >= ROWS) { return; }
-#if EPILOGUE == add
-    y[at + i] += values[i];
-#elif EPILOGUE == gelu
-    y[at + i] = gelu(values[i]);
-#elif EPILOGUE == gelu_tanh
-    y[at + i] = gelu_tanh(values[i]);
-#else
-    y[at + i] = values[i];
-#endif
-  }
-#endif
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let first_m = workgroup.y * TILE_ROWS;
@@ -158,5 +129,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
   }
 #endif
-  for (var i = 0u; i < THREAD_ROWS; i++) { store(first_m + block_m + i, first_n + block_n, sums[i]); }
+  for (var i = 0u; i < THREAD_ROWS; i++) {
+    store_pair(first_m + block_m + i, first_n + block_n, sums[i].xy);
+    store_pair(first_m + block_m + i, first_n + block_n + 2u, sums[i].zw);
+  }
 }

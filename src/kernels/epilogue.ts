@@ -8,6 +8,8 @@
  */
 export type Epilogue = "store" | "add" | "silu-gated" | "gelu" | "gelu-tanh";
 
+export const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
+
 /** The epilogue as a word of the shaders' conditions. */
 export function epilogueDefine(epilogue: Epilogue): string {
   return epilogue.replaceAll("-", "_");

@@ -2,7 +2,7 @@
 import wgsl from "../../shaders/matmul-subgroup-matrix.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
-import { type Epilogue, epilogueDefine } from "./epilogue";
+import { EPILOGUES, epilogueDefine } from "./epilogue";
 import type { MatmulTileOptions } from "./matmul-tile";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
@@ -27,8 +27,6 @@ export const matmulSubgroupMatrix = defineKernel<"state" | "x" | "codes" | "scal
     workgroups: ({ rows }, step) => [Math.ceil(rows / TILE), Math.ceil(step.rows / TILE), 1],
   },
 );
-
-const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
 
 export const matmulSubgroupMatrixVariants: readonly MatmulSubgroupMatrixOptions[] = WEIGHT_FORMATS.flatMap((format) =>
   EPILOGUES.flatMap((epilogue) =>

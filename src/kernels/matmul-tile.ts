@@ -3,7 +3,7 @@ import wgsl from "../../shaders/matmul-tile.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
 import type { WeightFormat } from "../weight-format";
-import { type Epilogue, epilogueDefine } from "./epilogue";
+import { EPILOGUES, type Epilogue, epilogueDefine } from "./epilogue";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
 
@@ -76,8 +76,6 @@ export const matmulTile = defineKernel<"state" | "x" | "codes" | "scales" | "bia
     return [Math.ceil(rows / shape.columns), Math.ceil(step.rows / shape.rows), 1];
   },
 });
-
-const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
 
 const TILE_KINDS: readonly TileKind[] = ["large", "small", "direct"];
 

@@ -7,6 +7,8 @@
 // keeps the cache's format, f16 unpacked as it is used, so half-size K/V doubles the tile in the same memory and needs no feature.
 // All arithmetic is f32. Tiles begin at multiples of KEYS: how a prompt was cut in chunks never changes a bit of the result.
 // The longest rows are dispatched first.
+// With IS_SPLIT, workgroups share out the tiles of a row: where rows are few and their context long, one sweep by each leaves most of the device
+// idle. `partial` gets, after the number of splits and three floats of padding, what paged-attention-decode leaves of each (split, row, head).
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
@@ -15,7 +17,11 @@
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> keys: array<Quad>;
 @group(0) @binding(4) var<storage, read> values: array<Quad>;
+#if IS_SPLIT
+@group(0) @binding(5) var<storage, read_write> partial: array<f32>;
+#else
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+#endif
 
 override SCALE: f32;
 
@@ -132,6 +138,14 @@ fn add_values(sums: ptr<function, Sums>, thread: u32) {
   }
 }
 
+#if IS_SPLIT
+// The index of a pair's record; `row_records` counts the rows of the splits before.
+fn record(row_records: u32, kv_head: u32, pair: u32) -> u32 {
+  let head = kv_head * GROUP_HEADS + pair % GROUP_HEADS;
+  return 4u + ((row_records + pair / GROUP_HEADS) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+}
+#endif
+
 @compute @workgroup_size(THREADS)
 fn main(
   @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -149,7 +163,13 @@ fn main(
 
   var sums: Sums;
   var running = Running(LOWEST, 0.0); // of row `thread`, where there is one
-  for (var first_key = block.low - block.low % KEYS; first_key <= block.high; first_key += KEYS) {
+  let splits = workgroups.z;
+  let first_tile = block.low / KEYS;
+  let end_tile = block.high / KEYS + 1u;
+  let split_tiles = (end_tile - first_tile + splits - 1u) / splits;
+  let begin = first_tile + workgroup.z * split_tiles;
+  for (var tile_index = begin; tile_index < min(begin + split_tiles, end_tile); tile_index++) {
+    let first_key = tile_index * KEYS;
     load_keys(block, first_key, thread);
     workgroupBarrier();
     score(block, first_key, thread);
@@ -161,9 +181,26 @@ fn main(
     workgroupBarrier();
   }
 
+  let lane = thread / HEAD_QUADS;
+#if IS_SPLIT
+  if (thread == 0u && all(workgroup == vec3<u32>())) { partial[0] = f32(splits); }
+  let row_records = workgroup.z * state.row_count;
+  for (var i = 0u; i < SUM_ROWS; i++) {
+    let local_pair = i * SUM_LANES + lane;
+    let pair = first_pair + local_pair;
+    if (lane < SUM_LANES && local_pair < PACKED && pair <= last_pair) {
+      let place = record(row_records, block.kv_head, pair) + thread % HEAD_QUADS * 4u;
+      for (var j = 0u; j < 4u; j++) { partial[place + j] = sums[i][j]; }
+    }
+  }
+  if (thread < PACKED && first_pair + thread <= last_pair) {
+    let place = record(row_records, block.kv_head, first_pair + thread) + HEAD_DIM;
+    partial[place] = running.highest;
+    partial[place + 1u] = running.total;
+  }
+#else
   if (thread < PACKED) { factors[thread] = 1.0 / running.total; }
   workgroupBarrier();
-  let lane = thread / HEAD_QUADS;
   for (var i = 0u; i < SUM_ROWS; i++) {
     let local_pair = i * SUM_LANES + lane;
     let pair = first_pair + local_pair;
@@ -172,4 +209,5 @@ fn main(
       y[pair / GROUP_HEADS * (Y_STRIDE / 4u) + head * HEAD_QUADS + thread % HEAD_QUADS] = sums[i] * factors[local_pair];
     }
   }
+#endif
 }

@@ -1,4 +1,4 @@
-// Combines the splits of paged-attention-decode, a workgroup a head of a row.
+// Combines the splits of paged-attention-decode, or with COUNTED those of paged-attention-prefill, a workgroup a head of a row.
 //
 // A row of threads owns a head's dimensions and takes every THREAD_ROWSth split, carrying its own maximum and total as flash attention does;
 // the rows meet once at the end. Splits that lie before the window were not computed and are not read.
@@ -29,20 +29,27 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let query_row = workgroup.y;
   if (state.stopped != 0u || query_row >= state.row_count) { return; }
   let head = workgroup.x;
-  let position = state.position + query_row;
   let dimension = thread % HEAD_DIM;
   let row = thread / HEAD_DIM;
+#if COUNTED
+  let first_split = 0u;
+  let last_split = u32(partial[0]) - 1u;
+  let records = 4u;
+#else
+  let records = 0u;
+  let position = state.position + query_row;
 #if WINDOW != 0
   let first_split = (max(position, WINDOW - 1u) - (WINDOW - 1u)) / SPLIT;
 #else
   let first_split = 0u;
 #endif
   let last_split = position / SPLIT;
+#endif
 
   var sum = Sum(LOWEST, 0.0, 0.0);
   if (row < THREAD_ROWS) {
     for (var split = first_split + row; split <= last_split; split += THREAD_ROWS) {
-      let record = ((split * state.row_count + query_row) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
+      let record = records + ((split * state.row_count + query_row) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
       sum = combine(sum, Sum(partial[record + HEAD_DIM], partial[record + HEAD_DIM + 1u], partial[record + dimension]));
     }
   }

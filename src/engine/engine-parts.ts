@@ -2,6 +2,7 @@
 import { present } from "../assert";
 import type { Gpu } from "../gpu/device";
 import { KernelCache } from "../gpu/kernel";
+import { ATTENTION_SPLIT } from "../kernels/paged-attention-decode";
 import { KvCache, KvGroup, type KvLayout } from "../kv/kv-cache";
 import { Lane } from "../model/lane";
 import { Model } from "../model/model";
@@ -67,7 +68,8 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     format: kvFormat,
     residualStride: activationStrides(config).hidden,
   };
-  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows };
+  const splitsPrefill = !gpu.features.software && contextLength > ATTENTION_SPLIT;
+  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows, splitsPrefill };
   const { scratch, lane, cache } = await gpu.checked(
     "the K/V pool and activations",
     () => ({
@@ -83,6 +85,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     subgroups: gpu.features.subgroups !== null,
     subgroupMatrix: gpu.features.subgroupMatrix,
     vectorRows,
+    splitsPrefill,
   });
   const model = new Model(context);
   const stepper = await gpu.checked(

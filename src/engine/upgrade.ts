@@ -130,7 +130,7 @@ const PREPARE_SLICE_MS = 1;
 
 async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {
   const { model, cache, plan, root } = host;
-  const { gpu, config, kvLayout, scratch, vectorRows } = model.context;
+  const { gpu, config, kvLayout, scratch } = model.context;
   const firstGroup = cache.indexFrom(boundary);
   const shapes = kvGroupShapes(plan, to, root).slice(firstGroup);
   const buffers = await gpu.checked(
@@ -159,7 +159,7 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
       lane,
       embed: await model.prepareEmbedding(lane),
       residuals: await bindResiduals(model.context, [...kept, ...groups], lane, comingBoundaries(plan, to)),
-      layer: (layer, shape) => stepsOf(shadows.get(layer), shape, vectorRows),
+      layer: (layer, shape) => stepsOf(shadows.get(layer), shape, model.context),
     };
     const rereadingWalk = () => model.rereadingWalk(walk, kept);
     const rebuild = new Rebuild({ gpu, lane, layerCount: plan.layerCount, firstGroup, groups, walk, rereadingWalk });

@@ -12,17 +12,19 @@ export interface PagedAttentionPrefillOptions extends CachedHeads {
   readonly qkvStride: number;
   /** Floats between rows of `y`. */
   readonly yStride: number;
+  /** Writes `partial`, for paged-attention-reduce, instead of `y`: as many splits as `prefillSplits` says. */
+  readonly isSplit?: boolean;
 }
 
-type Binding = "state" | "qkv" | "table" | "keys" | "values" | "y";
+type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
-/** `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. */
+/** `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. `partial`: `prefillPartialBytes`. */
 export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefillOptions, StepShape>({
   name: "paged-attention-prefill",
   wgsl,
-  bindings: ["state", "qkv", "table", "keys", "values", "y"],
+  bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
   variant(options) {
-    const { headDim, window, qkvStride, yStride } = options;
+    const { headDim, window, qkvStride, yStride, isSplit = false } = options;
     assert(qkvStride % 4 === 0 && yStride % 4 === 0, `rows ${qkvStride} and ${yStride} floats apart, not whole vec4s`);
     assert(window === null || window > 0, `a window of ${window} positions`);
     return {
@@ -32,14 +34,42 @@ export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefill
         KEYS: keysPerTile(options),
         QKV_STRIDE: qkvStride,
         Y_STRIDE: yStride,
+        IS_SPLIT: isSplit,
       },
       constants: { SCALE: 1 / Math.sqrt(headDim) },
     };
   },
-  workgroups: ({ headCount, kvHeadCount }, { rows }) => [kvHeadCount, Math.ceil((rows * headCount) / kvHeadCount / PACKED_ROWS), 1],
+  workgroups: (options, shape) => [
+    options.kvHeadCount,
+    rowWorkgroups(options, shape.rows),
+    options.isSplit ? prefillSplits(options, shape) : 1,
+  ],
 });
 
 const PACKED_ROWS = 32;
+
+function rowWorkgroups({ headCount, kvHeadCount }: Heads, rows: number): number {
+  return Math.ceil((rows * headCount) / kvHeadCount / PACKED_ROWS);
+}
+
+type Heads = Pick<CachedHeads, "headCount" | "kvHeadCount">;
+
+// What keeps a large GPU busy: some six workgroups on each of an H100's 132 processors.
+const BUSY_WORKGROUPS = 768;
+// A split is worth its record from so many positions on.
+const SPLIT_POSITIONS = 256;
+
+/** Into how many splits the context of a chunk is cut, 1 where that would gain nothing. */
+export function prefillSplits(heads: Heads, { rows, positions }: StepShape): number {
+  const workgroups = heads.kvHeadCount * rowWorkgroups(heads, rows);
+  return Math.max(1, Math.min(Math.floor(BUSY_WORKGROUPS / workgroups), Math.floor(positions / SPLIT_POSITIONS)));
+}
+
+/** Bytes of `partial`, whatever the chunk: four floats, and for each (split, row, head) the headDim sums, their maximum score and their total weight. */
+export function prefillPartialBytes(headDim: number): number {
+  return (4 + BUSY_WORKGROUPS * PACKED_ROWS * (headDim + 2)) * 4;
+}
+
 // Of 16 KiB of workgroup memory: the weights take up to 4, the tile's padding 0.5.
 const TILE_BYTES = 8192;
 
@@ -53,7 +83,7 @@ export const pagedAttentionPrefillVariants: readonly PagedAttentionPrefillOption
   [null, 16].flatMap((window) =>
     [32, 80, 128, 256].map((headDim) => {
       const shared = { headCount: 6, kvHeadCount: 2, pageSize: 16, kvFormat, window };
-      return { ...shared, headDim, qkvStride: 10 * headDim, yStride: 6 * headDim };
+      return { ...shared, headDim, qkvStride: 10 * headDim, yStride: 6 * headDim, isSplit: window === null };
     }),
   ),
 );

@@ -1,4 +1,4 @@
-// Combines the splits of paged-attention-decode.
+// Combines the splits of paged-attention-decode, or of paged-attention-prefill.
 import wgsl from "../../shaders/paged-attention-reduce.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -13,23 +13,26 @@ export interface PagedAttentionReduceOptions {
   /** Floats between rows of `y`. */
   readonly yStride: number;
   readonly split?: number;
+  /** `partial` is that of paged-attention-prefill, which says how many splits there are. */
+  readonly isCounted?: boolean;
 }
 
-/** `partial`: as paged-attention-decode leaves it. `y`: f32 [rows, yStride], headCount · headDim of a row written. */
+/** `partial`: as paged-attention-decode or paged-attention-prefill leave it. `y`: f32 [rows, yStride], headCount · headDim of a row written. */
 export const pagedAttentionReduce = defineKernel<"state" | "partial" | "y", PagedAttentionReduceOptions, StepShape>({
   name: "paged-attention-reduce",
   wgsl,
   bindings: ["state", "partial", "y"],
-  variant({ headCount, headDim, window, yStride, split = ATTENTION_SPLIT }) {
+  variant({ headCount, headDim, window, yStride, split = ATTENTION_SPLIT, isCounted = false }) {
     assert(headDim <= 256, `heads of ${headDim} dimensions; up to 256 fit a workgroup`);
-    return { defines: { HEAD_COUNT: headCount, HEAD_DIM: headDim, WINDOW: window ?? 0, SPLIT: split, Y_STRIDE: yStride } };
+    return {
+      defines: { HEAD_COUNT: headCount, HEAD_DIM: headDim, WINDOW: window ?? 0, SPLIT: split, Y_STRIDE: yStride, COUNTED: isCounted },
+    };
   },
   workgroups: ({ headCount }, { rows }) => [headCount, rows, 1],
 });
 
-export const pagedAttentionReduceVariants: readonly PagedAttentionReduceOptions[] = [null, 16].map((window) => ({
-  headCount: 6,
-  headDim: 32,
-  window,
-  yStride: 192,
-}));
+export const pagedAttentionReduceVariants: readonly PagedAttentionReduceOptions[] = [
+  { window: null },
+  { window: 16 },
+  { window: null, isCounted: true },
+].map((each) => ({ headCount: 6, headDim: 32, yStride: 192, ...each }));

@@ -5,7 +5,7 @@ import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import { layerNorm } from "../kernels/layer-norm";
 import { ATTENTION_SPLIT, pagedAttentionDecode } from "../kernels/paged-attention-decode";
-import { pagedAttentionPrefill } from "../kernels/paged-attention-prefill";
+import { pagedAttentionPrefill, prefillSplits } from "../kernels/paged-attention-prefill";
 import { pagedAttentionReduce } from "../kernels/paged-attention-reduce";
 import { rmsNorm } from "../kernels/rms-norm";
 import { rotaryCache } from "../kernels/rotary-cache";
@@ -26,12 +26,19 @@ export interface LayerProgram {
   readonly decodeSplit: readonly Step[];
   /** A chunk of rows. */
   readonly prefill: readonly Step[];
+  /** The same, its attention in splits. */
+  readonly prefillSplit: readonly Step[];
 }
 
-/** What a step of a shape dispatches, nothing for an absent layer. Up to `vectorRows` rows go through the kernels of decode: see `ProgramContext`. */
-export function stepsOf(program: LayerProgram | null | undefined, { rows, positions }: StepShape, vectorRows: number): readonly Step[] {
+/** What a step of a shape dispatches; nothing for an absent layer. */
+export function stepsOf(
+  program: LayerProgram | null | undefined,
+  shape: StepShape,
+  { config, vectorRows }: ProgramContext,
+): readonly Step[] {
   if (!program) return [];
-  if (rows > vectorRows) return program.prefill;
+  const { rows, positions } = shape;
+  if (rows > vectorRows) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
   return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
@@ -60,7 +67,7 @@ function linearUses({ config, scratch: { strides } }: ProgramContext) {
   } as const;
 }
 
-async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramContext) {
+async function compileAttention({ kernels, config, kvLayout, scratch, splitsPrefill }: ProgramContext) {
   const { headCount, kvHeadCount, headDim } = config;
   const { pageSize, format: kvFormat } = kvLayout;
   const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat };
@@ -69,16 +76,18 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
   const attends = { ...shared, window, qkvStride, yStride };
   const isEverSplit = scratch.layout.contextLength > ATTENTION_SPLIT;
   const rotaryOptions = { ...shared, ropeDimensions: config.rope.dimensions, qkvStride };
-  const [rotary, direct, split, reduce, prefill] = await Promise.all([
+  const [rotary, direct, split, reduce, prefill, prefillSplit, prefillReduce] = await Promise.all([
     kernels.compile(rotaryCache, rotaryOptions),
     kernels.compile(pagedAttentionDecode, { ...attends, direct: true }),
     isEverSplit ? kernels.compile(pagedAttentionDecode, { ...attends, direct: false }) : null,
     isEverSplit ? kernels.compile(pagedAttentionReduce, { headCount, headDim, window, yStride }) : null,
     kernels.compile(pagedAttentionPrefill, attends),
+    splitsPrefill ? kernels.compile(pagedAttentionPrefill, { ...attends, isSplit: true }) : null,
+    splitsPrefill ? kernels.compile(pagedAttentionReduce, { headCount, headDim, window: null, yStride, isCounted: true }) : null,
   ]);
   /** Turns queries and leaves the cache alone. Few ever need it, so it is compiled when it is asked for. */
   const compileReadOnlyRotary = () => kernels.compile(rotaryCache, { ...rotaryOptions, writes: false });
-  return { rotary, direct, split, reduce, prefill, compileReadOnlyRotary };
+  return { rotary, direct, split, reduce, prefill, prefillSplit, prefillReduce, compileReadOnlyRotary };
 }
 
 /** The norm kernel of a model: x [rows, hidden] to y. */
@@ -124,12 +133,12 @@ export class LayerKernels {
 
   /** Binds a layer's weights: what decode and prefill encode for it from now on. */
   program(layer: number, { parts }: LayerWeights, place: ProgramPlace): LayerProgram {
-    return { ...this.#decode(layer, parts, place), prefill: this.#prefill(layer, parts, place, this.#attention.rotary) };
+    return { ...this.#decode(layer, parts, place), ...this.#prefill(layer, parts, place, this.#attention.rotary) };
   }
 
   /** A chunk of rows through the layer, over positions whose K/V is there, which it reads and does not write. */
   async reread(layer: number, { parts }: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
-    return this.#prefill(layer, parts, place, await this.#attention.compileReadOnlyRotary());
+    return this.#prefill(layer, parts, place, await this.#attention.compileReadOnlyRotary()).prefill;
   }
 
   #tensors(layer: number, { group, lane }: ProgramPlace) {
@@ -179,7 +188,12 @@ export class LayerKernels {
     return { decode: around(direct), decodeSplit: around(inSplits) };
   }
 
-  #prefill(layer: number, parts: LayerWeights["parts"], place: ProgramPlace, rotaryKernel: LayerAttention["rotary"]): Step[] {
+  #prefill(
+    layer: number,
+    parts: LayerWeights["parts"],
+    place: ProgramPlace,
+    rotaryKernel: LayerAttention["rotary"],
+  ): Pick<LayerProgram, "prefill" | "prefillSplit"> {
     const { scratch, config } = this.#context;
     const { paged, attended, mlp, normed, mlpNormed } = this.#tensors(layer, place);
     const { state } = paged;
@@ -189,14 +203,22 @@ export class LayerKernels {
     const mlpNorm = parts.mlpNorm ? [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)] : [];
     const qkv = this.#linear.qkv.bindTile(parts.qkv, { state, x: normed, y: paged.qkv, ...bias(parts) });
     const rotary = rotaryKernel.bind({ ...paged, rope: scratch.tensor("rope") });
-    const attention = this.#attention.prefill.bind({ ...paged, y: attended });
+    const whole = [this.#attention.prefill.bind({ ...paged, y: attended })];
+    const { prefillSplit, prefillReduce } = this.#attention;
+    const partial = scratch.tensor("partial");
+    const inSplits =
+      prefillSplit && prefillReduce
+        ? [prefillSplit.bind({ ...paged, partial }), prefillReduce.bind({ state, partial, y: attended })]
+        : whole;
     const output = this.#linear.attentionOutput.bindTile(parts.attentionOutput, { state, x: attended, y: x });
     const up = this.#linear.up.bindTile(parts.up, { state, x: mlpInput, y: mlp });
     const down = this.#linear.down.bindTile(parts.down, { state, x: mlp, y: x });
     assert(config.parallelBlock || parts.mlpNorm, "a sequential block without a norm before its MLP");
-    return config.parallelBlock
-      ? [norm, ...mlpNorm, ...qkv, ...up, rotary, attention, ...output, ...down]
-      : [norm, ...qkv, rotary, attention, ...output, ...mlpNorm, ...up, ...down];
+    const around = (attention: readonly Step[]) =>
+      config.parallelBlock
+        ? [norm, ...mlpNorm, ...qkv, ...up, rotary, ...attention, ...output, ...down]
+        : [norm, ...qkv, rotary, ...attention, ...output, ...mlpNorm, ...up, ...down];
+    return { prefill: around(whole), prefillSplit: around(inSplits) };
   }
 }
 

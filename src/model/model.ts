@@ -152,8 +152,9 @@ export class Model {
   /** The way through the layers on the main lane. */
   get walk(): Walk {
     const { embed } = this.#ready();
-    const { lane, vectorRows } = this.context;
-    return { lane, embed, residuals: this.#residuals, layer: (layer, shape) => stepsOf(this.slots[layer]?.program, shape, vectorRows) };
+    const { context } = this;
+    const layer: Walk["layer"] = (index, shape) => stepsOf(this.slots[index]?.program, shape, context);
+    return { lane: context.lane, embed, residuals: this.#residuals, layer };
   }
 
   /** Final norm and head of the last of the step's rows, to `logits` [vocab]. Absent rows' logits stay what they were. */

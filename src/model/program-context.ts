@@ -23,4 +23,6 @@ export interface ProgramContext {
    * compute unused. At least 1.
    */
   readonly vectorRows: number;
+  /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
+  readonly splitsPrefill: boolean;
 }

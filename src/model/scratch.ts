@@ -4,6 +4,7 @@ import { present } from "../assert";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { attentionPartialBytes } from "../kernels/paged-attention-decode";
+import { prefillPartialBytes } from "../kernels/paged-attention-prefill";
 import { paddedColumns } from "../weight-format";
 import type { ModelConfig } from "../weights/model-config";
 import { ropeTable } from "./rope-table";
@@ -16,6 +17,7 @@ export interface ScratchLayout {
   readonly pageSize: number;
   /** See `ProgramContext`. */
   readonly vectorRows: number;
+  readonly splitsPrefill: boolean;
 }
 
 /** Floats between the rows of each activation. */
@@ -47,7 +49,8 @@ export class Scratch {
   constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
     this.layout = layout;
     this.strides = activationStrides(config);
-    const { chunkRows, contextLength, vectorRows } = layout;
+    const { chunkRows, contextLength, vectorRows, splitsPrefill } = layout;
+    const { headCount, headDim } = config;
     const { hidden, qkv, attention, mlp } = this.strides;
     const rope = ropeTable(config.rope, contextLength);
     const bytes: Record<ScratchName, number> = {
@@ -56,10 +59,10 @@ export class Scratch {
       qkv: chunkRows * qkv * 4,
       attended: chunkRows * attention * 4,
       mlp: chunkRows * mlp * 4,
-      partial: attentionPartialBytes({
-        ...{ headCount: config.headCount, headDim: config.headDim },
-        ...{ rows: Math.min(chunkRows, vectorRows), positions: contextLength },
-      }),
+      partial: Math.max(
+        attentionPartialBytes({ headCount, headDim, rows: Math.min(chunkRows, vectorRows), positions: contextLength }),
+        splitsPrefill ? prefillPartialBytes(headDim) : 0,
+      ),
       rope: rope.byteLength,
       logits: config.vocabSize * 4,
     };

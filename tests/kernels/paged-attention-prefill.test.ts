@@ -1,14 +1,20 @@
-import { pagedAttentionPrefill } from "../../src/kernels/paged-attention-prefill";
+import { expect, test } from "vitest";
+import { pagedAttentionPrefill, prefillPartialBytes, prefillSplits } from "../../src/kernels/paged-attention-prefill";
 import type { StepShape } from "../../src/kernels/step-shape";
 import { pagedAttentionPrefillReference } from "../reference/paged-attention-prefill";
+import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
 import { HEAD_NAMES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, stepTensors } from "../support/attention-sequence";
 import { expectNmse, expectSame } from "../support/expect-close";
-import { kernelTest, type RunKernel } from "../support/kernel-test";
+import { kernelTest, type RunKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
 
 const PADDING = 32; // floats behind a row of y; they must stay 0
 
-type Run = RunKernel<"state" | "qkv" | "table" | "keys" | "values" | "y", Parameters<typeof pagedAttentionPrefill.variant>[0], StepShape>;
+type Run = RunKernel<
+  "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y",
+  Parameters<typeof pagedAttentionPrefill.variant>[0],
+  StepShape
+>;
 
 interface Chunk {
   readonly position: number;
@@ -95,3 +101,50 @@ kernelTest(
     }
   },
 );
+
+// With a window, all but one or two splits of a row have no key for it, and say so.
+kernelTest(
+  pagedAttentionPrefill,
+  { split: ["9/3×64", "8/1×128"], kvFormat: ["f32", "f16"], window: [null, 40] },
+  async ({ run, random, split, kvFormat, window }) => {
+    const sequence = randomSequence(random, { ...HEADS[split], kvFormat }, 800);
+    const { layout, qkvStride } = sequence;
+    const { headCount, headDim } = layout;
+    const width = headCount * headDim;
+    for (const [position, rows] of [
+      [780, 20],
+      [500, 70],
+    ] as const) {
+      const shape = { rows, positions: position + rows };
+      const splits = prefillSplits(layout, shape);
+      expect(splits).toBe(Math.floor(shape.positions / 256));
+      const record = headCount * (headDim + 2);
+      const tensors = stepTensors(random, sequence, position, rows);
+      const options = { ...layout, window, qkvStride, yStride: width, isSplit: true };
+      const { partial } = await run(options, shape, tensors, { partial: unwritten(4 + splits * rows * record) });
+      expect(partial[0]).toBe(splits);
+      const combined = new Float64Array(rows * width);
+      for (let row = 0; row < rows; row++) {
+        const records = Array.from({ length: splits }, (_, index) => {
+          const start = 4 + (index * rows + row) * record;
+          return [...partial.subarray(start, start + record)];
+        });
+        combined.set(pagedAttentionReduceReference(records.flat(), headCount, headDim), row * width);
+      }
+      expectNmse(combined, pagedAttentionPrefillReference(stepInput(sequence, position, rows, window)), MAX_NMSE.soft);
+    }
+  },
+);
+
+test("splits fill a device, and no more than their buffer holds", () => {
+  for (const heads of Object.values(HEADS)) {
+    for (const rows of [17, 64, 512, 1024, 4096]) {
+      for (const positions of [rows, 2048, 32_768]) {
+        const splits = prefillSplits(heads, { rows, positions });
+        const records = splits * rows * heads.headCount;
+        if (splits > 1) expect((4 + records * (heads.headDim + 2)) * 4).toBeLessThanOrEqual(prefillPartialBytes(heads.headDim));
+        expect(splits).toBeLessThanOrEqual(Math.max(1, positions / 256));
+      }
+    }
+  }
+});

@@ -86,3 +86,20 @@ kernelTest(pagedAttentionReduce, { rows: ["each with the splits that it sees"] }
   const result = await run(options, { rows, positions: position + rows }, { state, partial }, { y });
   expectNmse(result.y, expected, MAX_NMSE);
 });
+
+kernelTest(pagedAttentionReduce, { counted: ["as many splits as the buffer says"] }, async ({ run, random }) => {
+  const { splits, headCount, headDim, rows } = { splits: 5, headCount: 3, headDim: 80, rows: 4 };
+  const record = headCount * (headDim + 2);
+  const partial = unwritten(4 + (splits + 1) * rows * record);
+  partial[0] = splits;
+  const expected = new Float64Array(rows * headCount * headDim);
+  for (let row = 0; row < rows; row++) {
+    const computed = randomRecords(random, splits, headCount, headDim);
+    for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), 4 + (i * rows + row) * record);
+    expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * headCount * headDim);
+  }
+  const state = new Uint32Array([10, rows, 0, 0]);
+  const options = { headCount, headDim, window: null, yStride: headCount * headDim, isCounted: true };
+  const { y } = await run(options, { rows, positions: 14 }, { state, partial }, { y: unwritten(expected.length) });
+  expectNmse(y, expected, MAX_NMSE);
+});

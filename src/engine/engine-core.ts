@@ -14,7 +14,8 @@ import { createParts, type EngineParts, type PartsShape, type PartsSource, parts
 import { EngineRuns } from "./engine-runs";
 import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
 import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
-import { type RestoreReport, restoreSequence, snapshotFront, snapshotSequence } from "./restore";
+import { type RestoreReport, restoreSequence, snapshotSequence } from "./restore";
+import { SafetyCopy } from "./safety-copy";
 import { checkIds, Sequence } from "./sequence";
 import { Upgrade } from "./upgrade";
 import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
@@ -70,15 +71,14 @@ export class EngineCore {
   readonly #upgrader: Upgrader;
   #clock = 0;
   /** Of the conversation that was active at the last upgrade, what that kept: used once, when the device is lost. */
-  #safety: { readonly sequence: Sequence; readonly snapshot: KvSnapshot } | null = null;
-  /** Ends the copy that is under way. */
-  #saving: AbortController | null = null;
+  readonly #safety: SafetyCopy;
 
   private constructor(parts: EngineParts, shape: PartsShape, stages: EngineStages) {
     this.#parts = parts;
     this.#shape = shape;
     this.#stages = stages;
     this.#runs = new EngineRuns(stages.recover);
+    this.#safety = new SafetyCopy((error) => stages.onSnapshotFailed?.(error));
     this.config = shape.config;
     this.contextLength = shape.options.contextLength;
     this.#upgrader = new Upgrader({
@@ -161,7 +161,7 @@ export class EngineCore {
       (ending) => {
         const whenPrepared = (boundary: number) => {
           onPrepared();
-          void this.#saveFront(boundary);
+          if (this.#stages.recover) void this.#safety.save(this.gpu, this.#lastUsed(), boundary);
         };
         return this.#upgrader.run(prepare, weights, { policy, carry, onPrepared: whenPrepared, signal: ending });
       },
@@ -255,7 +255,7 @@ export class EngineCore {
 
   /** Frees everything on the GPU. Runs under way fail with "disposed". */
   dispose(): void {
-    this.#saving?.abort();
+    this.#safety.stop();
     this.#runs.endAll(new LlmError("disposed", "This engine was disposed. Load it again with loadEngine."));
     this.#parts.gpu.dispose();
   }
@@ -276,30 +276,11 @@ export class EngineCore {
     return this.#runs.outlive(attempt, signal);
   }
 
-  /** The safety copy of an upgrade: beside the steps, and none of their business if it fails. */
-  async #saveFront(boundary: number): Promise<void> {
-    this.#saving?.abort(); // the next upgrade may free what it reads
-    const { gpu } = this.#parts;
-    const saving = new AbortController();
-    this.#saving = saving;
-    this.#safety = null;
-    const sequence = this.#lastUsed();
-    if (!sequence || !this.#stages.recover) return;
-    try {
-      const snapshot = await snapshotFront(gpu, sequence, boundary, saving.signal);
-      if (!saving.signal.aborted) this.#safety = snapshot && { sequence, snapshot };
-    } catch (error) {
-      // Should it ever be needed, K/V is computed anew.
-      if (!saving.signal.aborted && !(await gpu.lossError())) this.#stages.onSnapshotFailed?.(error);
-    }
-  }
-
-  /** Where it fails, K/V is computed anew. */
+  /** Gives the active conversation what was kept for it; where that fails, K/V is computed anew. */
   async #useSafety(): Promise<void> {
-    if (!this.#safety) return;
-    const { sequence, snapshot } = this.#safety;
-    this.#safety = null;
-    if (!this.#sequences.has(sequence)) return;
+    const saved = this.#safety.take();
+    if (!saved || !this.#sequences.has(saved.sequence)) return;
+    const { sequence, snapshot } = saved;
     sequence.follow(this.#parts.cache.groups);
     try {
       await restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions));

@@ -92,7 +92,9 @@ export class RebuildPacer {
 
   #changeRows(rows: number): number {
     if (rows === this.#rows) return rows;
-    if (this.#sliceMs !== null) this.#sliceMs *= rows / this.#rows;
+    // Until slices of so many are measured: more rows cost as many times more at most, and of what fewer save, a part stays.
+    const ratio = rows / this.#rows;
+    if (this.#sliceMs !== null) this.#sliceMs *= ratio > 1 ? ratio : Math.sqrt(ratio);
     this.#seen = { tokens: 0, ms: 0, slices: 0 };
     this.#sinceRows = { tokens: 0, slices: 0 };
     this.#rows = rows;

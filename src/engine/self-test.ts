@@ -188,7 +188,9 @@ function product({ rows, columns }: { readonly rows: number; readonly columns: n
       }
     }
     for (let xRow = 0; xRow < xRows; xRow++) {
-      expected[xRow * rows + row] = weights.reduce((sum, weight, column) => sum + weight * (x[xRow * columns + column] ?? 0), 0);
+      let sum = 0; // a plain loop: half a million rounds while a page loads
+      for (let column = 0; column < columns; column++) sum += (weights[column] ?? 0) * (x[xRow * columns + column] ?? 0);
+      expected[xRow * rows + row] = sum;
     }
   }
   return { inputs: { x, codes, scales }, expected };

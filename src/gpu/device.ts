@@ -234,6 +234,7 @@ export class Gpu {
     if (this.#disposed) return;
     this.#disposed = true;
     this.device.removeEventListener("uncapturederror", this.#onUncaptured);
+    this.uploads.dispose();
     for (const buffer of [...this.#live]) buffer.destroy();
     if (--this.#shared.users === 0) this.device.destroy();
   }

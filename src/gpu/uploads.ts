@@ -26,18 +26,23 @@ export class Uploads {
   #staging: readonly Staging[] = [];
   #turn = 0;
   #users = 0;
+  #lingering: ReturnType<typeof setTimeout> | undefined;
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
   }
 
-  /** Keeps the staging buffers while `act` writes more than once. */
-  async during<T>(act: () => Promise<T>): Promise<T> {
+  /** Keeps the staging buffers while `act` writes more than once, and `lingerMs` longer: to make them takes some 5 ms. */
+  async during<T>(act: () => Promise<T>, lingerMs = 0): Promise<T> {
     this.#users++;
+    clearTimeout(this.#lingering);
     try {
       return await act();
     } finally {
-      if (--this.#users === 0) this.#free();
+      if (--this.#users === 0) {
+        if (lingerMs === 0) this.#free();
+        else this.#lingering = setTimeout(() => this.#free(), lingerMs);
+      }
     }
   }
 
@@ -51,6 +56,12 @@ export class Uploads {
     return this.during(async () => {
       for (const piece of inPieces(uploads)) await this.#send(piece, signal);
     });
+  }
+
+  /** Frees what it holds; writes under way fail. */
+  dispose(): void {
+    clearTimeout(this.#lingering);
+    this.#free();
   }
 
   async #send(piece: readonly Upload[], signal: AbortSignal | undefined): Promise<void> {

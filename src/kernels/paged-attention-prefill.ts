@@ -65,9 +65,16 @@ export function prefillSplits(heads: Heads, { rows, positions }: StepShape): num
   return Math.max(1, Math.min(Math.floor(BUSY_WORKGROUPS / workgroups), Math.floor(positions / SPLIT_POSITIONS)));
 }
 
-/** Bytes of `partial`, whatever the chunk: four floats, and for each (split, row, head) the headDim sums, their maximum score and their total weight. */
-export function prefillPartialBytes(headDim: number): number {
-  return (4 + BUSY_WORKGROUPS * PACKED_ROWS * (headDim + 2)) * 4;
+/**
+ * Bytes of `partial` for steps of up to so many rows and positions: four floats, and for each (split, row, head) the headDim sums, their maximum score
+ * and their total weight.
+ */
+export function prefillPartialBytes(
+  { headCount, headDim }: Pick<CachedHeads, "headCount" | "headDim">,
+  { rows, positions }: StepShape,
+): number {
+  const records = Math.min(BUSY_WORKGROUPS * PACKED_ROWS, Math.floor(positions / SPLIT_POSITIONS) * rows * headCount);
+  return (4 + records * (headDim + 2)) * 4;
 }
 
 // Of 16 KiB of workgroup memory: the weights take up to 4, the tile's padding 0.5.

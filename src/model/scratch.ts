@@ -61,7 +61,7 @@ export class Scratch {
       mlp: chunkRows * mlp * 4,
       partial: Math.max(
         attentionPartialBytes({ headCount, headDim, rows: Math.min(chunkRows, vectorRows), positions: contextLength }),
-        splitsPrefill ? prefillPartialBytes(headDim) : 0,
+        splitsPrefill ? prefillPartialBytes({ headCount, headDim }, { rows: chunkRows, positions: contextLength }) : 0,
       ),
       rope: rope.byteLength,
       logits: config.vocabSize * 4,

@@ -16,9 +16,12 @@ const RUNS: readonly (readonly [name: string, policy: UpgradePolicy])[] = [
   ["falcon-new-arch", "background"],
 ];
 const LAYER_COUNT = 6;
-const OPTIONS: EngineOptions = { contextLength: 128, chunkRows: 72, pageSize: 16, kvFormat: "f32" };
+const OPTIONS: EngineOptions = { contextLength: 250, chunkRows: 72, pageSize: 16, kvFormat: "f32" };
 // On a software adapter a token takes some 30 ms.
 const MAX_TOKENS = 40;
+// A GPU says these while a first upgrade is made ready; an answer ends when enough came after it.
+const UNTIL_LANDED = 200;
+const AFTER_LANDED = 25;
 
 /** What layers are missing at each stage but the last. */
 type Missing = readonly (readonly number[])[];
@@ -44,8 +47,13 @@ interface Said {
   readonly stages: readonly number[];
 }
 
-/** Greedy ids after `prompt`; `act` is called with the number of tokens said so far. */
-async function say({ core }: StagedCore, prompt: readonly number[], maxTokens: number, act: (said: number) => void): Promise<Said> {
+/** Greedy ids after `prompt`; `act` is called with the number of tokens said so far and the last one's stage, and ends the answer with false. */
+async function say(
+  { core }: StagedCore,
+  prompt: readonly number[],
+  maxTokens: number,
+  act: (said: number, stage: number) => boolean | undefined,
+): Promise<Said> {
   const sequence = core.createSequence();
   sequence.append(prompt);
   const stages: number[] = [];
@@ -53,8 +61,7 @@ async function say({ core }: StagedCore, prompt: readonly number[], maxTokens: n
     maxTokens,
     onToken: (_, stage) => {
       stages.push(stage);
-      act(stages.length);
-      return true;
+      return act(stages.length, stage) ?? true;
     },
   });
   const ids = sequence.tokens.slice(prompt.length);
@@ -97,8 +104,11 @@ test.each(RUNS)("%s under the policy %s answers on as the new stage would after 
   await withStaged(name, missing, async (staged, ids) => {
     const weights = await staged.load(1);
     let upgrade: Promise<unknown> | undefined;
-    const said = await say(staged, ids.slice(0, 40), MAX_TOKENS, (count) => {
+    const maxTokens = policy === "turn-boundary" ? MAX_TOKENS : UNTIL_LANDED;
+    let left = AFTER_LANDED;
+    const said = await say(staged, ids.slice(0, 40), maxTokens, (count, stage) => {
       if (count === 5) upgrade = staged.core.upgrade({ stage: 1, weights, policy });
+      return stage === 0 || --left > 0;
     });
     await upgrade;
     expect(staged.core.stage).toBe(1);
@@ -119,6 +129,7 @@ test("upgrades at random tokens, two in a row, leave each stage's answer exact",
       const said = await say(staged, ids.slice(0, 1 + random.integer(60)), MAX_TOKENS, (count) => {
         if (count === at) upgrades.push(staged.core.upgrade({ stage: 1, weights: first, policy: "background" }));
         if (count === at + between) upgrades.push(staged.core.upgrade({ stage: 2, weights: second, policy: "background" }));
+        return true;
       });
       await Promise.all(upgrades);
       expect(staged.core.stage).toBe(2);
@@ -130,9 +141,9 @@ test("upgrades at random tokens, two in a row, leave each stage's answer exact",
 test("holds after its last upgrade what an engine holds that was loaded whole", async () => {
   const held: unknown[] = [];
   await withStaged("llama-gqa", [[1, 2], [2]], async (staged, ids) => {
-    await say(staged, ids.slice(0, 40), 8, () => undefined);
+    await say(staged, ids.slice(0, 40), 8, () => true);
     await jump(staged, 2);
-    await say(staged, ids.slice(0, 40), 8, () => undefined);
+    await say(staged, ids.slice(0, 40), 8, () => true);
     held.push(staged.core.memory());
   });
   await withStaged("llama-gqa", [], async (whole) => {

@@ -64,7 +64,9 @@ describe("an upgrade that comes while the one before it", () => {
   test("is made ready takes it in, and both land", async () => {
     await withScene(async ({ core, load, sequence, engine }) => {
       const [first, second] = [await load(1), await load(2)];
-      const both = [core.upgrade({ stage: 1, weights: first, policy }), core.upgrade({ stage: 2, weights: second, policy })];
+      const idle = holdIdleWork(core); // else the first may land while the second is made ready
+      const onPrepared = idle.letGo;
+      const both = [core.upgrade({ stage: 1, weights: first, policy }), core.upgrade({ stage: 2, weights: second, policy, onPrepared })];
       expect((await Promise.all(both)).map(({ stage }) => stage)).toEqual([2, 2]);
       await upgrades.expectLands(engine);
       await expectGoesOn(core, sequence);

@@ -142,7 +142,8 @@ test("splits fill a device, and no more than their buffer holds", () => {
       for (const positions of [rows, 2048, 32_768]) {
         const splits = prefillSplits(heads, { rows, positions });
         const records = splits * rows * heads.headCount;
-        if (splits > 1) expect((4 + records * (heads.headDim + 2)) * 4).toBeLessThanOrEqual(prefillPartialBytes(heads.headDim));
+        if (splits > 1)
+          expect((4 + records * (heads.headDim + 2)) * 4).toBeLessThanOrEqual(prefillPartialBytes(heads, { rows, positions }));
         expect(splits).toBeLessThanOrEqual(Math.max(1, positions / 256));
       }
     }

@@ -1,6 +1,8 @@
 // What every kernel of a model needs to be compiled and bound.
 import type { Gpu } from "../gpu/device";
 import type { KernelCache } from "../gpu/kernel";
+import type { GemvProduct } from "../kernels/gemv-candidates";
+import type { GemvTuning } from "../kernels/matmul-vector";
 import type { KvLayout } from "../kv/kv-cache";
 import type { ModelConfig } from "../weights/model-config";
 import type { Lane } from "./lane";
@@ -18,4 +20,6 @@ export interface ProgramContext {
   readonly subgroups: boolean;
   /** Prefill's products on the device's matrix units. */
   readonly subgroupMatrix: boolean;
+  /** The cut of a decode product: the same for as long as the context lives. */
+  readonly gemvTuning: (product: GemvProduct) => GemvTuning;
 }

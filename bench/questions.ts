@@ -7,6 +7,7 @@ import { measureGemm, measureGemv } from "./products";
 import { measureSpeed } from "./speed";
 import { measureStep } from "./step";
 import { isSynthetic, syntheticModel } from "./synthetic-model";
+import { measureTuning } from "./tuning";
 import { measureUpgrade } from "./upgrade";
 
 type Options = Record<string, unknown>;
@@ -31,6 +32,7 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
   step: ofModel(measureStep),
   speed: ofModel(measureSpeed),
   load: ofModel(measureLoad),
+  tune: ofModel(measureTuning),
   upgrade: ofModel(measureUpgrade),
 };
 

@@ -56,7 +56,7 @@ function watchBlocks() {
 }
 
 export async function measureLoad(model: ModelLocation, options: LoadOptions = {}) {
-  const load: LoadOptions = { plan: "whole", cache: false, ...options };
+  const load: LoadOptions = { plan: "whole", cache: false, tuning: "off", ...options };
   const cold = await timedLoad(model, load);
   // The same device knows the kernels by now.
   const warm = await timedLoad(model, { ...load, shareDeviceWith: cold.engine });

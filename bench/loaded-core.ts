@@ -1,6 +1,7 @@
 // An engine without its chat: what measurements inside it stand on.
 import { EngineCore } from "../src/engine/engine-core";
 import type { EngineOptions } from "../src/engine/engine-options";
+import type { GemvTunings } from "../src/engine/gemv-tunings";
 import { describeModel } from "../src/engine/model-description";
 import type { ModelFiles } from "../src/engine/model-files";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
@@ -14,6 +15,7 @@ export interface LoadedCoreOptions extends GpuOptions, EngineOptions {
   /** The first stage of the default plan, instead of the whole model. */
   readonly staged?: boolean;
   readonly stageOptions?: StageOptions;
+  readonly tunings?: GemvTunings;
 }
 
 export interface LoadedCore {
@@ -35,6 +37,7 @@ export async function loadCore(files: ModelFiles, options: LoadedCoreOptions = {
   const stages = {
     ...{ plan, root: files.name, holdReads: () => () => undefined },
     fetchRows: loader.fetchEmbeddingRows.bind(loader),
+    ...(options.tunings && { tunings: options.tunings }),
   };
   const core = await EngineCore.create(gpu, config, stages, { prefixCache: false, ...options });
   await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));

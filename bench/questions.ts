@@ -8,6 +8,7 @@ import { measureGemm, measureGemv } from "./products";
 import { measureSpeed } from "./speed";
 import { measureStep } from "./step";
 import { isSynthetic, syntheticModel } from "./synthetic-model";
+import { measureTuning } from "./tuning";
 import { measureUpgrade } from "./upgrade";
 
 type Options = Record<string, unknown>;
@@ -33,6 +34,7 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
   busy: ofModel(measureBusy),
   speed: ofModel(measureSpeed),
   load: ofModel(measureLoad),
+  tune: ofModel(measureTuning),
   upgrade: ofModel(measureUpgrade),
 };
 

@@ -25,7 +25,7 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 export async function measureSpeed(model: ModelLocation, options: SpeedOptions = {}): Promise<SpeedResult> {
   const { decodeContexts = [128], decodeTokens = 128, prefillTokens = [1024], repeats = 5, ...load } = options;
   const start = performance.now();
-  using engine = await loadEngine(model, { plan: "whole", prefixCache: false, needsTokenizer: false, ...load });
+  using engine = await loadEngine(model, { plan: "whole", prefixCache: false, needsTokenizer: false, tuning: "off", ...load });
   const loadMs = performance.now() - start;
   const { vocabSize } = engine.config;
   const generate = (tokens: number, maxTokens: number) => engine.generateIds(testIds(tokens, vocabSize), { temperature: 0, maxTokens });

@@ -13,6 +13,7 @@ export type { DeliverOptions, StageEvent, StageInfo } from "./engine/delivery";
 export type { EngineMemory } from "./engine/engine-core";
 export type { EngineOptions } from "./engine/engine-options";
 export type { Evaluation, EvaluationRequest } from "./engine/evaluate";
+export type { TunedProduct, TuningEvent, TuningStore } from "./engine/gemv-tunings";
 export type { FinishReason, GenerationResult, GenerationTimings } from "./engine/generation";
 export type { FetchOptions, ModelFiles } from "./engine/model-files";
 export type { SamplingSettings } from "./engine/sampling-settings";

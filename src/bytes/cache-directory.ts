@@ -112,7 +112,7 @@ export class CacheEntry {
 
   static async load(directory: FileSystemDirectoryHandle, { url, version, size }: CachedFile): Promise<CacheEntry> {
     try {
-      await write(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+      await writeFile(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
     } catch (error) {
       // On a full disk only the date of opening stays old.
       if ((await readMeta(directory)) === undefined) throw error;
@@ -150,7 +150,7 @@ export class CacheEntry {
   /** @throws DOMException "QuotaExceededError" and whatever else keeps OPFS from writing. */
   async write(range: ByteRange, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     const name = nameOf(range);
-    const handle = await write(this.#directory, name, bytes);
+    const handle = await writeFile(this.#directory, name, bytes);
     if (handle !== undefined) this.#extents.set(name, { ...range, handle });
   }
 
@@ -171,7 +171,7 @@ export class CacheEntry {
 }
 
 /** Writes the file as one: until it is closed, the old content stands. Undefined where another tab is writing it. */
-async function write(
+export async function writeFile(
   directory: FileSystemDirectoryHandle,
   name: string,
   bytes: Uint8Array<ArrayBuffer>,
@@ -249,7 +249,7 @@ async function readMeta(directory: FileSystemDirectoryHandle): Promise<OpenedFil
 }
 
 /** What another tab may remove at any moment is undefined rather than an error. */
-async function unlessMissing<T>(promise: Promise<T>, ...alsoMissing: string[]): Promise<T | undefined> {
+export async function unlessMissing<T>(promise: Promise<T>, ...alsoMissing: string[]): Promise<T | undefined> {
   try {
     return await promise;
   } catch (error) {

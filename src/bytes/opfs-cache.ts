@@ -84,11 +84,16 @@ async function openCache(location: CacheLocation): Promise<CacheDirectory> {
 }
 
 async function opfsDirectory(): Promise<FileSystemDirectoryHandle> {
+  return (await opfsRoot()).getDirectoryHandle("crescendo-cache", { create: true });
+}
+
+/** @throws LlmError "unsupported" where there is no OPFS. */
+export async function opfsRoot(): Promise<FileSystemDirectoryHandle> {
   const storage = globalThis.navigator?.storage;
   if (storage?.getDirectory === undefined) {
     throw new LlmError("unsupported", "no cache: this browser, or a page without https, has no origin-private file system (OPFS)");
   }
-  return (await storage.getDirectory()).getDirectoryHandle("crescendo-cache", { create: true });
+  return storage.getDirectory();
 }
 
 /** @param opening How patiently the network is asked once something is missing. */

@@ -1,9 +1,12 @@
 // From a model's name to an engine that answers.
 import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
+import { OpfsText } from "../bytes/opfs-text";
 import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
+import { tuneWhenIdle } from "../engine/gemv-tuner";
+import { GemvTunings, type TuningEvent, type TuningStore } from "../engine/gemv-tunings";
 import { guardedListener } from "../engine/guarded-listener";
 import { describeModel, readPlanFile } from "../engine/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../engine/model-files";
@@ -34,6 +37,7 @@ export type EngineEvent =
   | PackerEvent
   | ChatEvent
   | StageEvent
+  | TuningEvent
   /** The files are known and what they hold is supported; the weights' bytes follow. */
   | { readonly type: "load-start"; readonly model: string; readonly totalBytes: number; readonly adapter: string }
   /**
@@ -72,6 +76,13 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   readonly delivery?: "automatic" | "manual";
   /** Whether a lost graphics device is replaced, the weights read again (from the cache, where there is one). Default true. */
   readonly recoverDevice?: boolean;
+  /**
+   * Which cut of decode's products is fastest depends on the device. "remembered", the default: once all weights are there and nobody asks anything,
+   * the cuts near the usual ones are measured for half a second, in turns of some milliseconds; the next load takes what was fastest, this one changes
+   * nothing. Kept in OPFS (`crescendo-tuning.json`), or in a store of the application's own; without either, and on adapters in software, nothing is
+   * measured. "off": nothing is measured, and the usual cuts are taken.
+   */
+  readonly tuning?: "remembered" | "off" | TuningStore;
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
@@ -142,21 +153,24 @@ interface Inspected {
   readonly tokenizer: Tokenizer | null;
   readonly plans: WeightPlans;
   readonly plan: StagePlan;
+  readonly tunings: GemvTunings | null;
 }
 
 /** What is known of the model before any of its weights is read. */
 async function inspect(files: ModelFiles, context: InspectContext): Promise<Inspected> {
+  const remembered = rememberedTunings(context);
   const planJson = await planOf(files, context);
   const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
   const plans = new WeightPlans(config, directory, context);
   const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
-  return { name: files.name, config, directory, tokenizer, plans, plan };
+  const tunings = await abortable(remembered, context.signal);
+  return { name: files.name, config, directory, tokenizer, plans, plan, tunings };
 }
 
 /** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
 async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
   const { signal, onEvent, packer } = context;
-  const { name, config, directory, tokenizer, plans, plan } = inspected;
+  const { name, config, directory, tokenizer, plans, plan, tunings } = inspected;
   const { totalBytes } = plans;
   signal.throwIfAborted();
   const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
@@ -187,6 +201,7 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
     onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
     onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
     ...(context.recoverDevice === false ? {} : { recover }),
+    ...(tunings && { tunings }),
   };
   onEvent({ type: "load-start", model: name, totalBytes, adapter: gpu.adapterName });
   onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, plans, index)), plan });
@@ -199,19 +214,28 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
     await Promise.allSettled([loading]); // until then it writes to the device
     throw error;
   });
+  const onStageEvent = stageListener(core, tunings, context);
   const delivery = new Delivery(core, loader, plans, {
     policy: context.upgradePolicy ?? "background",
-    onEvent,
+    onEvent: onStageEvent,
     onEnd: () => source.packer.dispose(),
   });
   // A failure to compile shows again where the same kernels are awaited.
   core.model.warmUp(plans.layerShapes(), plans.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
   await abortable(core.start(await loading), signal);
   const first = delivery.stageInfo(0);
-  onEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  onStageEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
   signal.throwIfAborted();
   isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
+}
+
+/** Tells of stages; when the last one answers, all products of the model are there to be measured. */
+function stageListener(core: EngineCore, tunings: GemvTunings | null, { onEvent, signal }: LoadContext): (event: StageEvent) => void {
+  return (event) => {
+    onEvent(event);
+    if (tunings && event.type === "stage-ready" && event.isLast) void tuneWhenIdle(core, tunings, onEvent, { signal });
+  };
 }
 
 /** How many bytes of the files are on the device. On another one, none are to begin with. */
@@ -272,6 +296,15 @@ async function reviveOn(
     packer.dispose();
     throw error;
   }
+}
+
+const TUNING_FILE = "crescendo-tuning.json";
+
+async function rememberedTunings({ tuning = "remembered", onEvent }: InspectContext): Promise<GemvTunings | null> {
+  if (tuning === "off") return null;
+  if (tuning !== "remembered") return GemvTunings.read(tuning, onEvent);
+  const hasOpfs = globalThis.navigator?.storage?.getDirectory !== undefined;
+  return hasOpfs ? GemvTunings.read(new OpfsText(TUNING_FILE), onEvent) : null;
 }
 
 interface PlanJson {

@@ -21,12 +21,13 @@ export function fixedChunks(rows: number, vectorRows: number): ChunkPacer {
 /** Chunks of at most `maxRows` rows, their number learned from how long those before took. */
 export function pacedChunks(maxRows: number, vectorRows: number): ChunkPacer {
   let wanted = Math.min(FIRST_ROWS, maxRows);
+  const least = Math.max(LEAST_ROWS, 2 * vectorRows + 1); // what can be cut without leaving a few
   return {
     next: (remaining) => withoutShortRest(remaining, wanted, vectorRows),
     took: (rows, ms) => {
       if (2 * rows < wanted) return; // the end of a prompt: a short chunk says little of a long one
       const fitting = (TARGET_MS * rows) / Math.max(ms, 0.1);
-      wanted = Math.min(maxRows, Math.max(LEAST_ROWS, 2 ** Math.floor(Math.log2(fitting))));
+      wanted = Math.min(maxRows, Math.max(least, 2 ** Math.floor(Math.log2(fitting))));
     },
   };
 }

@@ -15,6 +15,7 @@ import type { StageWeights } from "../stages/stage-loader";
 import type { ModelConfig } from "../weights/model-config";
 import type { RowSet } from "../weights/row-set";
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from "./engine-options";
+import { type GemvTunings, tuningsOn } from "./gemv-tunings";
 import { Sampler } from "./sampler";
 import { type RejectedVariant, rejectedVariants } from "./self-test";
 import { Stepper } from "./stepper";
@@ -37,15 +38,19 @@ export interface PartsShape {
   readonly options: ResolvedEngineOptions;
   /** The engine does without kernels that failed the self-test of the device that it is on. */
   readonly onVariantRejected?: (rejected: RejectedVariant) => void;
+  /** Cuts of decode's products that were measured before; each has the usual one unless given. */
+  readonly tunings?: GemvTunings;
 }
 
 /** Of the caller's making. */
-export type PartsSource = Pick<PartsShape, "plan" | "root" | "onVariantRejected">;
+export type PartsSource = Pick<PartsShape, "plan" | "root" | "onVariantRejected" | "tunings">;
 
 /** @throws LlmError "bad-request" for an option out of range. */
-export function partsShape(config: ModelConfig, { plan, root, onVariantRejected }: PartsSource, options: EngineOptions): PartsShape {
+export function partsShape(config: ModelConfig, source: PartsSource, options: EngineOptions): PartsShape {
+  const { plan, root, onVariantRejected, tunings } = source;
   const resolved = resolveEngineOptions(options, config);
-  return { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved, ...(onVariantRejected && { onVariantRejected }) };
+  const shape = { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved };
+  return { ...shape, ...(onVariantRejected && { onVariantRejected }), ...(tunings && { tunings }) };
 }
 
 // Where a row each begins to cost more than a tile of them. In software, arithmetic is all there is, and tiles save some of it.
@@ -86,6 +91,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     subgroupMatrix: gpu.features.subgroupMatrix,
     vectorRows,
     splitsPrefill,
+    gemvTuning: tuningsOn(gpu, shape.tunings),
   });
   const model = new Model(context);
   const stepper = await gpu.checked(

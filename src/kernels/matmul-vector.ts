@@ -102,8 +102,9 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
   const units = paddedColumns(columns) / UNIT_COLUMNS[format];
   // A unit's x is 16 or 32 bytes in these formats: lanes read it side by side as it is.
   const staged = format !== "f32" && format !== "f16";
-  const lanes = (most: number) => Math.min(most, 2 ** Math.ceil(Math.log2(units)));
-  if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
+  // At least as many as a thread has rows: a thread finishes one output.
+  const lanes = (most: number) => Math.min(most, Math.max(4, 2 ** Math.ceil(Math.log2(units))));
+  if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 2, workgroupSize: 256, staged };
   if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };
   return { lanes: lanes(units > 64 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 64 ? 256 : 128, staged };
 }

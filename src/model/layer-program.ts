@@ -15,6 +15,7 @@ import type { MatrixShape } from "./gpu-matrix";
 import type { Lane } from "./lane";
 import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear } from "./linear";
+import { layerUses } from "./linear-uses";
 import type { ProgramContext } from "./program-context";
 
 type Step = BoundKernel<StepShape>;
@@ -53,18 +54,6 @@ export interface LayerShapes {
   readonly attentionOutput: MatrixShape;
   readonly up: MatrixShape;
   readonly down: MatrixShape;
-}
-
-/** How each of a layer's products ends, and where its rows go. */
-function linearUses({ config, scratch: { strides } }: ProgramContext) {
-  const fusedNorm = config.norm === "rms" ? { normEpsilon: config.normEpsilon } : {};
-  const upEpilogue = ({ "silu-gated": "silu-gated", gelu: "gelu", "gelu-tanh": "gelu-tanh" } as const)[config.activation];
-  return {
-    qkv: { epilogue: "store", bias: config.qkvBias, yStride: strides.qkv, ...fusedNorm },
-    attentionOutput: { epilogue: "add", bias: false, yStride: strides.hidden },
-    up: { epilogue: upEpilogue, bias: false, yStride: strides.mlp, ...fusedNorm },
-    down: { epilogue: "add", bias: false, yStride: strides.hidden },
-  } as const;
 }
 
 async function compileAttention({ kernels, config, kvLayout, scratch, splitsPrefill }: ProgramContext) {
@@ -119,7 +108,7 @@ export class LayerKernels {
   }
 
   static async compile(context: ProgramContext, shapes: LayerShapes): Promise<LayerKernels> {
-    const uses = linearUses(context);
+    const uses = layerUses(context);
     const [qkv, attentionOutput, up, down, attention, norm] = await Promise.all([
       Linear.compile(context, shapes.qkv, uses.qkv),
       Linear.compile(context, shapes.attentionOutput, uses.attentionOutput),

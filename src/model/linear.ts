@@ -4,9 +4,10 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import type { Epilogue } from "../kernels/epilogue";
+import type { GemvProduct } from "../kernels/gemv-candidates";
 import { matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
 import { matmulTile, tileKind } from "../kernels/matmul-tile";
-import { gemvTuning, matmulVector } from "../kernels/matmul-vector";
+import { matmulVector } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
 import type { RowSet } from "../weights/row-set";
 import { type GpuMatrix, type MatrixShape, type RowRange, splitRows } from "./gpu-matrix";
@@ -81,13 +82,26 @@ export class Linear {
   }
 }
 
-function compileVector(
-  { gpu, kernels, subgroups }: ProgramContext,
+/** The products that the vector kernels of some of the rows compute, and the rows of each. */
+export function vectorProducts(
+  context: ProgramContext,
   shape: MatrixShape,
   use: LinearUse,
-  pieces: readonly Piece[],
-  yStride?: number,
-) {
+  rows: RowSet,
+): { readonly product: GemvProduct; readonly rows: RowSet }[] {
+  return piecesOf(shape, context.gpu.maxBindingBytes, rows).map((piece) => ({
+    product: productOf(context, shape, use, piece),
+    rows: [{ start: piece.firstRow, end: piece.firstRow + piece.rowCount }],
+  }));
+}
+
+function productOf({ subgroups }: ProgramContext, { format, columns }: MatrixShape, use: LinearUse, piece: Piece): GemvProduct {
+  const { epilogue, bias, normEpsilon } = use;
+  return { format, rows: piece.rowCount, columns, epilogue, norm: normEpsilon !== undefined, bias, subgroups };
+}
+
+function compileVector(context: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[], yStride?: number) {
+  const { kernels, subgroups, gemvTuning } = context;
   const { format, columns } = shape;
   const { epilogue, bias, normEpsilon } = use;
   return Promise.all(
@@ -97,7 +111,7 @@ function compileVector(
         ...{ format, columns, bias, epilogue, subgroups },
         rows: piece.rowCount,
         yOffset: piece.firstRow * outputsPerRow(epilogue),
-        tuning: gemvTuning(format, piece.rowCount, columns, gpu.features),
+        tuning: gemvTuning(productOf(context, shape, use, piece)),
         ...(normEpsilon === undefined ? {} : { normEpsilon }),
         ...(yStride === undefined ? {} : { yStride }),
       }),

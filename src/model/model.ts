@@ -12,7 +12,8 @@ import type { Lane } from "./lane";
 import { bindNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace, stepsOf } from "./layer-program";
 import { LayerSlot, type ReadyLayer } from "./layer-slot";
 import type { LayerWeights, NormWeights } from "./layer-weights";
-import { Linear, type LinearUse } from "./linear";
+import { Linear } from "./linear";
+import { headUse } from "./linear-uses";
 import type { ProgramContext } from "./program-context";
 import { NO_RESIDUALS, type ResidualSteps } from "./residual-steps";
 import { encodeInput, encodeLayers, type Walk } from "./walk";
@@ -101,7 +102,7 @@ export class Model {
     await Promise.all([
       ...[...layers].map((shapes) => LayerKernels.compile(this.context, shapes)),
       this.#compileEmbedding(outer.embedding),
-      Linear.compileRows(this.context, outer.head, this.#headUse(), headSpans(headRows, outer.head)),
+      Linear.compileRows(this.context, outer.head, headUse(this.context), headSpans(headRows, outer.head)),
       compileNorm(this.context),
     ]);
   }
@@ -167,7 +168,7 @@ export class Model {
   async bindHeadRows(logits: GpuTensor): Promise<readonly Step[]> {
     const { scratch, lane } = this.context;
     const { norm, weights } = this.#ready();
-    const head = await Linear.compile(this.context, weights.head, this.#headUse());
+    const head = await Linear.compile(this.context, weights.head, headUse(this.context));
     const normed = scratch.tensor("normed");
     const state = lane.tensor("state");
     return [
@@ -202,7 +203,7 @@ export class Model {
 
   async #bindHead(weights: OuterWeights, rows: RowSet): Promise<HeadProgram> {
     const { scratch, config, lane } = this.context;
-    const linear = await Linear.compileRows(this.context, weights.head, this.#headUse(), headSpans(rows, weights.head));
+    const linear = await Linear.compileRows(this.context, weights.head, headUse(this.context), headSpans(rows, weights.head));
     const state = lane.tensor("state");
     const x = lane.tensor("x");
     const y = scratch.tensor("logits");
@@ -214,16 +215,6 @@ export class Model {
     return { rows, steps: [norm, ...linear.bindVector(weights.head, { state, x: normed, y })] };
   }
 
-  #headUse(): LinearUse {
-    const { config } = this.context;
-    return {
-      epilogue: "store",
-      bias: false,
-      yStride: config.vocabSize,
-      ...(config.norm === "rms" ? { normEpsilon: config.normEpsilon } : {}),
-    };
-  }
-
   #ready(): Outer {
     assert(this.#outer, "the embedding and head are not loaded");
     return this.#outer;
@@ -233,7 +224,8 @@ export class Model {
 // A dispatch each.
 const MAX_HEAD_SPANS = 4;
 
-function headSpans(rows: RowSet, head: MatrixShape): RowSet {
+/** The rows that a head of these present `rows` computes. */
+export function headSpans(rows: RowSet, head: MatrixShape): RowSet {
   return coverRows(rows, { alignment: ROW_ALIGNMENT, maxSpans: MAX_HEAD_SPANS, end: head.rows });
 }
 

@@ -1,6 +1,8 @@
 // What every kernel of a model needs to be compiled and bound.
 import type { Gpu } from "../gpu/device";
 import type { KernelCache } from "../gpu/kernel";
+import type { GemvProduct } from "../kernels/gemv-candidates";
+import type { GemvTuning } from "../kernels/matmul-vector";
 import type { KvLayout } from "../kv/kv-cache";
 import type { ModelConfig } from "../weights/model-config";
 import type { Lane } from "./lane";
@@ -25,4 +27,6 @@ export interface ProgramContext {
   readonly vectorRows: number;
   /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
   readonly splitsPrefill: boolean;
+  /** The cut of a decode product: the same for as long as the context lives. */
+  readonly gemvTuning: (product: GemvProduct) => GemvTuning;
 }

@@ -1,0 +1,18 @@
+// A tuning store that lasts as long as a test.
+import type { TuningStore } from "../../src/engine/gemv-tunings";
+
+export interface MemoryTuningStore extends TuningStore {
+  text: string | null;
+}
+
+export function memoryTuningStore(text: string | null = null): MemoryTuningStore {
+  return {
+    text,
+    async read() {
+      return this.text;
+    },
+    async write(next) {
+      this.text = next;
+    },
+  };
+}

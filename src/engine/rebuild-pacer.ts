@@ -12,6 +12,8 @@ const LONG_SLICE_MS = 4;
 const MAX_RISE = 8;
 // A step and a slice cost something, whatever a coarse clock says.
 const LEAST_COST_MS = 0.02;
+// Where a pause made steps look slow, slices look free: dozens of them were one gap of 30 ms.
+const MOST_SLICES = 8;
 // Steps whose time is known before the first slice goes between two of them.
 const FIRST_STEPS = 8;
 // Tokens that means are taken over.
@@ -75,7 +77,7 @@ export class RebuildPacer {
     if (this.#steps < FIRST_STEPS) return 0;
     const sliceMs = this.#expectedSliceMs;
     this.#creditMs = Math.min(this.#creditMs + SLOWDOWN * this.#stepMs, Math.max(MAX_GAP_MS, sliceMs));
-    const slices = Math.floor(this.#creditMs / sliceMs);
+    const slices = Math.min(MOST_SLICES, Math.floor(this.#creditMs / sliceMs));
     this.#creditMs -= slices * sliceMs;
     return slices;
   }

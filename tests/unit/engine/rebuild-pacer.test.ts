@@ -129,3 +129,16 @@ test("chunks grow where slices are short beside what may go between two tokens, 
   expect(rowsAfter(1, 0.05)).toBe(64);
   expect(rowsAfter(10, 1)).toBe(16);
 });
+
+// Steps of 5 ms are learned from a pause; then tokens with slices come after 2 ms, as if slices took less than nothing.
+test("gives no burst of slices where they look free", () => {
+  const pacer = new RebuildPacer(16);
+  for (let token = 0; token < 20; token++) pacer.tokenCame(5, 0);
+  let most = 0;
+  for (let step = 0; step < 100; step++) {
+    const slices = pacer.slicesNow();
+    most = Math.max(most, slices);
+    pacer.tokenCame(2, slices);
+  }
+  expect(most).toBeLessThanOrEqual(8);
+});

@@ -3,7 +3,7 @@
 // A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
 // turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
 // columns at a time, transposed to [vec4 of the unit][unit] at an odd stride: neighbouring lanes then read neighbouring vec4s without
-// bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded TURNS turns ahead, the first before x is staged.
+// bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded one turn ahead, the first before x is staged.
 // RMSNorm is one factor of all outputs: its weight is applied to x on the way in, the sum of squares is kept beside the rows' sums.
 // Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory, or there in a tree; one thread
 // finishes an output.
@@ -174,8 +174,7 @@ fn multiply(x_row: u32, first_row: u32, thread: u32) {
   let lane = thread % LANES;
   var unit_x: UnitX;
 #if STAGED
-  var next: array<Units, TURNS>;
-  for (var turn = 0u; turn < TURNS; turn++) { next[turn] = load_units(first_row, lane + turn * LANES); }
+  var next = load_units(first_row, lane);
   for (var chunk = 0u; chunk < ROW_VEC4S; chunk += CHUNK_VEC4S) {
     if (chunk > 0u) { workgroupBarrier(); }
     for (var i = 0u; i < STAGE_LOADS; i++) {
@@ -189,17 +188,11 @@ fn multiply(x_row: u32, first_row: u32, thread: u32) {
 #endif
     workgroupBarrier();
     let first_unit = chunk / UNIT_VEC4S;
-    let end = min(CHUNK_UNITS, ROW_UNITS - first_unit);
-    for (var first = lane; first < end; first += TURNS * LANES) {
-      var units = next;
-      for (var turn = 0u; turn < TURNS; turn++) { next[turn] = load_units(first_row, first_unit + first + (TURNS + turn) * LANES); }
-      for (var turn = 0u; turn < TURNS; turn++) {
-        let i = first + turn * LANES;
-        if (i < end) {
-          for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = staged[j * STAGED_STRIDE + i]; }
-          accumulate(units[turn], first_unit + i, unit_x);
-        }
-      }
+    for (var i = lane; i < min(CHUNK_UNITS, ROW_UNITS - first_unit); i += LANES) {
+      let units = next;
+      next = load_units(first_row, first_unit + i + LANES);
+      for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = staged[j * STAGED_STRIDE + i]; }
+      accumulate(units, first_unit + i, unit_x);
     }
   }
 #if NORM

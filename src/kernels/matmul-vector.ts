@@ -64,7 +64,6 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         EVERY_ROW: yStride !== undefined,
         SUBGROUPS: options.subgroups,
         STAGED: staged,
-        TURNS: turnsAhead(format, columns, lanes),
         LANES: lanes,
         ROWS_PER_THREAD: rowsPerThread,
         WORKGROUP_SIZE: workgroupSize,
@@ -108,13 +107,6 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
   if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 2, workgroupSize: 256, staged };
   if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };
   return { lanes: lanes(units > 64 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 64 ? 256 : 128, staged };
-}
-
-// Loads that are under way are what hides memory's latency: two turns' at a time, where a chunk of x is whole pairs of turns, or all there is.
-function turnsAhead(format: WeightFormat, columns: number, lanes: number): number {
-  const chunkUnits = Math.min(paddedColumns(columns), CHUNK_COLUMNS) / UNIT_COLUMNS[format];
-  const isWhole = paddedColumns(columns) <= CHUNK_COLUMNS || chunkUnits % (2 * lanes) === 0;
-  return chunkUnits > lanes && isWhole ? 2 : 1;
 }
 
 // x is staged whole, or at most this many columns (8 KiB) at a time: whole turns of the lanes in every cut.

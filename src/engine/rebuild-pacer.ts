@@ -3,7 +3,7 @@
 // tokens say anything.
 
 // Decode may take this much longer while a rebuild is on.
-const SLOWDOWN = 0.32;
+const SLOWDOWN = 0.3;
 // Between two tokens a rebuild takes at most this long, where its slices are short enough.
 const MAX_GAP_MS = 8;
 // A slice of up to so many milliseconds, or of what one step's share allows, is short enough.
@@ -76,7 +76,9 @@ export class RebuildPacer {
     this.#sinceAsked = 0;
     if (this.#steps < FIRST_STEPS) return 0;
     const sliceMs = this.#expectedSliceMs;
-    this.#creditMs = Math.min(this.#creditMs + SLOWDOWN * this.#stepMs, Math.max(MAX_GAP_MS, sliceMs));
+    // No more than a slice takes beside a step's share: what was saved for dear slices would else buy cheap ones by the dozen.
+    const shareMs = SLOWDOWN * this.#stepMs;
+    this.#creditMs = Math.min(this.#creditMs + shareMs, shareMs + sliceMs, Math.max(MAX_GAP_MS, sliceMs));
     const slices = Math.min(MOST_SLICES, Math.floor(this.#creditMs / sliceMs));
     this.#creditMs -= slices * sliceMs;
     return slices;

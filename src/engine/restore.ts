@@ -5,9 +5,6 @@ import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
 import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
 import type { Sequence, SequenceKv } from "./sequence";
 
-// An application that switches between conversations restores one after another.
-const LINGER_MS = 10_000;
-
 export interface RestoreReport {
   /** What became of each layer's K/V. */
   readonly layers: readonly LayerDecision[];
@@ -74,6 +71,6 @@ export async function restoreSequence(
       if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
       part.markRestored(decision.positions, restorable.recordedLength);
     }
-  }, LINGER_MS);
+  });
   return { layers: decisions, restoredBytes };
 }

@@ -30,10 +30,6 @@ export class TrackedBuffer {
     return { buffer: this.raw, offset, bytes };
   }
 
-  get isDestroyed(): boolean {
-    return this.#release === null;
-  }
-
   /** Twice is once. Work already submitted still sees the buffer. */
   destroy(): void {
     this.#release?.();

@@ -144,7 +144,7 @@ export class Gpu {
    * @throws LlmError "disposed"
    */
   share(options: BindingOptions = {}): Gpu {
-    this.#checkLive();
+    this.checkLive();
     return new Gpu(this.#shared, options);
   }
 
@@ -167,7 +167,7 @@ export class Gpu {
    * @throws LlmError "out-of-memory" when no buffer of this device can be so large; "disposed": what still runs then leaves nothing behind.
    */
   createBuffer(label: string, bytes: number, category: GpuMemoryCategory, usage: GPUBufferUsageFlags): TrackedBuffer {
-    this.#checkLive();
+    this.checkLive();
     if (bytes > this.device.limits.maxBufferSize) {
       throw new LlmError(
         "out-of-memory",
@@ -181,7 +181,7 @@ export class Gpu {
     return buffer;
   }
 
-  /** Live bytes by category, and how many buffers hold them. */
+  /** Live bytes by category, and how many buffers hold them. What `uploads` holds for a while is memory of the CPU's, and not counted. */
   memory(): {
     readonly weights: number;
     readonly kv: number;
@@ -239,7 +239,8 @@ export class Gpu {
     if (--this.#shared.users === 0) this.device.destroy();
   }
 
-  #checkLive(): void {
+  /** @throws LlmError "disposed" */
+  checkLive(): void {
     if (this.#disposed) throw new LlmError("disposed", "This engine was disposed. Load it again with loadEngine.");
   }
 }

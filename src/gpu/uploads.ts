@@ -1,7 +1,6 @@
 // Bytes from JavaScript to the GPU in bulk: through staging buffers that are mapped, filled and copied from in turn. `queue.writeBuffer` is for what is
 // small: a browser moves it through another process in pieces of its own, on an H100 1 GB/s where mapped memory takes 4 to 7.
 import { present } from "../assert";
-import type { TrackedBuffer } from "./buffer";
 import type { Gpu } from "./device";
 
 /** Bytes that go to a place in a buffer; offset and length are multiples of 4. */
@@ -14,11 +13,14 @@ export interface Upload {
 // Small, so that no piece holds up the page or the steps submitted beside it; enough of them that one is mapped while others are on their way.
 const STAGING_BYTES = 2 ** 20;
 const STAGING_COUNT = 4;
+// An application that switches between conversations restores one after another.
+const LINGER_MS = 10_000;
 
 /** A staging buffer, and when it is mapped next. */
 interface Staging {
-  readonly buffer: TrackedBuffer;
+  readonly buffer: GPUBuffer;
   mapped: Promise<void>;
+  isFreed: boolean;
 }
 
 export class Uploads {
@@ -32,8 +34,8 @@ export class Uploads {
     this.#gpu = gpu;
   }
 
-  /** Keeps the staging buffers while `act` writes more than once, and `lingerMs` longer: to make them takes some 5 ms. */
-  async during<T>(act: () => Promise<T>, lingerMs = 0): Promise<T> {
+  /** Keeps the staging buffers while `act` writes more than once, and so much longer: to make them takes some 5 ms. */
+  async during<T>(act: () => Promise<T>, lingerMs = LINGER_MS): Promise<T> {
     this.#users++;
     clearTimeout(this.#lingering);
     try {
@@ -65,14 +67,14 @@ export class Uploads {
   }
 
   async #send(piece: readonly Upload[], signal: AbortSignal | undefined): Promise<void> {
-    // Whoever disposes of the GPU destroys these as well; making new ones then says what happened.
-    if (this.#staging.length === 0 || this.#staging.some(({ buffer }) => buffer.isDestroyed)) this.#staging = createStaging(this.#gpu);
+    this.#gpu.checkLive();
+    if (this.#staging.length === 0) this.#staging = createStaging(this.#gpu.device);
     const staging = present(this.#staging[this.#turn++ % STAGING_COUNT], "staging buffer");
     const sent = staging.mapped.then(() => {
       signal?.throwIfAborted();
-      this.#copy(staging.buffer.raw, piece);
+      this.#copy(staging.buffer, piece);
     });
-    staging.mapped = heardLater(sent.catch(() => undefined).then(() => map(staging.buffer)));
+    staging.mapped = heardLater(sent.catch(() => undefined).then(() => map(staging)));
     try {
       await sent;
     } catch (error) {
@@ -96,20 +98,30 @@ export class Uploads {
   }
 
   #free(): void {
-    for (const { buffer } of this.#staging) buffer.destroy();
+    for (const staging of this.#staging) {
+      staging.isFreed = true;
+      staging.buffer.destroy();
+    }
     this.#staging = [];
   }
 }
 
-function createStaging(gpu: Gpu): Staging[] {
+function createStaging(device: GPUDevice): Staging[] {
   const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
-  const buffers = Array.from({ length: STAGING_COUNT }, () => gpu.createBuffer("upload", STAGING_BYTES, "scratch", usage));
-  return buffers.map((buffer) => ({ buffer, mapped: heardLater(map(buffer)) }));
+  return Array.from({ length: STAGING_COUNT }, () => {
+    const staging = {
+      buffer: device.createBuffer({ label: "upload", size: STAGING_BYTES, usage }),
+      mapped: Promise.resolve(),
+      isFreed: false,
+    };
+    staging.mapped = heardLater(map(staging));
+    return staging;
+  });
 }
 
 /** Mapped it stays where a write was called off before it began. */
-async function map(buffer: TrackedBuffer): Promise<void> {
-  if (!buffer.isDestroyed && buffer.raw.mapState === "unmapped") await buffer.raw.mapAsync(GPUMapMode.WRITE);
+async function map({ buffer, isFreed }: Staging): Promise<void> {
+  if (!isFreed && buffer.mapState === "unmapped") await buffer.mapAsync(GPUMapMode.WRITE);
 }
 
 /** A promise whose failure is heard by whoever awaits it next, if anybody ever does. */

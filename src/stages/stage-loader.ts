@@ -98,13 +98,13 @@ export class StageLoader {
    * @throws LlmError of the sources, the packer or the device; the signal's reason. Nothing of the stage is left then, and nothing writes after it.
    */
   loadFirst(units: readonly Unit[], signal?: AbortSignal): Promise<StageWeights> {
-    return this.#gpu.uploads.during(() => this.#loadStage(units, null, urgentPace(), signal));
+    return this.#gpu.uploads.during(() => this.#loadStage(units, null, urgentPace(), signal), 0);
   }
 
   /** Loads a later stage, while the valve is open; its rows are written into `outer`. Throws as `loadFirst` does. */
   loadNext(units: readonly Unit[], outer: OuterWeights, signal?: AbortSignal): Promise<StageWeights> {
     const pace = { ...urgentPace(), valve: this.valve, pieceBytes: LATER_PIECE_BYTES, budget: new ByteBudget(LATER_BUDGET_BYTES) };
-    return this.#gpu.uploads.during(() => this.#loadStage(units, outer, pace, signal));
+    return this.#gpu.uploads.during(() => this.#loadStage(units, outer, pace, signal), 0);
   }
 
   /** Reads `rows` of the embedding, and some that lie near, past the valve. Gives the rows that are there now. */

@@ -38,7 +38,8 @@ test("writes that are larger than a piece, smaller, and under way together put e
     });
     const [first, ...others] = writes;
     await Promise.all([gpu.uploads.write(first ? [first] : []), gpu.uploads.write(others)]);
-    expect(new Uint8Array(await readback(gpu, target))).toEqual(expected);
+    const found = new Uint8Array(await readback(gpu, target));
+    expect(found.findIndex((byte, at) => byte !== expected[at])).toBe(-1);
   });
 });
 

@@ -4,7 +4,7 @@ import { present } from "../src/assert";
 import type { ModelFiles } from "../src/engine/model-files";
 import { resolveSampling } from "../src/engine/sampling-settings";
 import type { Gpu } from "../src/gpu/device";
-import { PassClock } from "./gpu-time";
+import { PassClock } from "../src/gpu/pass-clock";
 import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 

@@ -2,6 +2,7 @@
 import { present } from "../assert";
 import { LlmError } from "../errors";
 import { type BoundKernel, KernelCache } from "../gpu/kernel";
+import { PassClock } from "../gpu/pass-clock";
 import { readback } from "../gpu/readback";
 import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
@@ -33,7 +34,7 @@ export interface MeasuredProduct {
 }
 
 const ONE_ROW: StepShape = { rows: 1, positions: 1 };
-const BATCH_MS = 3; // thirty steps of Chromium's clock, fifteen times what a submit costs; a page is drawn every 16
+const BATCH_MS = 4; // forty steps of Chromium's clock; a page is drawn every 16
 const MAX_DISPATCHES = 4096;
 const MAX_ERROR = 1e-3; // in parts of the largest output; orders of summation differ by less than a millionth
 
@@ -56,9 +57,13 @@ export async function measureProducts(
   const measure = new GemvMeasure(core, options.signal);
   const candidates = options.candidates ?? ((product) => gemvCandidates(product, core.gpu.features));
   const measured: MeasuredProduct[] = [];
-  for (const each of products) {
-    const tunings = candidates(each.product);
-    if (tunings.length > 0) measured.push(await measure.product(each, tunings));
+  try {
+    for (const each of products) {
+      const tunings = candidates(each.product);
+      if (tunings.length > 0) measured.push(await measure.product(each, tunings));
+    }
+  } finally {
+    measure.destroy();
   }
   const loss = await core.gpu.lossError(); // times of a lost device are none
   if (loss) throw loss;
@@ -70,6 +75,8 @@ class GemvMeasure {
   readonly #model: EngineCore["model"];
   readonly #kernels: KernelCache; // of its own: few of these are ever used again
   readonly #signal: AbortSignal | undefined;
+  /** Null where the device has none: the caller's then, whose wait for the end of a batch is part of it. */
+  readonly #clock: PassClock | null;
   /** Goes on from batch to batch, so that no batch finds in a cache what the one before read. */
   #nextMatrix = 0;
 
@@ -78,6 +85,11 @@ class GemvMeasure {
     this.#model = core.model;
     this.#kernels = new KernelCache(core.gpu);
     this.#signal = signal;
+    this.#clock = core.gpu.features.timestamps ? new PassClock(core.gpu, 1) : null;
+  }
+
+  destroy(): void {
+    this.#clock?.destroy();
   }
 
   async product(product: DecodeProduct, candidates: readonly GemvTuning[]): Promise<MeasuredProduct> {
@@ -129,14 +141,16 @@ class GemvMeasure {
     return this.#turn(async () => {
       const { device } = this.#core.gpu;
       const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
+      const pass = encoder.beginComputePass(this.#clock ? { timestampWrites: this.#clock.writes(0) } : {});
       for (let i = 0; i < count; i++) steps[this.#nextMatrix++ % steps.length]?.encode(pass, ONE_ROW);
       pass.end();
       const commands = encoder.finish();
       const start = performance.now();
       device.queue.submit([commands]);
       await device.queue.onSubmittedWorkDone();
-      return (performance.now() - start) / count;
+      const wallMs = performance.now() - start;
+      const [span] = (await this.#clock?.read(1)) ?? [];
+      return (span ? span.end - span.start : wallMs) / count;
     });
   }
 

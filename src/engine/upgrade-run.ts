@@ -13,7 +13,7 @@ import type { Upgrade } from "./upgrade";
 export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
 
 // Positions that a commit may catch up with in one go: about the work of one step.
-const FINAL_ROWS = 12;
+const FINAL_ROWS = 16;
 const MOST_FINAL_ROWS = 64;
 
 export interface ChunkSizes {

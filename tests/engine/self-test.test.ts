@@ -155,7 +155,7 @@ describe("an engine on a device", () => {
     const rejected: RejectedVariant[] = [];
     const onVariantRejected = (each: RejectedVariant) => rejected.push(each);
     const stages = { plan: wholePlan(config), root: CASE, fetchRows: async () => [], holdReads: () => () => undefined, onVariantRejected };
-    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72 });
+    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72, vectorRows: 1 });
     engines.push(core);
     return { core, rejected };
   }

@@ -68,11 +68,11 @@ function upgradeOn({ stepMs, sliceMs, chunkRows = 256, vectorRows = 1, policy = 
   return { rebuild, decode };
 }
 
-test("takes over with 12 positions at most in one go where slices keep up with decoding", () => {
+test("takes over with 16 positions at most in one go where slices keep up with decoding", () => {
   const { rebuild, decode } = upgradeOn({ stepMs: 10, sliceMs: 1 });
   expect(decode(new Sequence([]), 1000, 2000).hasCommitted).toBe(true);
   expect(rebuild.passes.length).toBe(1);
-  expect(rebuild.passes[0]).toBeLessThanOrEqual(12);
+  expect(rebuild.passes[0]).toBeLessThanOrEqual(16);
 });
 
 // A chunk of 256 cost as much with 40 rows in it, and 40 more were decoded meanwhile.
@@ -82,7 +82,7 @@ test("goes its last stretch in chunks of the few rows that the kernels of decode
   const short = rebuild.chunks.findIndex((rows) => rows <= 16);
   expect(short).toBeGreaterThan(0);
   expect(Math.max(...rebuild.chunks.slice(short))).toBeLessThanOrEqual(16);
-  expect(Math.max(0, ...rebuild.passes)).toBeLessThanOrEqual(12);
+  expect(Math.max(0, ...rebuild.passes)).toBeLessThanOrEqual(16);
 });
 
 // All 40 went in one pass at once: nobody knew yet what a slice costs.
@@ -108,7 +108,7 @@ test.each([256, 30, 20])(
 
 test("what one conversation may catch up with in one go is not what the next one may", () => {
   const { decode } = upgradeOn({ ...OUTRUN, policy: "turn-boundary" });
-  // It pauses when what is left may go in one pass. That is never 12 positions, as decoding outruns the slices.
+  // It pauses when what is left may go in one pass. That is never 16 positions, as decoding outruns the slices.
   expect(decode(new Sequence([]), 600, 2000).slices).toContain(0);
   expect(decode(new Sequence([]), 30, 1).slices).toEqual([1]);
 });

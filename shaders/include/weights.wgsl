@@ -2,7 +2,8 @@
 // Needs FORMAT and GROUPS (groups of 32 in a row); for the q formats also a binding `scales: array<u32>`.
 
 // An octet is eight weights of one row, unpacked to two vec4s of consecutive columns. A q4 group pairs its first half with its
-// second, so octet j of a group holds vec4s j and j + 4 there; in the other formats 2j and 2j + 1.
+// second, so octet j of a group holds vec4s j and j + 4 there; in the other formats 2j and 2j + 1. Where codes have four bits,
+// `octet_bytes` gives the two as signed bytes, which is what a scale counts.
 #if FORMAT == f32
 alias Octet = mat2x4<f32>;
 fn unpack_octet(code: Octet) -> mat2x4<f32> { return code; }
@@ -22,15 +23,19 @@ fn unpack_octet(code: Octet) -> mat2x4<f32> {
 // A nibble in the upper half of a byte, its top bit flipped, is the signed byte 16 · (q − 8): subtracting 8 costs nothing, and nothing
 // cancels, as it would in Σ q·x − 8 · Σ x where x has outliers.
 alias Octet = u32;
+fn octet_bytes(code: Octet) -> vec2<u32> {
+  return vec2<u32>(((code << 4u) & 0xf0f0f0f0u) ^ 0x80808080u, (code & 0xf0f0f0f0u) ^ 0x80808080u);
+}
 fn unpack_octet(code: Octet) -> mat2x4<f32> {
-  return mat2x4<f32>(
-    vec4<f32>(unpack4xI8(((code << 4u) & 0xf0f0f0f0u) ^ 0x80808080u)),
-    vec4<f32>(unpack4xI8((code & 0xf0f0f0f0u) ^ 0x80808080u)));
+  let bytes = octet_bytes(code);
+  return mat2x4<f32>(vec4<f32>(unpack4xI8(bytes.x)), vec4<f32>(unpack4xI8(bytes.y)));
 }
 #else
 alias Octet = u32;
+fn octet_bytes(code: Octet) -> vec2<u32> { return vec2<u32>(code & 0x0f0f0f0fu, (code >> 4u) & 0x0f0f0f0fu); }
 fn unpack_octet(code: Octet) -> mat2x4<f32> {
-  return mat2x4<f32>(vec4<f32>(unpack4xU8(code & 0x0f0f0f0fu)), vec4<f32>(unpack4xU8((code >> 4u) & 0x0f0f0f0fu)));
+  let bytes = octet_bytes(code);
+  return mat2x4<f32>(vec4<f32>(unpack4xU8(bytes.x)), vec4<f32>(unpack4xU8(bytes.y)));
 }
 #endif
 

@@ -20,8 +20,10 @@ export const PRODUCT_SHAPES = [
 
 export type ProductOptions = Omit<MatmulTileOptions, "tile">;
 
+export type ProductBinding = "state" | "x" | "codes" | "scales" | "bias" | "y";
+
 interface ProductUnderTest<Options> {
-  readonly run: RunKernel<"state" | "x" | "codes" | "scales" | "bias" | "y", Options, StepShape>;
+  readonly run: RunKernel<ProductBinding, Options, StepShape>;
   readonly random: Random;
   readonly reference: (inputs: MatmulInputs) => Float64Array;
   readonly maxNmse: number;

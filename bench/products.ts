@@ -1,12 +1,16 @@
 // How close do the matrix products come to the machine? `gemv`: a decode step's, against the bandwidth of this run. `gemm`: a prefill chunk's.
-import type { TrackedBuffer } from "../src/gpu/buffer";
+import { assert } from "../src/assert";
+import type { GpuTensor, TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
-import { KernelCache } from "../src/gpu/kernel";
+import { type BoundKernel, KernelCache } from "../src/gpu/kernel";
 import { readback } from "../src/gpu/readback";
+import { DP4A_FORMATS, type Dp4aFormat, type Dp4aTile, dp4aTile, matmulDp4a } from "../src/kernels/matmul-dp4a";
 import { matmulSubgroupMatrix } from "../src/kernels/matmul-subgroup-matrix";
-import { matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
+import { type MatmulTileOptions, matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
 import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
-import { paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
+import { quantiseRows } from "../src/kernels/quantise-rows";
+import type { StepShape } from "../src/kernels/step-shape";
+import { GROUP, paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
 import { seededRandom } from "../tests/support/random";
 import { gpuTime, repeatTimes } from "./gpu-time";
 import { measureMachine } from "./machine";
@@ -47,6 +51,18 @@ const cutsOf = ({ staged }: GemvTuning): readonly GemvTuning[] =>
   [8, 16, 32, 64].flatMap((lanes) =>
     [1, 2, 4].flatMap((rowsPerThread) => [64, 128, 256].map((workgroupSize) => ({ lanes, rowsPerThread, workgroupSize, staged }))),
   );
+
+const DP4A_TILES: readonly Dp4aTile[] = [
+  { rows: 128, columns: 128, threadRows: 16 },
+  { rows: 128, columns: 64, threadRows: 16 },
+  { rows: 128, columns: 64, threadRows: 8 },
+  { rows: 64, columns: 128, threadRows: 8 },
+  { rows: 64, columns: 64, threadRows: 8 },
+  { rows: 64, columns: 64, threadRows: 16 },
+  { rows: 64, columns: 32, threadRows: 8 },
+  { rows: 32, columns: 64, threadRows: 4 },
+  { rows: 32, columns: 32, threadRows: 4 },
+];
 
 export async function measureGemv(options: ProductsOptions = {}) {
   const { formats = FORMATS, shapes = SHAPES, sweep = false } = options;
@@ -107,6 +123,8 @@ export async function measureGemm(options: ProductsOptions = {}) {
       for (const stepRows of rowCounts) {
         for (const tile of tiles) results.push(await gemm(gpu, format, shape, stepRows, tile));
         if (gpu.features.subgroupMatrix) results.push(await gemm(gpu, format, shape, stepRows, "subgroup-matrix"));
+        if (!isDp4aFormat(format)) continue;
+        for (const tile of sweep ? DP4A_TILES : [dp4aTile(shape[0])]) results.push(await gemm(gpu, format, shape, stepRows, tile));
       }
     }
   }
@@ -114,13 +132,10 @@ export async function measureGemm(options: ProductsOptions = {}) {
   return { adapter: gpu.adapterName, machine, gemm: results };
 }
 
-async function gemm(
-  owner: Gpu,
-  format: WeightFormat,
-  [rows, columns]: readonly [number, number],
-  stepRows: number,
-  tile: TileKind | "subgroup-matrix",
-) {
+type ProductTile = TileKind | "subgroup-matrix" | Dp4aTile;
+
+/** `error` is from the exact product. With x in eight bits `us` is the product's alone, `quantisedUs` that with x quantised before. */
+async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly [number, number], stepRows: number, tile: ProductTile) {
   const gpu = owner.share();
   try {
     const stride = paddedColumns(columns);
@@ -128,22 +143,68 @@ async function gemm(
     for (let row = 0; row < stepRows; row++) x.fill(0, row * stride + columns, (row + 1) * stride);
     const { matrix, rowProduct } = await randomMatrix(gpu, { format, rows, columns });
     const y = gpu.createBuffer("y", stepRows * rows * 4, "scratch", usage()).view();
+    const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
     const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
-    const kernels = KernelCache.of(gpu);
+    const tensors = { state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y };
+    const { step, quantise } = await bindProduct(gpu, options, tile, tensors, stepRows);
+    const shape = { rows: stepRows, positions: stepRows };
+    // First, as it makes what the product alone reads.
+    const quantisedMs =
+      quantise &&
+      (await gpuTime(gpu, {
+        encode(pass) {
+          quantise.encode(pass, shape);
+          step.encode(pass, shape);
+        },
+      }));
+    const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape) });
+    const last = new Float32Array(await readback(gpu, y)).subarray((stepRows - 1) * rows);
+    const error = largestError(last, rows, (row) => rowProduct(row, x.subarray((stepRows - 1) * stride)));
+    const times = { us: 1000 * ms, ...(quantisedMs !== null && { quantisedUs: 1000 * quantisedMs }) };
+    return { format, rows, columns, stepRows, tile: tileName(tile), ...times, tflops: (2 * rows * columns * stepRows) / ms / 1e9, error };
+  } finally {
+    gpu.dispose();
+  }
+}
+
+function tileName(tile: ProductTile): string {
+  return typeof tile === "string" ? tile : `dp4a ${tile.rows}x${tile.columns} by ${tile.threadRows}x4`;
+}
+
+type ProductTensors = Readonly<Record<"state" | "x" | "codes" | "scales" | "y", GpuTensor>>;
+
+/** `quantise` where the product takes x in eight bits: it is to run first. */
+async function bindProduct(
+  gpu: Gpu,
+  options: Omit<MatmulTileOptions, "tile">,
+  tile: ProductTile,
+  { x, ...tensors }: ProductTensors,
+  stepRows: number,
+): Promise<{ readonly step: BoundKernel<StepShape>; readonly quantise: BoundKernel<StepShape> | null }> {
+  const kernels = KernelCache.of(gpu);
+  if (typeof tile === "string") {
     const kernel =
       tile === "subgroup-matrix"
         ? await kernels.compile(matmulSubgroupMatrix, options)
         : await kernels.compile(matmulTile, { ...options, tile });
-    const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
-    const step = kernel.bind({ state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y });
-    const shape = { rows: stepRows, positions: stepRows };
-    const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape) });
-    const last = new Float32Array(await readback(gpu, y)).subarray((stepRows - 1) * rows);
-    const error = largestError(last, rows, (row) => rowProduct(row, x.subarray((stepRows - 1) * stride)));
-    return { format, rows, columns, stepRows, tile, us: 1000 * ms, tflops: (2 * rows * columns * stepRows) / ms / 1e9, error };
-  } finally {
-    gpu.dispose();
+    return { step: kernel.bind({ ...tensors, x }), quantise: null };
   }
+  const { format, columns } = options;
+  assert(isDp4aFormat(format), `${format} weights are no bytes`);
+  const groups = (stepRows * paddedColumns(columns)) / GROUP;
+  const quantised = {
+    x_codes: gpu.createBuffer("x codes", groups * GROUP, "scratch", usage()).view(),
+    x_scales: gpu.createBuffer("x scales", groups * 8, "scratch", usage()).view(),
+  };
+  const [product, quantise] = await Promise.all([
+    kernels.compile(matmulDp4a, { ...options, format, tile }),
+    kernels.compile(quantiseRows, { columns }),
+  ]);
+  return { step: product.bind({ ...tensors, ...quantised }), quantise: quantise.bind({ state: tensors.state, x, ...quantised }) };
+}
+
+function isDp4aFormat(format: WeightFormat): format is Dp4aFormat {
+  return DP4A_FORMATS.some((known) => known === format);
 }
 
 /** Of a few rows, as a share of the largest. */

@@ -4,7 +4,7 @@ import type { GpuTensor, TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { type BoundKernel, KernelCache } from "../src/gpu/kernel";
 import { readback } from "../src/gpu/readback";
-import { DP4A_FORMATS, type Dp4aFormat, type Dp4aTile, dp4aTile, matmulDp4a } from "../src/kernels/matmul-dp4a";
+import { DP4A_TILE, type Dp4aTile, isDp4aFormat, matmulDp4a } from "../src/kernels/matmul-dp4a";
 import { matmulSubgroupMatrix } from "../src/kernels/matmul-subgroup-matrix";
 import { type MatmulTileOptions, matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
 import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
@@ -124,7 +124,7 @@ export async function measureGemm(options: ProductsOptions = {}) {
         for (const tile of tiles) results.push(await gemm(gpu, format, shape, stepRows, tile));
         if (gpu.features.subgroupMatrix) results.push(await gemm(gpu, format, shape, stepRows, "subgroup-matrix"));
         if (!isDp4aFormat(format)) continue;
-        for (const tile of sweep ? DP4A_TILES : [dp4aTile(shape[0])]) results.push(await gemm(gpu, format, shape, stepRows, tile));
+        for (const tile of sweep ? DP4A_TILES : [DP4A_TILE]) results.push(await gemm(gpu, format, shape, stepRows, tile));
       }
     }
   }
@@ -201,10 +201,6 @@ async function bindProduct(
     kernels.compile(quantiseRows, { columns }),
   ]);
   return { step: product.bind({ ...tensors, ...quantised }), quantise: quantise.bind({ state: tensors.state, x, ...quantised }) };
-}
-
-function isDp4aFormat(format: WeightFormat): format is Dp4aFormat {
-  return DP4A_FORMATS.some((known) => known === format);
 }
 
 /** Of a few rows, as a share of the largest. */

@@ -15,6 +15,11 @@ export interface EngineOptions {
   readonly kvFormat?: KvFormat;
   /** Rows of a prefill chunk, at most; how many there are follows the device's speed. Default: 1024, fewer where they would take over 64 MiB. */
   readonly chunkRows?: number;
+  /**
+   * What prefill's products take activations as. "int8": on a device without matrix units that a page may use, as bytes with a scale for every 32, where
+   * weights are q8, q4 or q4 with a minimum. Products are twice as fast, each within 0.7 % of its largest output; decode stays exact. Default "float".
+   */
+  readonly prefillActivations?: "float" | "int8";
   /** Chunks of up to so many rows go through the kernels of decode, a row each. Default: by the device, 16 on most. */
   readonly vectorRows?: number;
   /** Decode steps submitted ahead of the CPU. Default 4. */
@@ -29,6 +34,7 @@ export type ResolvedEngineOptions = Required<Omit<EngineOptions, "vectorRows">> 
 const DEFAULT_CONTEXT = 4096;
 const PAGE_SIZES = [16, 32, 64, 128];
 const KV_FORMATS = ["f16", "f32"];
+const PREFILL_ACTIVATIONS = ["float", "int8"];
 const MAX_POOL = 2 ** 24; // no device binds a layer's keys of more positions
 const MAX_CHUNK_ROWS = 4096; // a chunk is to be felt by an abort, and activations take memory for each row
 const MAX_VECTOR_ROWS = 64; // attention's sums take memory for each row and split of the context
@@ -44,6 +50,7 @@ export function resolveEngineOptions(options: EngineOptions, config: ModelConfig
     pageSize: options.pageSize ?? 64,
     kvFormat: options.kvFormat ?? "f16",
     chunkRows: options.chunkRows ?? defaultChunkRows(config),
+    prefillActivations: options.prefillActivations ?? "float",
     vectorRows: options.vectorRows ?? null,
     stepsAhead: options.stepsAhead ?? 4,
     prefixCache: options.prefixCache ?? true,
@@ -55,6 +62,7 @@ export function resolveEngineOptions(options: EngineOptions, config: ModelConfig
   checkWhole("stepsAhead", resolved.stepsAhead, 1, MAX_STEPS_AHEAD);
   checkChoice("pageSize", resolved.pageSize, PAGE_SIZES);
   checkChoice("kvFormat", resolved.kvFormat, KV_FORMATS);
+  checkChoice("prefillActivations", resolved.prefillActivations, PREFILL_ACTIVATIONS);
   return resolved;
 }
 

@@ -33,7 +33,7 @@ export interface EngineParts {
 export interface PartsShape {
   readonly config: ModelConfig;
   readonly plan: StagePlan;
-  /** Names the model's files, and by the time it is a shape's also how K/V is stored: signatures begin with it, and so tell what K/V is worth. */
+  /** Names the model's files, and by the time it is a shape's also how K/V is computed and stored: signatures begin with it, and so tell what K/V is worth. */
   readonly root: string;
   readonly options: ResolvedEngineOptions;
   /** The engine does without kernels that failed the self-test of the device that it is on. */
@@ -49,7 +49,8 @@ export type PartsSource = Pick<PartsShape, "plan" | "root" | "onVariantRejected"
 export function partsShape(config: ModelConfig, source: PartsSource, options: EngineOptions): PartsShape {
   const { plan, root, onVariantRejected, tunings } = source;
   const resolved = resolveEngineOptions(options, config);
-  const shape = { config, plan, root: `${root} ${resolved.kvFormat} K/V`, options: resolved };
+  const kvRoot = `${root} ${resolved.kvFormat} K/V${resolved.prefillActivations === "int8" ? " from int8" : ""}`;
+  const shape = { config, plan, root: kvRoot, options: resolved };
   return { ...shape, ...(onVariantRejected && { onVariantRejected }), ...(tunings && { tunings }) };
 }
 
@@ -74,7 +75,8 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     residualStride: activationStrides(config).hidden,
   };
   const splitsPrefill = !gpu.features.software && contextLength > ATTENTION_SPLIT;
-  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows, splitsPrefill };
+  const dp4a = options.prefillActivations === "int8" && !gpu.features.subgroupMatrix;
+  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows, splitsPrefill, dp4a };
   const { scratch, lane, cache } = await gpu.checked(
     "the K/V pool and activations",
     () => ({
@@ -89,6 +91,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     kernels: KernelCache.of(gpu),
     subgroups: gpu.features.subgroups !== null,
     subgroupMatrix: gpu.features.subgroupMatrix,
+    dp4a,
     vectorRows,
     splitsPrefill,
     gemvTuning: tuningsOn(gpu, shape.tunings),
@@ -109,7 +112,7 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
  * where it does.
  */
 async function testedContext(untested: ProgramContext) {
-  const [sampler, tested] = await Promise.allSettled([Sampler.create(untested), rejectedVariants(untested.gpu)]);
+  const [sampler, tested] = await Promise.allSettled([Sampler.create(untested), rejectedVariants(untested.gpu, untested)]);
   if (tested.status === "rejected") throw tested.reason;
   const rejected = tested.value;
   const passed = (variant: RejectedVariant["variant"]) => rejected.every((each) => each.variant !== variant);
@@ -117,6 +120,7 @@ async function testedContext(untested: ProgramContext) {
     ...untested,
     subgroups: untested.subgroups && passed("subgroups"),
     subgroupMatrix: untested.subgroupMatrix && passed("subgroup-matrix"),
+    dp4a: untested.dp4a && passed("dp4a"),
   };
   if (context.subgroups === untested.subgroups) {
     if (sampler.status === "rejected") throw sampler.reason;

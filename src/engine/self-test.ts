@@ -1,25 +1,28 @@
-// Small products with known answers, asked of the kernel variants that rest on subgroups and on matrix units: some drivers compute those wrong.
+// Small products with known answers, asked of the kernel variants that rest on subgroups, on matrix units and on products of bytes: some drivers
+// compute those wrong.
 import { LlmError } from "../errors";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu, GpuFeatures } from "../gpu/device";
 import { type Kernel, KernelCache } from "../gpu/kernel";
 import { readback } from "../gpu/readback";
+import { type MatmulDp4aOptions, matmulDp4a } from "../kernels/matmul-dp4a";
 import { type MatmulSubgroupMatrixOptions, matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
 import { type GemvTuning, type MatmulVectorOptions, matmulVector } from "../kernels/matmul-vector";
+import { quantiseRows } from "../kernels/quantise-rows";
 import { rmsNorm } from "../kernels/rms-norm";
 import type { StepShape } from "../kernels/step-shape";
 import { GROUP, rowCodeBytes, rowScaleBytes } from "../weight-format";
 
 /** A kind of kernels that the device has the features for, and that the engine does without all the same. */
 export interface RejectedVariant {
-  readonly variant: "subgroups" | "subgroup-matrix";
+  readonly variant: "subgroups" | "subgroup-matrix" | "dp4a";
   /** Which kernel failed, and how. */
   readonly reason: string;
   /** That kernel's largest error, in parts of its largest known answer. Infinity where it gave none, or no number. */
   readonly error: number;
 }
 
-/** A kernel's inputs by binding name, and the `y` that they give. */
+/** Inputs by binding name of kernels that run one after the other, and the `y` that they give. */
 export interface KnownProduct {
   readonly variant: RejectedVariant["variant"];
   /** For messages. */
@@ -28,12 +31,20 @@ export interface KnownProduct {
   readonly rows: number;
   readonly inputs: Readonly<Record<string, Float32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>>>;
   readonly expected: Float32Array;
-  compile(kernels: KernelCache): Promise<Kernel<string, StepShape>>;
+  compile(kernels: KernelCache): Promise<readonly Kernel<string, StepShape>[]>;
 }
 
 const MAX_ERROR = 1e-3; // a lane left out is about a hundredth, rounding less than a millionth
 
-const verdicts = new WeakMap<GPUDevice, readonly RejectedVariant[]>();
+/** Variants that are no default: an engine that is not to have them does not ask for them. */
+export interface AskedVariants {
+  readonly dp4a: boolean;
+}
+
+/** Of each variant that was tested on the device, null where it is right. */
+type Verdicts = Map<RejectedVariant["variant"], RejectedVariant | null>;
+
+const verdicts = new WeakMap<GPUDevice, Verdicts>();
 
 /**
  * What engines on this device do without: found out once a device. An adapter in software is taken at its word, for it would take seconds to
@@ -41,13 +52,15 @@ const verdicts = new WeakMap<GPUDevice, readonly RejectedVariant[]>();
  *
  * @throws LlmError "device-lost" | "out-of-memory" | "disposed"
  */
-export async function rejectedVariants(gpu: Gpu): Promise<readonly RejectedVariant[]> {
+export async function rejectedVariants(gpu: Gpu, asked?: AskedVariants): Promise<readonly RejectedVariant[]> {
   if (gpu.features.software) return [];
-  const known = verdicts.get(gpu.device);
-  if (known) return known;
-  const rejected = await testVariants(gpu, knownProducts(gpu.features));
-  verdicts.set(gpu.device, rejected);
-  return rejected;
+  const known: Verdicts = verdicts.get(gpu.device) ?? new Map();
+  const products = knownProducts(gpu.features, asked);
+  const untested = products.filter(({ variant }) => !known.has(variant));
+  const rejected = await testVariants(gpu, untested);
+  for (const { variant } of untested) known.set(variant, rejected.find((each) => each.variant === variant) ?? null);
+  verdicts.set(gpu.device, known);
+  return [...new Set(products.map(({ variant }) => variant))].flatMap((variant) => known.get(variant) ?? []);
 }
 
 /** One at most for each variant. @throws as `rejectedVariants`. */
@@ -76,7 +89,7 @@ async function failureOf(gpu: Gpu, product: KnownProduct): Promise<RejectedVaria
 }
 
 async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: KnownProduct): Promise<Float32Array> {
-  const kernel = await compile(new KernelCache(gpu)); // of its own: nobody else wants these
+  const chain = await compile(new KernelCache(gpu)); // of its own: nobody else wants these
   const buffers = new Map<string, TrackedBuffer>();
   const free = () => {
     for (const buffer of buffers.values()) buffer.destroy();
@@ -94,9 +107,8 @@ async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: Kn
     const y = create("y", expected.byteLength).view();
     const encoder = gpu.device.createCommandEncoder({ label: "self-test" });
     const pass = encoder.beginComputePass();
-    kernel
-      .bind(Object.fromEntries([...buffers].map(([binding, buffer]) => [binding, buffer.view()])))
-      .encode(pass, { rows, positions: rows });
+    const tensors = Object.fromEntries([...buffers].map(([binding, buffer]) => [binding, buffer.view()]));
+    for (const kernel of chain) kernel.bind(tensors).encode(pass, { rows, positions: rows });
     pass.end();
     gpu.device.queue.submit([encoder.finish()]);
     return y;
@@ -115,8 +127,15 @@ function largestError(answers: Float32Array, expected: Float32Array): number {
 }
 
 /** For the variants that a device with such features would be given. */
-export function knownProducts({ subgroups, subgroupMatrix }: Pick<GpuFeatures, "subgroups" | "subgroupMatrix">): KnownProduct[] {
-  return [...(subgroups ? [vectorProduct(32, 128), vectorProduct(64, 256), norm()] : []), ...(subgroupMatrix ? [matrixProduct()] : [])];
+export function knownProducts(
+  { subgroups, subgroupMatrix }: Pick<GpuFeatures, "subgroups" | "subgroupMatrix">,
+  { dp4a }: AskedVariants = { dp4a: false },
+): KnownProduct[] {
+  return [
+    ...(subgroups ? [vectorProduct(32, 128), vectorProduct(64, 256), norm()] : []),
+    ...(subgroupMatrix ? [matrixProduct()] : []),
+    ...(dp4a ? [byteProduct()] : []),
+  ];
 }
 
 const STORED = { format: "q4m", bias: false, epilogue: "store", yOffset: 0 } as const;
@@ -129,8 +148,8 @@ function vectorProduct(lanes: number, workgroupSize: number): KnownProduct {
   const options: MatmulVectorOptions = { ...STORED, ...VECTOR, subgroups: true, tuning };
   return {
     ...{ variant: "subgroups", name: `matmul-vector with ${lanes} lanes a row`, rows: 1 },
-    ...product(VECTOR, 1),
-    compile: (kernels) => kernels.compile(matmulVector, options),
+    ...product(VECTOR, 1, smallWhole),
+    compile: async (kernels) => [await kernels.compile(matmulVector, options)],
   };
 }
 
@@ -142,8 +161,19 @@ function matrixProduct(): KnownProduct {
   const options: MatmulSubgroupMatrixOptions = { ...STORED, ...MATRIX, yStride: MATRIX.rows };
   return {
     ...{ variant: "subgroup-matrix", name: "matmul-subgroup-matrix", rows: MATRIX_X_ROWS },
-    ...product(MATRIX, MATRIX_X_ROWS),
-    compile: (kernels) => kernels.compile(matmulSubgroupMatrix, options),
+    ...product(MATRIX, MATRIX_X_ROWS, smallWhole),
+    compile: async (kernels) => [await kernels.compile(matmulSubgroupMatrix, options)],
+  };
+}
+
+/** Of an x that bytes hold: each group's largest is 127, its scale 1. */
+function byteProduct(): KnownProduct {
+  const options: MatmulDp4aOptions = { ...STORED, ...MATRIX, yStride: MATRIX.rows };
+  const { inputs, expected } = product(MATRIX, MATRIX_X_ROWS, (index) => (index % GROUP === 0 ? 127 : scattered(index, 255) - 127));
+  const bytes = { x_codes: new Uint8Array(inputs.x.length), x_scales: new Float32Array((2 * inputs.x.length) / GROUP) };
+  return {
+    ...{ variant: "dp4a", name: "matmul-dp4a after quantise-rows", rows: MATRIX_X_ROWS, inputs: { ...inputs, ...bytes }, expected },
+    compile: (kernels) => Promise.all([kernels.compile(quantiseRows, MATRIX), kernels.compile(matmulDp4a, options)]),
   };
 }
 
@@ -162,13 +192,15 @@ function norm(): KnownProduct {
   }
   return {
     ...{ variant: "subgroups", name: "rms-norm", rows, inputs: { x, weight }, expected },
-    compile: (kernels) => kernels.compile(rmsNorm, { columns, epsilon, subgroups: true }),
+    compile: async (kernels) => [await kernels.compile(rmsNorm, { columns, epsilon, subgroups: true })],
   };
 }
 
-/** X·Wᵀ of small whole numbers and a matrix in q4m whose weights are multiples of 1/8: every sum is exact, in f32 and on matrix units. */
-function product({ rows, columns }: { readonly rows: number; readonly columns: number }, xRows: number) {
-  const x = Float32Array.from({ length: xRows * columns }, (_, index) => scattered(index, 8) - 3);
+const smallWhole = (index: number) => scattered(index, 8) - 3;
+
+/** X·Wᵀ of whole numbers and a matrix in q4m whose weights are multiples of 1/8: every sum is exact, in f32 and on matrix units. */
+function product({ rows, columns }: { readonly rows: number; readonly columns: number }, xRows: number, xAt: (index: number) => number) {
+  const x = Float32Array.from({ length: xRows * columns }, (_, index) => xAt(index));
   const codes = new Uint8Array(rows * rowCodeBytes("q4m", columns));
   const scales = new Uint8Array(rows * rowScaleBytes("q4m", columns));
   const scaleView = new DataView(scales.buffer);

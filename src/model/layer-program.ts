@@ -188,9 +188,16 @@ export class LayerKernels {
     const { state } = paged;
     const x = place.lane.tensor("x");
     const mlpInput = parts.mlpNorm && config.parallelBlock ? mlpNormed : normed;
+    const linear = this.#linear;
+    /** Bytes of `input` for those of its products that take them, made once. */
+    const inBytes = (input: GpuTensor, ...products: readonly Linear[]) =>
+      products.flatMap((product) => product.bindQuantise({ state, x: input }) ?? []).slice(0, 1);
     const norm = bindNorm(this.#norm, parts.attentionNorm, state, x, normed);
     const mlpNorm = parts.mlpNorm ? [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)] : [];
-    const qkv = this.#linear.qkv.bindTile(parts.qkv, { state, x: normed, y: paged.qkv, ...bias(parts) });
+    const qkv = [
+      ...inBytes(normed, linear.qkv, ...(parts.mlpNorm ? [] : [linear.up])),
+      ...linear.qkv.bindTile(parts.qkv, { state, x: normed, y: paged.qkv, ...bias(parts) }),
+    ];
     const rotary = rotaryKernel.bind({ ...paged, rope: scratch.tensor("rope") });
     const whole = [this.#attention.prefill.bind({ ...paged, y: attended })];
     const { prefillSplit, prefillReduce } = this.#attention;
@@ -199,9 +206,12 @@ export class LayerKernels {
       prefillSplit && prefillReduce
         ? [prefillSplit.bind({ ...paged, partial }), prefillReduce.bind({ state, partial, y: attended })]
         : whole;
-    const output = this.#linear.attentionOutput.bindTile(parts.attentionOutput, { state, x: attended, y: x });
-    const up = this.#linear.up.bindTile(parts.up, { state, x: mlpInput, y: mlp });
-    const down = this.#linear.down.bindTile(parts.down, { state, x: mlp, y: x });
+    const output = [
+      ...inBytes(attended, linear.attentionOutput),
+      ...linear.attentionOutput.bindTile(parts.attentionOutput, { state, x: attended, y: x }),
+    ];
+    const up = [...(parts.mlpNorm ? inBytes(mlpInput, linear.up) : []), ...linear.up.bindTile(parts.up, { state, x: mlpInput, y: mlp })];
+    const down = [...inBytes(mlp, linear.down), ...linear.down.bindTile(parts.down, { state, x: mlp, y: x })];
     assert(config.parallelBlock || parts.mlpNorm, "a sequential block without a norm before its MLP");
     const around = (attention: readonly Step[]) =>
       config.parallelBlock

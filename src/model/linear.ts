@@ -1,14 +1,18 @@
 // A matrix product of the model, y = epilogue(W·x), as the kernels that compute it: one dispatch for each part that the
-// device can bind, a vector kernel for decode and chunks of a few rows, a tile kernel for prefill.
+// device can bind, a vector kernel for decode and chunks of a few rows, a tile kernel for prefill. Where that one takes x in bytes, another
+// makes them first.
 import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import type { Epilogue } from "../kernels/epilogue";
 import type { GemvProduct } from "../kernels/gemv-candidates";
+import { type Dp4aFormat, isDp4aFormat, matmulDp4a } from "../kernels/matmul-dp4a";
 import { matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
 import { matmulTile, tileKind } from "../kernels/matmul-tile";
 import { matmulVector } from "../kernels/matmul-vector";
+import { quantiseRows } from "../kernels/quantise-rows";
 import type { StepShape } from "../kernels/step-shape";
+import type { WeightFormat } from "../weight-format";
 import type { RowSet } from "../weights/row-set";
 import { type GpuMatrix, type MatrixShape, type RowRange, splitRows } from "./gpu-matrix";
 import type { ProgramContext } from "./program-context";
@@ -31,7 +35,13 @@ export interface LinearTensors {
 }
 
 type VectorKernel = Kernel<(typeof matmulVector.bindings)[number], StepShape>;
-type TileKernel = Kernel<(typeof matmulTile.bindings)[number], StepShape>;
+type TileKernel = Kernel<(typeof matmulTile.bindings | typeof matmulDp4a.bindings)[number], StepShape>;
+
+/** What makes bytes of x, and where they lie for the kernels that take them. */
+interface ByteInput {
+  readonly quantise: Kernel<(typeof quantiseRows.bindings)[number], StepShape>;
+  readonly tensors: Readonly<Record<"x_codes" | "x_scales", GpuTensor>>;
+}
 
 /** Rows that one dispatch computes: of one part, and beginning where a binding may begin. */
 interface Piece extends RowRange {
@@ -48,21 +58,24 @@ interface PieceKernel<K> {
 export class Linear {
   readonly #vector: readonly PieceKernel<VectorKernel>[];
   readonly #tile: readonly PieceKernel<TileKernel>[];
+  readonly #bytes: ByteInput | null;
 
-  private constructor(vector: readonly PieceKernel<VectorKernel>[], tile: readonly PieceKernel<TileKernel>[]) {
+  private constructor(vector: readonly PieceKernel<VectorKernel>[], tile: readonly PieceKernel<TileKernel>[], bytes: ByteInput | null) {
     this.#vector = vector;
     this.#tile = tile;
+    this.#bytes = bytes;
   }
 
   /** Compiles both kernels of every part, each for all rows of a step. */
   static async compile(context: ProgramContext, shape: MatrixShape, use: LinearUse): Promise<Linear> {
     const pieces = piecesOf(shape, context.gpu.maxBindingBytes, [{ start: 0, end: shape.rows }]);
     assert(pieces.length === 1 || !use.bias, "a matrix with a bias is too large to bind in one part");
-    const [vector, tile] = await Promise.all([
+    const [vector, tile, bytes] = await Promise.all([
       compileVector(context, shape, use, pieces, use.yStride),
       compileTile(context, shape, use, pieces),
+      compileByteInput(context, shape),
     ]);
-    return new Linear(vector, tile);
+    return new Linear(vector, tile, bytes);
   }
 
   /**
@@ -70,15 +83,21 @@ export class Linear {
    * of y stays as it is.
    */
   static async compileRows(context: ProgramContext, shape: MatrixShape, use: LinearUse, rows: RowSet): Promise<Linear> {
-    return new Linear(await compileVector(context, shape, use, piecesOf(shape, context.gpu.maxBindingBytes, rows)), []);
+    return new Linear(await compileVector(context, shape, use, piecesOf(shape, context.gpu.maxBindingBytes, rows)), [], null);
   }
 
   bindVector(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
     return this.#vector.map(({ kernel, piece }) => kernel.bind(pieceTensors(matrix, piece, tensors)));
   }
 
+  /** What is to run on x before the tile kernels, once for all products of the same x; null where they take it in f32. */
+  bindQuantise({ state, x }: Pick<LinearTensors, "state" | "x">): BoundKernel<StepShape> | null {
+    return this.#bytes ? this.#bytes.quantise.bind({ state, x, ...this.#bytes.tensors }) : null;
+  }
+
   bindTile(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
-    return this.#tile.map(({ kernel, piece }) => kernel.bind(pieceTensors(matrix, piece, tensors)));
+    const bytes = this.#bytes?.tensors;
+    return this.#tile.map(({ kernel, piece }) => kernel.bind({ ...pieceTensors(matrix, piece, tensors), ...bytes }));
   }
 }
 
@@ -119,23 +138,36 @@ function compileVector(context: ProgramContext, shape: MatrixShape, use: LinearU
   );
 }
 
+function takesBytes({ dp4a }: ProgramContext, format: WeightFormat): format is Dp4aFormat {
+  return dp4a && isDp4aFormat(format);
+}
+
+async function compileByteInput(context: ProgramContext, { format, columns }: MatrixShape): Promise<ByteInput | null> {
+  if (!takesBytes(context, format)) return null;
+  const { kernels, scratch } = context;
+  const tensors = { x_codes: scratch.tensor("xCodes"), x_scales: scratch.tensor("xScales") };
+  return { quantise: await kernels.compile(quantiseRows, { columns }), tensors };
+}
+
 function compileTile(
-  { gpu, kernels, subgroupMatrix }: ProgramContext,
+  context: ProgramContext,
   shape: MatrixShape,
   use: LinearUse,
   pieces: readonly Piece[],
 ): Promise<PieceKernel<TileKernel>[]> {
+  const { gpu, kernels, subgroupMatrix } = context;
   const { format, columns } = shape;
   const { epilogue, bias, yStride } = use;
   return Promise.all(
     pieces.map(async (piece) => {
       const rows = piece.rowCount;
-      const options = { format, columns, bias, epilogue, yStride, rows, yOffset: piece.firstRow * outputsPerRow(epilogue) };
+      const options = { columns, bias, epilogue, yStride, rows, yOffset: piece.firstRow * outputsPerRow(epilogue) };
+      if (takesBytes(context, format)) return { piece, kernel: await kernels.compile(matmulDp4a, { ...options, format }) };
       // Matrix units round weights to f16, which what is stored as f32 is not to be.
       const kernel =
         subgroupMatrix && format !== "f32"
-          ? await kernels.compile(matmulSubgroupMatrix, options)
-          : await kernels.compile(matmulTile, { ...options, tile: tileKind(rows, gpu.features) });
+          ? await kernels.compile(matmulSubgroupMatrix, { ...options, format })
+          : await kernels.compile(matmulTile, { ...options, format, tile: tileKind(rows, gpu.features) });
       return { piece, kernel };
     }),
   );

@@ -168,7 +168,8 @@ export class Model {
   async bindHeadRows(logits: GpuTensor): Promise<readonly Step[]> {
     const { scratch, lane } = this.context;
     const { norm, weights } = this.#ready();
-    const head = await Linear.compile(this.context, weights.head, headUse(this.context));
+    // Of x in f32 in any case, as the head of an answer is.
+    const head = await Linear.compile({ ...this.context, dp4a: false }, weights.head, headUse(this.context));
     const normed = scratch.tensor("normed");
     const state = lane.tensor("state");
     return [

@@ -20,6 +20,8 @@ export interface ProgramContext {
   readonly subgroups: boolean;
   /** Prefill's products on the device's matrix units. */
   readonly subgroupMatrix: boolean;
+  /** Prefill's products in the layers on bytes of x, where weights are bytes or less. Not beside `subgroupMatrix`. */
+  readonly dp4a: boolean;
   /**
    * Chunks of up to so many rows go through the kernels of decode, a row each: tiles would leave most of the device idle, and most of what they
    * compute unused. At least 1.

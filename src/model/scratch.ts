@@ -5,7 +5,7 @@ import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { attentionPartialBytes } from "../kernels/paged-attention-decode";
 import { prefillPartialBytes } from "../kernels/paged-attention-prefill";
-import { paddedColumns } from "../weight-format";
+import { GROUP, paddedColumns } from "../weight-format";
 import type { ModelConfig } from "../weights/model-config";
 import { ropeTable } from "./rope-table";
 
@@ -18,6 +18,7 @@ export interface ScratchLayout {
   /** See `ProgramContext`. */
   readonly vectorRows: number;
   readonly splitsPrefill: boolean;
+  readonly dp4a: boolean;
 }
 
 /** Floats between the rows of each activation. */
@@ -37,10 +38,13 @@ export function activationStrides(config: ModelConfig): ActivationStrides {
   };
 }
 
-const NAMES = ["normed", "mlpNormed", "qkv", "attended", "mlp", "partial", "rope", "logits"] as const;
+const NAMES = ["normed", "mlpNormed", "qkv", "attended", "mlp", "xCodes", "xScales", "partial", "rope", "logits"] as const;
 type ScratchName = (typeof NAMES)[number];
 
-/** `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all have one row. None outlives the layer that it is for. */
+/**
+ * `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all have one row. `xCodes` and `xScales` are one of them in
+ * bytes, as quantise-rows leaves it; there are none without `dp4a`. None outlives the layer that it is for.
+ */
 export class Scratch {
   readonly layout: ScratchLayout;
   readonly strides: ActivationStrides;
@@ -49,9 +53,10 @@ export class Scratch {
   constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
     this.layout = layout;
     this.strides = activationStrides(config);
-    const { chunkRows, contextLength, vectorRows, splitsPrefill } = layout;
+    const { chunkRows, contextLength, vectorRows, splitsPrefill, dp4a } = layout;
     const { headCount, headDim } = config;
     const { hidden, qkv, attention, mlp } = this.strides;
+    const codeBytes = dp4a ? chunkRows * Math.max(hidden, attention, mlp) : 0;
     const rope = ropeTable(config.rope, contextLength);
     const bytes: Record<ScratchName, number> = {
       normed: chunkRows * hidden * 4,
@@ -59,6 +64,8 @@ export class Scratch {
       qkv: chunkRows * qkv * 4,
       attended: chunkRows * attention * 4,
       mlp: chunkRows * mlp * 4,
+      xCodes: codeBytes,
+      xScales: (codeBytes / GROUP) * 8,
       partial: Math.max(
         attentionPartialBytes({ headCount, headDim, rows: Math.min(chunkRows, vectorRows), positions: contextLength }),
         splitsPrefill ? prefillPartialBytes({ headCount, headDim }, { rows: chunkRows, positions: contextLength }) : 0,
@@ -67,7 +74,9 @@ export class Scratch {
       logits: config.vocabSize * 4,
     };
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    for (const name of NAMES) this.#buffers.set(name, gpu.createBuffer(name, bytes[name], "scratch", usage));
+    for (const name of NAMES) {
+      if (bytes[name] > 0) this.#buffers.set(name, gpu.createBuffer(name, bytes[name], "scratch", usage));
+    }
     gpu.device.queue.writeBuffer(this.buffer("rope"), 0, rope);
   }
 

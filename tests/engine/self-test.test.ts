@@ -1,11 +1,11 @@
-// Drivers that compute subgroups or matrix units wrong: the engine finds out, says so, and answers right without them.
+// Drivers that compute subgroups, matrix units or products of bytes wrong: the engine finds out, says so, and answers right without them.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
 import { EngineCore } from "../../src/engine/engine-core";
 import { describeModel } from "../../src/engine/model-description";
 import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/engine/self-test";
 import { Gpu } from "../../src/gpu/device";
-import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
+import { type Engine, type EngineEvent, type EngineOptions, type LoadOptions, loadEngine } from "../../src/index";
 import { matmulTile } from "../../src/kernels/matmul-tile";
 import { wholePlan } from "../../src/stages/plan";
 import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support/device-faults";
@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(() => gpu.dispose());
 
 function knownProduct(name: string): KnownProduct {
-  const products = knownProducts({ ...SUBGROUPS, subgroupMatrix: true });
+  const products = knownProducts({ ...SUBGROUPS, subgroupMatrix: true }, { dp4a: true });
   return present(
     products.find((each) => each.name === name),
     name,
@@ -40,6 +40,25 @@ describe("the self-test", () => {
     expect(gpu.memory().bufferCount).toBe(0);
   });
 
+  test("rejects no products of bytes here, and would reject answers that are 2e-3 off", async () => {
+    const product = knownProduct("matmul-dp4a after quantise-rows");
+    expect(await testVariants(gpu, [product])).toEqual([]);
+    const largest = Math.max(...product.expected.map(Math.abs));
+    const expected = product.expected.map((value, index) => (index === 99 ? value + 2e-3 * largest : value));
+    expect(await testVariants(gpu, [{ ...product, expected }])).toMatchObject([{ variant: "dp4a" }]);
+  });
+
+  test.for<[string, RegExp, string]>([
+    ["four columns of a group are left out", /dot4I8Packed\(x1\.w, w1\.w\)/g, "0"],
+    ["bytes lose their sign", /pack4xI8\(codes\)/g, "pack4xI8(abs(codes))"],
+    ["minimums are left out", /sums\[i\] \+= x_scale\.y \* scale\[1\];/g, ""],
+  ])("rejects products of bytes where %s", async ([, pattern, replacement]) => {
+    const mend = miscompile(gpu.device, pattern, replacement);
+    const rejected = await testVariants(gpu, [knownProduct("matmul-dp4a after quantise-rows")]).finally(mend);
+    expect(rejected).toEqual([{ variant: "dp4a", reason: expect.stringContaining("matmul-dp4a"), error: expect.any(Number) }]);
+    expect(rejected[0]?.error).toBeGreaterThan(1e-2);
+  });
+
   test("asks nothing of an adapter in software", async (context) => {
     context.skip(!gpu.features.software, "the adapter is hardware");
     const mend = replaceMethod(gpu.device, "createComputePipelineAsync", () => () => Promise.reject(new Error("nothing is to compile")));
@@ -51,6 +70,11 @@ describe("the self-test", () => {
     expect(variants({ subgroups: null, subgroupMatrix: false })).toEqual([]);
     expect(new Set(variants(SUBGROUPS))).toEqual(new Set(["subgroups"]));
     expect(variants({ subgroups: null, subgroupMatrix: true })).toEqual(["subgroup-matrix"]);
+  });
+
+  test("asks for products of bytes where an engine is to have them", () => {
+    const products = knownProducts({ subgroups: null, subgroupMatrix: false }, { dp4a: true });
+    expect(products.map(({ variant }) => variant)).toEqual(["dp4a"]);
   });
 
   test("expects of matrix units what the plain kernel gives", async () => {
@@ -150,12 +174,12 @@ describe("an engine on a device", () => {
   });
 
   /** An engine without weights, and what it was told. */
-  async function createCore(user: Gpu) {
+  async function createCore(user: Gpu, options: EngineOptions = {}) {
     const { config } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
     const rejected: RejectedVariant[] = [];
     const onVariantRejected = (each: RejectedVariant) => rejected.push(each);
     const stages = { plan: wholePlan(config), root: CASE, fetchRows: async () => [], holdReads: () => () => undefined, onVariantRejected };
-    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72, vectorRows: 1 });
+    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72, vectorRows: 1, ...options });
     engines.push(core);
     return { core, rejected };
   }
@@ -185,6 +209,19 @@ describe("an engine on a device", () => {
     const another = await Gpu.request({ gpu: refusing, defaultLimits: true });
     await expect(core.revive(another, () => Promise.reject(noWeights))).rejects.toBe(noWeights);
     expect(rejected).toMatchObject([{ variant: "subgroups" }, { variant: "subgroups", error: Number.POSITIVE_INFINITY }]);
+  });
+
+  test("whose products of bytes are wrong does without where it was to have them, and one beside it that was not hears nothing of it", async () => {
+    const wrong = hardwareGpu((device) => miscompile(device, /dot4I8Packed\(x0\.x/g, "dot4I8Packed(x0.y"));
+    const device = await Gpu.request({ gpu: wrong, defaultLimits: true, without: ["subgroups", "subgroup-matrix"] });
+    const { rejected } = await createCore(device);
+    const { core, rejected: asked } = await createCore(device.share(), { prefillActivations: "int8" });
+    const { rejected: again } = await createCore(device.share());
+    expect(core.model.context.dp4a).toBe(false);
+    expect([rejected, again]).toEqual([[], []]);
+    expect(asked).toMatchObject([{ variant: "dp4a" }]);
+    const { core: right } = await createCore(gpu.share(), { prefillActivations: "int8" });
+    expect(right.model.context.dp4a).toBe(!gpu.features.subgroupMatrix);
   });
 
   /** Its events of rejected variants, and the names of the kernels that were compiled, with their defines. */

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import { EPILOGUES } from "../../src/kernels/epilogue";
-import { DP4A_FORMATS, dp4aTile, type MatmulDp4aOptions, matmulDp4a } from "../../src/kernels/matmul-dp4a";
+import { DP4A_FORMATS, DP4A_TILE, type MatmulDp4aOptions, matmulDp4a } from "../../src/kernels/matmul-dp4a";
 import { quantiseRows } from "../../src/kernels/quantise-rows";
 import type { StepShape } from "../../src/kernels/step-shape";
 import { matmulDp4aReference } from "../reference/matmul-dp4a";
@@ -10,8 +10,6 @@ import { kernelTest, type RunKernel, runKernel, unwritten } from "../support/ker
 
 type Run = RunKernel<(typeof matmulDp4a.bindings)[number], MatmulDp4aOptions, StepShape>;
 
-const LARGE = dp4aTile(4096);
-const SMALL = dp4aTile(64);
 // Of few threads, for adapters in software.
 const TINY = { rows: 16, columns: 16, threadRows: 4 };
 const held = { reference: matmulDp4aReference, maxNmse: 1e-12 };
@@ -31,7 +29,7 @@ kernelTest(matmulDp4a, { format: DP4A_FORMATS, shape: PRODUCT_SHAPES }, async ({
 });
 
 // Compiling these for SwiftShader takes seconds, so that one compilation serves all numbers of rows.
-kernelTest(matmulDp4a, { format: DP4A_FORMATS, tile: [LARGE, SMALL] }, async ({ run, random, format, tile }) => {
+kernelTest(matmulDp4a, { format: DP4A_FORMATS, tile: [DP4A_TILE] }, async ({ run, random, format, tile }) => {
   const options = { ...plain, format, rows: 70, columns: 100, yStride: 70, tile };
   for (const m of [1, 7, 33, 128, 130]) {
     await checkProduct({ run: onQuantised(run), random, ...held }, options, random.withOutliers([m, 100]));

@@ -16,8 +16,9 @@ export interface EngineOptions {
   /** Rows of a prefill chunk, at most; how many there are follows the device's speed. Default: 1024, fewer where they would take over 64 MiB. */
   readonly chunkRows?: number;
   /**
-   * What prefill's products take activations as. "int8": on a device without matrix units that a page may use, as bytes with a scale for every 32, where
-   * weights are q8, q4 or q4 with a minimum. Products are twice as fast, each within 0.7 % of its largest output; decode stays exact. Default "float".
+   * What prefill's products take activations as. "int8": on a device without matrix units that a page may use, and where weights are q8, q4 or q4 with a
+   * minimum, as bytes with a scale for every 32. Products are twice as fast and off by up to 0.7 % of their largest output: on a 64M model 0.002 nats (KL) to
+   * the exact logits, and the same first choice in 95.6 %. Decode stays exact. Default "float".
    */
   readonly prefillActivations?: "float" | "int8";
   /** Chunks of up to so many rows go through the kernels of decode, a row each. Default: by the device, 16 on most. */

@@ -12,9 +12,11 @@ import type { Upgrade } from "./upgrade";
  */
 export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
 
-// Positions that a commit may catch up with in one go: about the work of one step.
+// Positions that a commit may catch up with in one go: about the work of a step or two, as tiles and as rows by themselves.
 const FINAL_ROWS = 16;
+const FINAL_VECTOR_ROWS = 8;
 const MOST_FINAL_ROWS = 64;
+const FINAL_GROWTH = 1.5;
 
 export interface ChunkSizes {
   /** Rows of a chunk where nothing waits for it. */
@@ -31,7 +33,7 @@ export class UpgradeRun {
   readonly #pacer: RebuildPacer;
   /** Whose answer the slices go between, and what it may catch up with in one go. */
   #sequence: Sequence | null = null;
-  #finalRows = FINAL_ROWS;
+  #finalRows: number;
   /** Positions that were missing when the chunk under way began. */
   #missing = 0;
   /** Rows of the chunk under way; one layer of them is a slice. */
@@ -43,6 +45,7 @@ export class UpgradeRun {
     this.policy = policy;
     this.#chunkRows = chunkRows;
     this.#vectorRows = vectorRows;
+    this.#finalRows = this.#firstFinalRows;
     this.#pacer = pacer;
   }
 
@@ -71,7 +74,7 @@ export class UpgradeRun {
     const { rebuild } = this.upgrade;
     if (!rebuild) return this.policy === "turn-boundary" ? "go" : "commit";
     if (this.policy === "blocking") return this.#finish(sequence, position);
-    if (this.#sequence !== sequence) this.#finalRows = FINAL_ROWS;
+    if (this.#sequence !== sequence) this.#finalRows = this.#firstFinalRows;
     this.#sequence = sequence;
     for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
       if (this.#isNearlyDone(sequence, position)) break;
@@ -108,7 +111,11 @@ export class UpgradeRun {
    */
   #chunkEnded(remaining: number): void {
     const enough = this.#missing <= this.#sliceRows ? this.#finalRows : this.#missing - 1;
-    if (remaining > enough) this.#finalRows = Math.min(this.#chunkRows, MOST_FINAL_ROWS, 2 * this.#finalRows);
+    if (remaining > enough) this.#finalRows = Math.min(this.#chunkRows, MOST_FINAL_ROWS, FINAL_GROWTH * this.#finalRows);
+  }
+
+  get #firstFinalRows(): number {
+    return this.#vectorRows > 1 ? FINAL_VECTOR_ROWS : FINAL_ROWS;
   }
 
   #finish(sequence: Sequence, position: number): "commit" | "wait" | "go" {

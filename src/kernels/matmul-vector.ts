@@ -104,8 +104,7 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
   const staged = format !== "f32" && format !== "f16";
   // At least as many as a thread has rows: a thread finishes one output.
   const lanes = (most: number) => Math.min(most, Math.max(4, 2 ** Math.ceil(Math.log2(units))));
-  if (rows >= 32_768) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
-  if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 2, workgroupSize: 128, staged };
+  if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
   if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };
   return { lanes: lanes(units > 64 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 64 ? 256 : 128, staged };
 }

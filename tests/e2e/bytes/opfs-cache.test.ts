@@ -145,10 +145,29 @@ test("two tabs that fill the cache at once leave a cache that is right", async (
   expect(sentBytes() - before).toBe(2);
 });
 
+/** Whether OPFS takes no more file of so many bytes. */
+function refuses(page: Page, byteCount: number): Promise<boolean> {
+  return page.evaluate(async (size) => {
+    const root = await navigator.storage.getDirectory();
+    const writable = await (await root.getFileHandle("probe", { create: true })).createWritable();
+    const write = async () => {
+      await writable.write(new Uint8Array(size));
+      await writable.close();
+    };
+    const isRefused = await write().then(
+      () => false,
+      () => true,
+    );
+    await root.removeEntry("probe");
+    return isRefused;
+  }, byteCount);
+}
+
 test("a full quota is told once, and the file is read all the same", async ({ context, baseURL }) => {
   const page = await openPage(context);
   const devtools = await context.newCDPSession(page);
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: String(baseURL), quotaSize: 5_000_000 });
+  await expect.poll(() => refuses(page, 6_000_000)).toBe(true); // the browser says yes before it goes by it
   const read = await visit(page, [WHOLE]);
   expect(read.digests).toEqual([digestOf(WHOLE)]);
   // Chromium names the quota, or, where the refusal overtakes the bytes, only the pipe that it closed on them.

@@ -205,7 +205,8 @@ async function bindProduct(
 
 /** Of a few rows, as a share of the largest. */
 function largestError(y: Float32Array, rows: number, expected: (row: number) => number): number {
-  const picked = Array.from({ length: CHECKED_ROWS }, (_, i) => Math.floor((i * (rows - 1)) / (CHECKED_ROWS - 1)));
+  // Spread over the matrix, and apart among the rows that a random one repeats.
+  const picked = Array.from({ length: CHECKED_ROWS }, (_, i) => (Math.floor((i * rows) / CHECKED_ROWS) + 17 * i) % rows);
   const largest = Math.max(...picked.map((row) => Math.abs(expected(row))));
   return Math.max(...picked.map((row) => Math.abs((y[row] ?? Number.NaN) - expected(row)))) / largest;
 }

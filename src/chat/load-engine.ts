@@ -78,7 +78,7 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   readonly recoverDevice?: boolean;
   /**
    * Which cut of decode's products is fastest depends on the device. "remembered", the default: once all weights are there and nobody asks anything,
-   * the cuts near the usual ones are measured for half a second, in turns of some milliseconds; the next load takes what was fastest, this one changes
+   * the cuts near the usual ones are measured for some seconds, in turns of some milliseconds; the next load takes what was fastest, this one changes
    * nothing. Kept in OPFS (`crescendo-tuning.json`), or in a store of the application's own; without either, and on adapters in software, nothing is
    * measured. "off": nothing is measured, and the usual cuts are taken.
    */

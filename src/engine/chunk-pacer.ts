@@ -1,5 +1,5 @@
 // How many rows the next prefill chunk has: as many as the device computes in a time that an abort, and the page that shares the device, can
-// wait. Rows are computed alike however they are cut, so that the cut changes no result.
+// wait. The cut changes results by rounding at most.
 
 /** What a chunk should take. It is submitted in several parts, between which the page is drawn. */
 const TARGET_MS = 100;
@@ -13,7 +13,7 @@ export interface ChunkPacer {
   took(rows: number, ms: number): void;
 }
 
-/** Chunks of `rows` rows whatever they take. `vectorRows`: see `ProgramContext`. */
+/** Chunks of `rows` rows whatever they take. `vectorRows`: see `ScratchLayout`. */
 export function fixedChunks(rows: number, vectorRows: number): ChunkPacer {
   return { next: (remaining) => withoutShortRest(remaining, rows, vectorRows), took: () => undefined };
 }

@@ -91,7 +91,7 @@ export class EngineCore {
         // What was rebuilt for them is theirs now, and not to be taken for the next upgrade's.
         for (const sequence of this.#sequences) sequence.follow(this.#parts.cache.groups);
       },
-      chunks: { chunkRows: shape.options.chunkRows, vectorRows: parts.model.context.vectorRows },
+      chunks: { chunkRows: shape.options.chunkRows, vectorRows: parts.model.context.scratch.layout.vectorRows },
     });
     this.#runs.watch(parts.gpu);
   }

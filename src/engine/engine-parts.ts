@@ -92,8 +92,6 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
     subgroups: gpu.features.subgroups !== null,
     subgroupMatrix: gpu.features.subgroupMatrix,
     dp4a,
-    vectorRows,
-    splitsPrefill,
     gemvTuning: tuningsOn(gpu, shape.tunings),
   });
   const model = new Model(context);

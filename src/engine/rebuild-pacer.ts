@@ -46,7 +46,7 @@ export class RebuildPacer {
   /** Of chunks while much is left. */
   #longRows = FIRST_ROWS;
 
-  /** `vectorRows`: see `ProgramContext`. */
+  /** `vectorRows`: see `ScratchLayout`. */
   constructor(vectorRows: number) {
     this.#vectorRows = vectorRows;
   }

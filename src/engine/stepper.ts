@@ -51,12 +51,12 @@ export class Stepper {
   #uploaded: { readonly sequence: Sequence; readonly version: number } | null = null;
 
   constructor(model: Model, sampler: Sampler, options: StepperOptions) {
-    const { gpu, lane, vectorRows } = model.context;
+    const { gpu, lane, scratch } = model.context;
     this.model = model;
     this.sampler = sampler;
     this.options = options;
     // In software no chunk is quick, and every cut costs.
-    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows, vectorRows);
+    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows, scratch.layout.vectorRows);
     this.#ring = new ResultRing(gpu, options.stepsAhead);
     this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }

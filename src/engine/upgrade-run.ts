@@ -21,7 +21,7 @@ const FINAL_GROWTH = 1.5;
 export interface ChunkSizes {
   /** Rows of a chunk where nothing waits for it. */
   readonly chunkRows: number;
-  /** See `ProgramContext`. */
+  /** See `ScratchLayout`. */
   readonly vectorRows: number;
 }
 

@@ -1,4 +1,4 @@
-// Bytes from JavaScript to the GPU in bulk: through staging buffers that are mapped, filled and copied from in turn. `queue.writeBuffer` is for what is
+// Bytes from JavaScript to the GPU: in bulk through staging buffers that are mapped, filled and copied from in turn. `queue.writeBuffer` is for what is
 // small: a browser moves it through another process in pieces of its own, on an H100 1 GB/s where mapped memory takes 4 to 7.
 import { present } from "../assert";
 import type { Gpu } from "./device";
@@ -7,12 +7,14 @@ import type { Gpu } from "./device";
 export interface Upload {
   readonly buffer: GPUBuffer;
   readonly offset: number;
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 // Small, so that no piece holds up the page or the steps submitted beside it; enough of them that one is mapped while others are on their way.
 const STAGING_BYTES = 2 ** 20;
 const STAGING_COUNT = 4;
+// Up to here no staging is made or waited for: rows of an embedding that a prompt needs, say.
+const SMALL_BYTES = 64 * 2 ** 10;
 // An application that switches between conversations restores one after another.
 const LINGER_MS = 10_000;
 
@@ -54,8 +56,14 @@ export class Uploads {
    *
    * @throws LlmError "device-lost" | "disposed"; the signal's reason.
    */
-  write(uploads: readonly Upload[], signal?: AbortSignal): Promise<void> {
-    return this.during(async () => {
+  async write(uploads: readonly Upload[], signal?: AbortSignal): Promise<void> {
+    if (uploads.reduce((sum, { bytes }) => sum + bytes.byteLength, 0) <= SMALL_BYTES) {
+      this.#gpu.checkLive();
+      signal?.throwIfAborted();
+      for (const { buffer, offset, bytes } of uploads) this.#gpu.device.queue.writeBuffer(buffer, offset, bytes);
+      return;
+    }
+    await this.during(async () => {
       for (const piece of inPieces(uploads)) await this.#send(piece, signal);
     });
   }

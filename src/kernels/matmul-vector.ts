@@ -3,7 +3,7 @@ import wgsl from "../../shaders/matmul-vector.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type Workgroups } from "../gpu/kernel";
 import { paddedColumns, type WeightFormat } from "../weight-format";
-import { type Epilogue, epilogueDefine } from "./epilogue";
+import { EPILOGUES, type Epilogue, epilogueDefine } from "./epilogue";
 import type { StepShape } from "./step-shape";
 import { WEIGHT_FORMATS, weightDefines } from "./weight-defines";
 
@@ -111,8 +111,6 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
 
 // x is staged whole, or at most this many columns (8 KiB) at a time: whole turns of the lanes in every cut.
 const CHUNK_COLUMNS = 2048;
-
-const EPILOGUES: readonly Epilogue[] = ["store", "add", "silu-gated", "gelu", "gelu-tanh"];
 
 const CUTS: readonly GemvTuning[] = [
   { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false },

@@ -1,4 +1,5 @@
 // K/V of a sequence in CPU memory: taken by buffer copies and asynchronous mapping, written back by buffer copies, with no arithmetic either way.
+import { sleep } from "../bytes/abort";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import type { Upload } from "../gpu/uploads";
@@ -180,7 +181,7 @@ class PageDownloads {
           return this.#readPiece(raw, paged, pages.slice(first, first + atOnce), content.subarray(first * paged.pageBytes));
         }),
       );
-      if (gentle) await pause(PAUSE_FACTOR * (performance.now() - startMs));
+      if (gentle) await sleep(PAUSE_FACTOR * (performance.now() - startMs), signal);
     }
     return content;
   }
@@ -205,8 +206,4 @@ class PageDownloads {
 
 function destroyAll(buffers: readonly TrackedBuffer[]): void {
   for (const buffer of buffers) buffer.destroy();
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

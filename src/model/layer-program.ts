@@ -32,14 +32,10 @@ export interface LayerProgram {
 }
 
 /** What a step of a shape dispatches; nothing for an absent layer. */
-export function stepsOf(
-  program: LayerProgram | null | undefined,
-  shape: StepShape,
-  { config, vectorRows }: ProgramContext,
-): readonly Step[] {
+export function stepsOf(program: LayerProgram | null | undefined, shape: StepShape, { config, scratch }: ProgramContext): readonly Step[] {
   if (!program) return [];
   const { rows, positions } = shape;
-  if (rows > vectorRows) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
+  if (rows > scratch.layout.vectorRows) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
   return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
@@ -56,14 +52,15 @@ export interface LayerShapes {
   readonly down: MatrixShape;
 }
 
-async function compileAttention({ kernels, config, kvLayout, scratch, splitsPrefill }: ProgramContext) {
+async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramContext) {
   const { headCount, kvHeadCount, headDim } = config;
   const { pageSize, format: kvFormat } = kvLayout;
   const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat };
   const window = config.slidingWindow;
   const { qkv: qkvStride, attention: yStride } = scratch.strides;
   const attends = { ...shared, window, qkvStride, yStride };
-  const isEverSplit = scratch.layout.contextLength > ATTENTION_SPLIT;
+  const { contextLength, splitsPrefill } = scratch.layout;
+  const isEverSplit = contextLength > ATTENTION_SPLIT;
   const rotaryOptions = { ...shared, ropeDimensions: config.rope.dimensions, qkvStride };
   const [rotary, direct, split, reduce, prefill, prefillSplit, prefillReduce] = await Promise.all([
     kernels.compile(rotaryCache, rotaryOptions),

@@ -22,13 +22,6 @@ export interface ProgramContext {
   readonly subgroupMatrix: boolean;
   /** Prefill's products in the layers on bytes of x, where weights are bytes or less. Not beside `subgroupMatrix`. */
   readonly dp4a: boolean;
-  /**
-   * Chunks of up to so many rows go through the kernels of decode, a row each: tiles would leave most of the device idle, and most of what they
-   * compute unused. At least 1.
-   */
-  readonly vectorRows: number;
-  /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
-  readonly splitsPrefill: boolean;
   /** The cut of a decode product: the same for as long as the context lives. */
   readonly gemvTuning: (product: GemvProduct) => GemvTuning;
 }

@@ -15,8 +15,12 @@ export interface ScratchLayout {
   /** Positions that a sequence can have. */
   readonly contextLength: number;
   readonly pageSize: number;
-  /** See `ProgramContext`. */
+  /**
+   * Chunks of up to so many rows go through the kernels of decode, a row each: tiles would leave most of the device idle, and most of what they
+   * compute unused. At least 1.
+   */
   readonly vectorRows: number;
+  /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
   readonly splitsPrefill: boolean;
   readonly dp4a: boolean;
 }

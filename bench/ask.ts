@@ -1,5 +1,5 @@
 // Puts the questions where a script asks them: on a page without a word, since a machine with nothing but a GPU has no fonts.
-import { droppedFiles, type ModelFiles } from "../src/engine/model-files";
+import { droppedFiles, type ModelFiles } from "../src/repository/model-files";
 import { filesOf, question } from "./questions";
 import { tablesOf, textTable } from "./tables";
 

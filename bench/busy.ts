@@ -1,10 +1,10 @@
 // Does decoding keep the GPU busy? Every pass of real answers carries timestamps: how much of the time between the first and the last do passes take?
 
 import { present } from "../src/assert";
-import type { ModelFiles } from "../src/engine/model-files";
-import { resolveSampling } from "../src/engine/sampling-settings";
 import type { Gpu } from "../src/gpu/device";
 import { PassClock } from "../src/gpu/pass-clock";
+import type { ModelFiles } from "../src/repository/model-files";
+import { resolveSampling } from "../src/steps/sampling-settings";
 import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 

@@ -1,14 +1,14 @@
 // An engine without its chat: what measurements inside it stand on.
 import { EngineCore } from "../src/engine/engine-core";
 import type { EngineOptions } from "../src/engine/engine-options";
-import type { GemvTunings } from "../src/engine/gemv-tunings";
-import { describeModel } from "../src/engine/model-description";
-import type { ModelFiles } from "../src/engine/model-files";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
+import { describeModel } from "../src/repository/model-description";
+import type { ModelFiles } from "../src/repository/model-files";
 import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
 import { type StagePlan, wholePlan } from "../src/stages/plan";
 import { StageLoader } from "../src/stages/stage-loader";
 import { WeightPlans } from "../src/stages/weight-plans";
+import type { GemvTunings } from "../src/tuning/gemv-tunings";
 import { Packer } from "../src/weights/packer";
 
 export interface LoadedCoreOptions extends GpuOptions, EngineOptions {

@@ -1,6 +1,6 @@
 // What can be asked, of a page and of Node alike.
 import { present } from "../src/assert";
-import { locateModel, type ModelFiles } from "../src/engine/model-files";
+import { locateModel, type ModelFiles } from "../src/repository/model-files";
 import { measureAttention } from "./attention";
 import { measureBusy } from "./busy";
 import { measureLoad } from "./load";

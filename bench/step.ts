@@ -2,12 +2,12 @@
 // whole step on the GPU alone, and what encoding it costs JavaScript.
 
 import type { EngineCore } from "../src/engine/engine-core";
-import type { ModelFiles } from "../src/engine/model-files";
-import { Sampler } from "../src/engine/sampler";
-import { resolveSampling, type SamplingSettings } from "../src/engine/sampling-settings";
 import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
 import { encodeInput, encodeLayers } from "../src/model/walk";
+import type { ModelFiles } from "../src/repository/model-files";
+import { Sampler } from "../src/steps/sampler";
+import { resolveSampling, type SamplingSettings } from "../src/steps/sampling-settings";
 import { gpuTime, repeatTimes } from "./gpu-time";
 import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";

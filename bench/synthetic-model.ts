@@ -1,8 +1,8 @@
 // Models of a known shape and made-up weights, as large as one likes: speed does not depend on the values, and nothing has to be downloaded.
 import { allocate } from "../src/bytes/byte-range";
 import type { ByteSource } from "../src/bytes/byte-source";
-import type { ModelFiles } from "../src/engine/model-files";
 import { TENSOR_BLOCKS } from "../src/formats/tensor-directory";
+import type { ModelFiles } from "../src/repository/model-files";
 import { type GgufTensorSpec, type GgufValue, ggufBytes } from "../tests/support/gguf-bytes";
 import { seededRandom } from "../tests/support/random";
 

@@ -1,12 +1,12 @@
 // What does a tuning find here, and what does it gain? Every cut that was tried, and decode with the usual cuts and with those that were fastest.
 
 import type { EngineCore } from "../src/engine/engine-core";
-import { measureProducts } from "../src/engine/gemv-measure";
-import { GemvTunings } from "../src/engine/gemv-tunings";
-import type { ModelFiles } from "../src/engine/model-files";
-import { resolveSampling } from "../src/engine/sampling-settings";
 import { productKey } from "../src/kernels/gemv-candidates";
 import { decodeProducts } from "../src/model/decode-products";
+import type { ModelFiles } from "../src/repository/model-files";
+import { resolveSampling } from "../src/steps/sampling-settings";
+import { measureProducts } from "../src/tuning/gemv-measure";
+import { GemvTunings } from "../src/tuning/gemv-tunings";
 import { memoryTuningStore } from "../tests/support/memory-tuning-store";
 import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 

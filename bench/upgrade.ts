@@ -1,11 +1,11 @@
 // What does an upgrade cost? K/V kept, restored or computed anew, and what a reader feels of it, under each policy.
 import type { EngineCore } from "../src/engine/engine-core";
-import type { ModelFiles } from "../src/engine/model-files";
-import { resolveSampling } from "../src/engine/sampling-settings";
-import type { Sequence } from "../src/engine/sequence";
-import type { UpgradePolicy } from "../src/engine/upgrader";
 import type { GpuOptions } from "../src/gpu/device";
+import type { ModelFiles } from "../src/repository/model-files";
 import type { StageOptions } from "../src/stages/default-plan";
+import { resolveSampling } from "../src/steps/sampling-settings";
+import type { Sequence } from "../src/steps/sequence";
+import type { UpgradePolicy } from "../src/takeover/upgrader";
 import { wallTime } from "./gpu-time";
 import { type LoadedCore, loadCore, testIds } from "./loaded-core";
 

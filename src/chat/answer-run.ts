@@ -1,8 +1,8 @@
 // Runs one answer: sampled ids to text, up to a stop token, a stop string or a limit.
 import type { EngineCore } from "../engine/engine-core";
-import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
-import type { Sequence } from "../engine/sequence";
 import { LlmError } from "../errors";
+import { resolveSampling, type SamplingSettings } from "../steps/sampling-settings";
+import type { Sequence } from "../steps/sequence";
 import { AnswerText } from "../tokens/stop-conditions";
 import type { Tokenizer } from "../tokens/tokenizer";
 import { Answer, type AnswerDelta, type AnswerSummary } from "./answer";

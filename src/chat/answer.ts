@@ -1,7 +1,7 @@
 // An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
 import { linkAbort } from "../bytes/abort";
-import { AsyncQueue } from "../engine/async-queue";
-import type { FinishReason, GenerationTimings } from "../engine/generation";
+import type { FinishReason, GenerationTimings } from "../steps/generation";
+import { AsyncQueue } from "./async-queue";
 
 export interface AnswerDelta {
   /** Never part of a character, and never part of a stop string. */

@@ -2,9 +2,9 @@
 import { present } from "../assert";
 import { type LinkedAbort, linkAbort } from "../bytes/abort";
 import type { EngineCore } from "../engine/engine-core";
-import type { RestoreReport } from "../engine/restore";
-import type { Sequence } from "../engine/sequence";
 import { LlmError } from "../errors";
+import type { Sequence } from "../steps/sequence";
+import type { RestoreReport } from "../takeover/restore";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { Answer } from "./answer";
 import { type AnswerOptions, startAnswer } from "./answer-run";

@@ -1,12 +1,12 @@
 // The engine as an application holds it: chats, completions, evaluation, memory, disposal.
 import type { DeliverOptions, Delivery, StageInfo } from "../engine/delivery";
 import type { EngineCore, EngineMemory } from "../engine/engine-core";
-import type { Evaluation, EvaluationRequest } from "../engine/evaluate";
-import type { GenerationResult } from "../engine/generation";
-import { resolveSampling, type SamplingSettings } from "../engine/sampling-settings";
 import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
 import type { StagePlan } from "../stages/plan";
+import type { Evaluation, EvaluationRequest } from "../steps/evaluate";
+import type { GenerationResult } from "../steps/generation";
+import { resolveSampling, type SamplingSettings } from "../steps/sampling-settings";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";
 import type { Answer } from "./answer";

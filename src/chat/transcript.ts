@@ -1,6 +1,6 @@
 // What a conversation's token ids stand for, so that the next turn only adds to them: the true ids are kept, and nothing
 // that the model has read or written is tokenised again, but for the end of an answer that was cut within a token.
-import type { TokenId } from "../engine/sequence";
+import type { TokenId } from "../steps/sequence";
 import { GUARD } from "../tokens/special-token-guard";
 
 export interface TranscriptMessage {

@@ -3,9 +3,9 @@ import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
 import type { Stage, StagePlan } from "../stages/plan";
 import type { StageLoader, StageWeights } from "../stages/stage-loader";
 import type { WeightPlans } from "../stages/weight-plans";
+import type { KvCarry, UpgradePolicy, UpgradeReport } from "../takeover/upgrader";
 import type { EngineCore } from "./engine-core";
 import { guardedListener } from "./guarded-listener";
-import type { KvCarry, UpgradePolicy, UpgradeReport } from "./upgrader";
 
 export interface StageInfo extends Pick<Stage, "name" | "quality"> {
   readonly index: number;

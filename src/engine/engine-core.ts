@@ -7,18 +7,18 @@ import type { Model, OuterWeights } from "../model/model";
 import { comingBoundaries } from "../stages/kv-groups";
 import type { StagePlan, Unit } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
+import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "../steps/evaluate";
+import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "../steps/generation";
+import { checkIds, Sequence } from "../steps/sequence";
+import { type RestoreReport, restoreSequence, snapshotSequence } from "../takeover/restore";
+import { SafetyCopy } from "../takeover/safety-copy";
+import { Upgrade } from "../takeover/upgrade";
+import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "../takeover/upgrader";
 import type { ModelConfig } from "../weights/model-config";
 import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set";
 import type { EngineOptions } from "./engine-options";
 import { createParts, type EngineParts, type PartsShape, type PartsSource, partsShape, startParts } from "./engine-parts";
 import { EngineRuns } from "./engine-runs";
-import { type Evaluation, type EvaluationRequest, type EvaluationStop, evaluate } from "./evaluate";
-import { GenerationProgress, type GenerationRequest, type GenerationResult, runGeneration } from "./generation";
-import { type RestoreReport, restoreSequence, snapshotSequence } from "./restore";
-import { SafetyCopy } from "./safety-copy";
-import { checkIds, Sequence } from "./sequence";
-import { Upgrade } from "./upgrade";
-import { type KvCarry, type UpgradePolicy, type UpgradeReport, Upgrader } from "./upgrader";
 
 export interface EngineMemory {
   /** Bytes on the GPU. */

@@ -12,13 +12,13 @@ import { activationStrides, Scratch } from "../model/scratch";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
+import { Sampler } from "../steps/sampler";
+import { Stepper } from "../steps/stepper";
+import { type GemvTunings, tuningsOn } from "../tuning/gemv-tunings";
+import { type RejectedVariant, rejectedVariants } from "../tuning/self-test";
 import type { ModelConfig } from "../weights/model-config";
 import type { RowSet } from "../weights/row-set";
 import { type EngineOptions, type ResolvedEngineOptions, resolveEngineOptions } from "./engine-options";
-import { type GemvTunings, tuningsOn } from "./gemv-tunings";
-import { Sampler } from "./sampler";
-import { type RejectedVariant, rejectedVariants } from "./self-test";
-import { Stepper } from "./stepper";
 
 export interface EngineParts {
   readonly gpu: Gpu;

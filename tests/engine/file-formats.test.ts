@@ -1,7 +1,7 @@
 // A model computes the same from a GGUF as from safetensors in shards, as Hugging Face's hub has them.
 import { describe, expect, test } from "vitest";
-import { describeModel, type ModelDescription } from "../../src/engine/model-description";
 import { type Engine, type LoadOptions, loadEngine } from "../../src/index";
+import { describeModel, type ModelDescription } from "../../src/repository/model-description";
 import { expectGolden } from "../support/expect-close";
 import { type HubCheckpointOptions, hubCheckpoint } from "../support/hub-checkpoint";
 import { longTest, skipWithout } from "../support/long-test";

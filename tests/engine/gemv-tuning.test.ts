@@ -1,14 +1,14 @@
 // Cuts of decode's products: measured on the loaded model between answers, remembered, taken by the next load.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
-import { measureProducts } from "../../src/engine/gemv-measure";
-import { tuneWhenIdle } from "../../src/engine/gemv-tuner";
-import { GemvTunings, type TuningEvent } from "../../src/engine/gemv-tunings";
 import type { BoundKernel } from "../../src/gpu/kernel";
 import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
 import { gemvCandidates, productKey, tuningKey } from "../../src/kernels/gemv-candidates";
 import type { StepShape } from "../../src/kernels/step-shape";
 import { type DecodeProduct, decodeProducts } from "../../src/model/decode-products";
+import { measureProducts } from "../../src/tuning/gemv-measure";
+import { tuneWhenIdle } from "../../src/tuning/gemv-tuner";
+import { GemvTunings, type TuningEvent } from "../../src/tuning/gemv-tunings";
 import { hardwareGpu } from "../support/device-faults";
 import { memoryTuningStore } from "../support/memory-tuning-store";
 import { generateAfresh, loadTestCore } from "../support/test-core";

@@ -1,7 +1,7 @@
 // How an answer is drawn, what ends it, and what a run leaves behind: exactly the tokens that were taken, and their K/V.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
-import type { Sequence } from "../../src/engine/sequence";
+import type { Sequence } from "../../src/steps/sequence";
 import { replaceMethod } from "../support/device-faults";
 import { expectLlmError } from "../support/expect-llm-error";
 import { continueSequence, generateAfresh, loadTestCore } from "../support/test-core";

@@ -1,8 +1,8 @@
 // Where K and V lie, and who else lies there, changes no logit; how a prompt is cut changes none beyond rounding.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
-import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions } from "../../src/index";
+import type { Sequence } from "../../src/steps/sequence";
 import { expectGolden, expectSame } from "../support/expect-close";
 import { seededRandom } from "../support/random";
 import { continueSequence, generateAfresh, loadTestCore } from "../support/test-core";

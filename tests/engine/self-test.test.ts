@@ -2,12 +2,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
 import { EngineCore } from "../../src/engine/engine-core";
-import { describeModel } from "../../src/engine/model-description";
-import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/engine/self-test";
 import { Gpu } from "../../src/gpu/device";
 import { type Engine, type EngineEvent, type EngineOptions, type LoadOptions, loadEngine } from "../../src/index";
 import { matmulTile } from "../../src/kernels/matmul-tile";
+import { describeModel } from "../../src/repository/model-description";
 import { wholePlan } from "../../src/stages/plan";
+import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/tuning/self-test";
 import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support/device-faults";
 import { expectGolden } from "../support/expect-close";
 import { expectLlmError } from "../support/expect-llm-error";

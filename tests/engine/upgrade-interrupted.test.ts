@@ -2,8 +2,8 @@
 // conversations stay what they are, and the next attempt lands (I12).
 import { describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
-import type { Sequence } from "../../src/engine/sequence";
 import type { UpgradePolicy } from "../../src/index";
+import type { Sequence } from "../../src/steps/sequence";
 import { replaceMethod } from "../support/device-faults";
 import { expectLlmError } from "../support/expect-llm-error";
 import { FAILING_CASE, FailingUpgrades, failuresTold, reasonOf, type Sight } from "../support/failing-upgrades";

@@ -1,5 +1,5 @@
 // A model's files in memory, for tests: as they are, or damaged.
-import type { ModelFiles } from "../../src/engine/model-files";
+import type { ModelFiles } from "../../src/repository/model-files";
 import { memorySource } from "./memory-source";
 import { readTestFile } from "./test-files";
 

@@ -1,5 +1,5 @@
 // A tuning store that lasts as long as a test.
-import type { TuningStore } from "../../src/engine/gemv-tunings";
+import type { TuningStore } from "../../src/tuning/gemv-tunings";
 
 export interface MemoryTuningStore extends TuningStore {
   text: string | null;

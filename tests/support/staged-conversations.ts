@@ -1,8 +1,8 @@
 // Conversations of an engine that moves from stage to stage, caught in the middle of their rebuild.
 import { expect } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
-import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions, ModelFiles } from "../../src/index";
+import type { Sequence } from "../../src/steps/sequence";
 import { replaceMethod } from "./device-faults";
 import { FAILING_CASE } from "./failing-upgrades";
 import { planFile } from "./stage-plans";

@@ -2,14 +2,14 @@
 import { Engine } from "../../src/chat/engine";
 import { Delivery, type StageEvent } from "../../src/engine/delivery";
 import { EngineCore } from "../../src/engine/engine-core";
-import { describeModel, type ModelDescription } from "../../src/engine/model-description";
-import { resolveSampling } from "../../src/engine/sampling-settings";
-import type { Sequence } from "../../src/engine/sequence";
 import type { EngineOptions, GenerationResult, ModelFiles, SamplingSettings } from "../../src/index";
+import { describeModel, type ModelDescription } from "../../src/repository/model-description";
 import { type StagePlan, wholePlan } from "../../src/stages/plan";
 import { parsePlanFile } from "../../src/stages/plan-file";
 import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
 import { WeightPlans } from "../../src/stages/weight-plans";
+import { resolveSampling } from "../../src/steps/sampling-settings";
+import type { Sequence } from "../../src/steps/sequence";
 import { Packer } from "../../src/weights/packer";
 import { sharingEngine, testModelFiles } from "./test-model";
 

@@ -1,6 +1,6 @@
 // A chat model of seven hundred kilobytes: a golden case's random weights and a vocabulary of our making, in which every token is
 // plain text. It says nothing sensible, but everything that a real one does happens to it, fast.
-import type { ModelFiles } from "../../src/engine/model-files";
+import type { ModelFiles } from "../../src/repository/model-files";
 import { goldenContents, memoryFiles } from "./memory-files";
 
 const VOCAB_SIZE = 512; // the case's rows

@@ -9,6 +9,8 @@ const FLOORS: readonly (readonly string[])[] = [
   ["weights", "kernels", "kv"],
   ["model"],
   ["stages"],
+  ["steps", "repository"],
+  ["takeover", "tuning"],
   ["engine"],
   ["chat"],
   ["faces"],

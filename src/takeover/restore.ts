@@ -3,7 +3,7 @@
 import type { Gpu } from "../gpu/device";
 import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
 import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
-import type { Sequence, SequenceKv } from "./sequence";
+import type { Sequence, SequenceKv } from "../steps/sequence";
 
 export interface RestoreReport {
   /** What became of each layer's K/V. */

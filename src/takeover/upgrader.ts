@@ -1,8 +1,8 @@
 // The upgrade under way, if there is one, and who works on it: the run that has the engine's turn, or nobody, and then it takes turns itself.
 import { StageWeights } from "../stages/stage-loader";
+import type { StepNote } from "../steps/result-ring";
+import type { Sequence } from "../steps/sequence";
 import { RebuildPacer } from "./rebuild-pacer";
-import type { StepNote } from "./result-ring";
-import type { Sequence } from "./sequence";
 import type { Upgrade } from "./upgrade";
 import { type ChunkSizes, type UpgradePolicy, UpgradeRun } from "./upgrade-run";
 

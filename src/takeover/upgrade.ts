@@ -13,9 +13,9 @@ import type { Walk } from "../model/walk";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { boundaryOf, layerVersions, type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
+import type { Sampler } from "../steps/sampler";
 import { TimeSlice } from "../time-slice";
 import { Rebuild } from "./rebuild";
-import type { Sampler } from "./sampler";
 
 export interface UpgradeHost {
   readonly model: Model;

@@ -1,8 +1,8 @@
 // Brings one upgrade to its commit, beside whatever else the engine does: slices of the rebuild between decode steps, whole chunks while nobody
 // asks for an answer. Whoever has the engine's turn calls it, so that nothing here races.
 
+import type { Sequence } from "../steps/sequence";
 import { isShort, type RebuildPacer } from "./rebuild-pacer";
-import type { Sequence } from "./sequence";
 import type { Upgrade } from "./upgrade";
 
 /**

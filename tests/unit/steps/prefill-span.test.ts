@@ -1,7 +1,7 @@
 // The order in which a sequence's K/V is completed.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type GroupProgress, nextSpan } from "../../../src/engine/prefill-span";
+import { type GroupProgress, nextSpan } from "../../../src/steps/prefill-span";
 
 const group = (cachedLength: number, recordedLength = cachedLength): GroupProgress => ({ cachedLength, recordedLength });
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type ChunkPacer, fixedChunks, pacedChunks } from "../../../src/engine/chunk-pacer";
+import { type ChunkPacer, fixedChunks, pacedChunks } from "../../../src/steps/chunk-pacer";
 
 /** Cuts a prompt on a device that computes `rowsPerMs`. */
 function cut(pacer: ChunkPacer, length: number, rowsPerMs: number): number[] {

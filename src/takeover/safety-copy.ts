@@ -1,8 +1,8 @@
 // What an upgrade keeps of the active conversation, copied to CPU memory beside the steps: should the device be lost, it is there.
 import type { Gpu } from "../gpu/device";
 import type { KvSnapshot } from "../kv/kv-snapshot";
+import type { Sequence } from "../steps/sequence";
 import { snapshotFront } from "./restore";
-import type { Sequence } from "./sequence";
 
 export interface SavedSequence {
   readonly sequence: Sequence;

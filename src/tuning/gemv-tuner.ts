@@ -1,8 +1,8 @@
 // Has the products of a loaded model measured that no visit before measured on this adapter, for the next load to go by.
 import { sleep } from "../bytes/abort";
+import type { EngineCore } from "../engine/engine-core";
 import { gemvCandidates } from "../kernels/gemv-candidates";
 import { decodeProducts } from "../model/decode-products";
-import type { EngineCore } from "./engine-core";
 import { type MeasureOptions, measureProducts } from "./gemv-measure";
 import type { GemvTunings, TuningEvent } from "./gemv-tunings";
 

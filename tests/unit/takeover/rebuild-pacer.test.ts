@@ -1,6 +1,6 @@
 // A rebuild between decode steps: as much as the reader hardly notices, whatever steps and slices cost.
 import { expect, test } from "vitest";
-import { RebuildPacer } from "../../../src/engine/rebuild-pacer";
+import { RebuildPacer } from "../../../src/takeover/rebuild-pacer";
 
 /** Decodes `steps` tokens beside a rebuild. The mean and the longest time between two of the later half, and slices in all. */
 function decode(pacer: RebuildPacer, stepMs: number, sliceMs: number, steps: number) {

@@ -1,6 +1,6 @@
 // The default is given up for what is faster, and not for what was lucky.
 import { expect, test } from "vitest";
-import { chooseCut, hasLost, ROUNDS } from "../../../src/engine/cut-choice";
+import { chooseCut, hasLost, ROUNDS } from "../../../src/tuning/cut-choice";
 import { seededRandom } from "../../support/random";
 
 const random = seededRandom("cut-choice");

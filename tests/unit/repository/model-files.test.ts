@@ -1,6 +1,6 @@
 // Where a model's files are looked for, whatever way a person names it.
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { droppedFiles, type FetchOptions, locateModel } from "../../../src/engine/model-files";
+import { droppedFiles, type FetchOptions, locateModel } from "../../../src/repository/model-files";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { MemoryDirectory } from "../../support/memory-directory";
 

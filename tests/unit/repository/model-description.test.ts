@@ -1,6 +1,6 @@
 // What a person is told when a model's files are not what they should be, before any weight is read.
 import { beforeAll, describe, expect, test } from "vitest";
-import { type DescribeOptions, describeModel } from "../../../src/engine/model-description";
+import { type DescribeOptions, describeModel } from "../../../src/repository/model-description";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type FileContents, goldenContents, memoryFiles } from "../../support/memory-files";
 

@@ -1,7 +1,7 @@
 // What is remembered of one visit, and whatever else may lie in its place by the next.
 import { expect, test } from "vitest";
-import { GemvTunings, type TuningEvent, type TuningStore, tuningsOn } from "../../../src/engine/gemv-tunings";
 import { type GemvProduct, gemvCandidates, productKey } from "../../../src/kernels/gemv-candidates";
+import { GemvTunings, type TuningEvent, type TuningStore, tuningsOn } from "../../../src/tuning/gemv-tunings";
 import { memoryTuningStore } from "../../support/memory-tuning-store";
 
 const PRODUCT: GemvProduct = { format: "q4m", rows: 2048, columns: 2048, epilogue: "store", norm: true, bias: false, subgroups: true };

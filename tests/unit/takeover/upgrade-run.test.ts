@@ -1,10 +1,10 @@
 // How an upgrade goes between decode steps: slices first, and one pass for the last few positions, which nobody is to notice.
 import { expect, test } from "vitest";
-import type { Rebuild } from "../../../src/engine/rebuild";
-import { RebuildPacer } from "../../../src/engine/rebuild-pacer";
-import { Sequence } from "../../../src/engine/sequence";
-import type { Upgrade } from "../../../src/engine/upgrade";
-import { type UpgradePolicy, UpgradeRun } from "../../../src/engine/upgrade-run";
+import { Sequence } from "../../../src/steps/sequence";
+import type { Rebuild } from "../../../src/takeover/rebuild";
+import { RebuildPacer } from "../../../src/takeover/rebuild-pacer";
+import type { Upgrade } from "../../../src/takeover/upgrade";
+import { type UpgradePolicy, UpgradeRun } from "../../../src/takeover/upgrade-run";
 
 const LAYERS = 24;
 

@@ -6,10 +6,10 @@ import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
 import type { Lane } from "../model/lane";
 import { encodeInput, encodeLayers, type Walk } from "../model/walk";
-import { LaneFeed } from "./lane-feed";
-import { nextSpan } from "./prefill-span";
-import type { Sequence, SequenceKv } from "./sequence";
-import { submitPass } from "./stepper";
+import { LaneFeed } from "../steps/lane-feed";
+import { nextSpan } from "../steps/prefill-span";
+import type { Sequence, SequenceKv } from "../steps/sequence";
+import { submitPass } from "../steps/stepper";
 
 export interface RebuildParts {
   readonly gpu: Gpu;

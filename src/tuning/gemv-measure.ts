@@ -1,5 +1,6 @@
 // Measures the cuts of decode's products on the weights of the model that is loaded, in turns of the engine so short that who asks next hardly waits.
 import { present } from "../assert";
+import type { EngineCore } from "../engine/engine-core";
 import { LlmError } from "../errors";
 import { type BoundKernel, KernelCache } from "../gpu/kernel";
 import { PassClock } from "../gpu/pass-clock";
@@ -8,9 +9,8 @@ import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
 import type { DecodeProduct } from "../model/decode-products";
+import { submitPass } from "../steps/stepper";
 import { chooseCut, hasLost, ROUNDS } from "./cut-choice";
-import type { EngineCore } from "./engine-core";
-import { submitPass } from "./stepper";
 
 export interface MeasureOptions {
   /** `gemvCandidates` unless given; the first is the default. */

@@ -5,9 +5,9 @@ import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { describeModel } from "../src/repository/model-description";
 import type { ModelFiles } from "../src/repository/model-files";
 import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
+import { ModelRecipe } from "../src/stages/model-recipe";
 import { type StagePlan, wholePlan } from "../src/stages/plan";
 import { StageLoader } from "../src/stages/stage-loader";
-import { WeightPlans } from "../src/stages/weight-plans";
 import type { GemvTunings } from "../src/tuning/gemv-tunings";
 import { Packer } from "../src/weights/packer";
 
@@ -27,13 +27,13 @@ export interface LoadedCore {
 
 export async function loadCore(files: ModelFiles, options: LoadedCoreOptions = {}): Promise<LoadedCore> {
   const { config, directory } = await describeModel(files, { needsTokenizer: false });
-  const plans = new WeightPlans(config, directory, {});
-  const { layerBytes, rowBytes, otherBytes } = plans;
+  const recipe = new ModelRecipe(config, directory, {});
+  const { layerBytes, rowBytes, otherBytes } = recipe;
   const shape = { ...config, layerBytes, rowBytes, otherBytes, requiredRows: [] };
   const plan = options.staged ? defaultPlan(shape, options.stageOptions) : wholePlan(config);
   const gpu = await Gpu.request(options);
   const packer = new Packer();
-  const loader = new StageLoader(gpu, packer, plans);
+  const loader = new StageLoader(gpu, packer, recipe);
   const stages = {
     ...{ plan, root: files.name, holdReads: () => () => undefined },
     fetchRows: loader.fetchEmbeddingRows.bind(loader),

@@ -14,17 +14,17 @@ import { describeModel, readPlanFile } from "../repository/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
 import { defaultPlan, type StageOptions } from "../stages/default-plan";
 import { parseFileHashes } from "../stages/file-hashes";
+import { ModelRecipe } from "../stages/model-recipe";
 import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
 import { parsePlanFile } from "../stages/plan-file";
 import { StageLoader, type StageLoaderOptions } from "../stages/stage-loader";
-import { WeightPlans } from "../stages/weight-plans";
 import type { UpgradePolicy } from "../takeover/upgrader";
 import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import { tuneWhenIdle } from "../tuning/gemv-tuner";
 import { GemvTunings, type TuningEvent, type TuningStore } from "../tuning/gemv-tunings";
 import type { RejectedVariant } from "../tuning/self-test";
 import type { ModelConfig } from "../weights/model-config";
-import type { PlanOptions } from "../weights/model-weights";
+import type { RecipeOptions } from "../weights/model-weights";
 import { Packer, type PackerEvent } from "../weights/packer";
 import { type RowSet, rowsOf } from "../weights/row-set";
 import type { ChatEvent } from "./chat";
@@ -57,7 +57,7 @@ export type EngineEvent =
   | { readonly type: "device-restored"; readonly stage: StageInfo; readonly adapter: string; readonly recoveryMs: number }
   | { readonly type: "device-recovery-failed"; readonly error: unknown };
 
-export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
+export interface LoadOptions extends EngineOptions, RecipeOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: EngineEvent) => void;
@@ -151,7 +151,7 @@ interface Inspected {
   readonly config: ModelConfig;
   readonly directory: TensorDirectory;
   readonly tokenizer: Tokenizer | null;
-  readonly plans: WeightPlans;
+  readonly recipe: ModelRecipe;
   readonly plan: StagePlan;
   readonly tunings: GemvTunings | null;
 }
@@ -161,20 +161,20 @@ async function inspect(files: ModelFiles, context: InspectContext): Promise<Insp
   const remembered = rememberedTunings(context);
   const planJson = await planOf(files, context);
   const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
-  const plans = new WeightPlans(config, directory, context);
-  const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
+  const recipe = new ModelRecipe(config, directory, context);
+  const plan = stagePlan(files, planJson, { config, recipe, tokenizer }, context);
   const tunings = await abortable(remembered, context.signal);
-  return { name: files.name, config, directory, tokenizer, plans, plan, tunings };
+  return { name: files.name, config, directory, tokenizer, recipe, plan, tunings };
 }
 
 /** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
 async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
   const { signal, onEvent, packer } = context;
-  const { name, config, directory, tokenizer, plans, plan, tunings } = inspected;
-  const { totalBytes } = plans;
+  const { name, config, directory, tokenizer, recipe, plan, tunings } = inspected;
+  const { totalBytes } = recipe;
   signal.throwIfAborted();
   const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
-  let source = { packer, loader: new StageLoader(gpu, packer, plans, { onLoaded: progress.forDevice() }) };
+  let source = { packer, loader: new StageLoader(gpu, packer, recipe, { onLoaded: progress.forDevice() }) };
   const { loader } = source;
   let isLoaded = false;
   const recover = async (loss: LlmError): Promise<void> => {
@@ -184,7 +184,7 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
       delivery.interrupt(loss);
       source.packer.dispose();
       const another = await requestAnother(context);
-      source = await reviveOn(another, core, plans, { valve: source.loader.valve, onLoaded: progress.forDevice() }, onEvent);
+      source = await reviveOn(another, core, recipe, { valve: source.loader.valve, onLoaded: progress.forDevice() }, onEvent);
       const stage = delivery.stageInfo(core.stage);
       onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: performance.now() - start });
       delivery.goOnWith(source.loader);
@@ -204,7 +204,7 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
     ...(tunings && { tunings }),
   };
   onEvent({ type: "load-start", model: name, totalBytes, adapter: gpu.adapterName });
-  onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, plans, index)), plan });
+  onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, recipe, index)), plan });
   // Bytes come while what they need is allocated and compiled.
   const reads = linkAbort(signal);
   const loading = loader.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
@@ -215,13 +215,13 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
     throw error;
   });
   const onStageEvent = stageListener(core, tunings, context);
-  const delivery = new Delivery(core, loader, plans, {
+  const delivery = new Delivery(core, loader, recipe, {
     policy: context.upgradePolicy ?? "background",
     onEvent: onStageEvent,
     onEnd: () => source.packer.dispose(),
   });
   // A failure to compile shows again where the same kernels are awaited.
-  core.model.warmUp(plans.layerShapes(), plans.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
+  core.model.warmUp(recipe.layerShapes(), recipe.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
   await abortable(core.start(await loading), signal);
   const first = delivery.stageInfo(0);
   onStageEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
@@ -283,13 +283,13 @@ async function requestAnother(context: LoadContext): Promise<Gpu> {
 async function reviveOn(
   gpu: Gpu,
   core: EngineCore,
-  plans: WeightPlans,
+  recipe: ModelRecipe,
   options: StageLoaderOptions,
   onEvent: LoadContext["onEvent"],
 ): Promise<{ readonly packer: Packer; readonly loader: StageLoader }> {
   const packer = new Packer({ onEvent });
   try {
-    const loader = new StageLoader(gpu, packer, plans, options);
+    const loader = new StageLoader(gpu, packer, recipe, options);
     await core.revive(gpu, (units) => loader.loadFirst(units));
     return { packer, loader };
   } catch (error) {
@@ -336,14 +336,14 @@ function verified(files: ModelFiles, planJson: PlanJson | null, onEvent: LoadCon
 
 interface KnownModel {
   readonly config: ModelConfig;
-  readonly plans: WeightPlans;
+  readonly recipe: ModelRecipe;
   readonly tokenizer: Tokenizer | null;
 }
 
 function stagePlan(
   files: ModelFiles,
   planJson: PlanJson | null,
-  { config, plans, tokenizer }: KnownModel,
+  { config, recipe, tokenizer }: KnownModel,
   { plan, stageOptions }: InspectContext,
 ): StagePlan {
   if (plan === "whole") return wholePlan(config);
@@ -352,7 +352,7 @@ function stagePlan(
   const shape = { layerCount, vocabSize, requiredRows };
   if (planJson)
     return parsePlanFile(planJson.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, planJson.where);
-  const { layerBytes, rowBytes, otherBytes } = plans;
+  const { layerBytes, rowBytes, otherBytes } = recipe;
   return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
 }
 

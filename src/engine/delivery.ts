@@ -1,8 +1,8 @@
 // Brings the later stages while the first one answers: loads them in their order, and hands each to the engine as it comes.
 import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
+import type { ModelRecipe } from "../stages/model-recipe";
 import type { Stage, StagePlan } from "../stages/plan";
 import type { StageLoader, StageWeights } from "../stages/stage-loader";
-import type { WeightPlans } from "../stages/weight-plans";
 import type { KvCarry, UpgradePolicy, UpgradeReport } from "../takeover/upgrader";
 import type { EngineCore } from "./engine-core";
 import { guardedListener } from "./guarded-listener";
@@ -14,9 +14,9 @@ export interface StageInfo extends Pick<Stage, "name" | "quality"> {
 }
 
 /** Of a plan's stage. */
-export function stageInfo(plan: StagePlan, plans: WeightPlans, index: number): StageInfo {
+export function stageInfo(plan: StagePlan, recipe: ModelRecipe, index: number): StageInfo {
   const { name = "", quality = null, units = [] } = plan.stages[index] ?? {};
-  return { index, name, quality, bytes: plans.unitBytes(units) + (index === 0 ? plans.otherBytes : 0) };
+  return { index, name, quality, bytes: recipe.unitBytes(units) + (index === 0 ? recipe.otherBytes : 0) };
 }
 
 /** Which stage answers, and what becomes of the next. */
@@ -67,7 +67,7 @@ interface StageUnderWay {
 export class Delivery {
   readonly #core: EngineCore;
   #loader: StageLoader;
-  readonly #plans: WeightPlans;
+  readonly #recipe: ModelRecipe;
   readonly #options: DeliveryOptions;
   readonly #attempts = new Set<LinkedAbort>();
   /** Stages whose bytes come, or that are moved to. Each builds on those before it. */
@@ -84,10 +84,10 @@ export class Delivery {
   /** Aborts when the engine is gone. */
   readonly #ending = new AbortController();
 
-  constructor(core: EngineCore, loader: StageLoader, plans: WeightPlans, options: DeliveryOptions) {
+  constructor(core: EngineCore, loader: StageLoader, recipe: ModelRecipe, options: DeliveryOptions) {
     this.#core = core;
     this.#loader = loader;
-    this.#plans = plans;
+    this.#recipe = recipe;
     this.#options = options;
   }
 
@@ -105,7 +105,7 @@ export class Delivery {
   }
 
   stageInfo(index: number): StageInfo {
-    return stageInfo(this.#core.plan, this.#plans, index);
+    return stageInfo(this.#core.plan, this.#recipe, index);
   }
 
   /**

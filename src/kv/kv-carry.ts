@@ -30,7 +30,7 @@ export interface LayerDecision {
  * For each layer what saves most of `length` positions, and of equal savings the cheapest. K/V above a layer that has fewer positions is of no use
  * beyond them: the residual that would go on from there is missing.
  */
-export function planKvCarry(layers: readonly LayerKv[], length: number): readonly LayerDecision[] {
+export function decideKvCarry(layers: readonly LayerKv[], length: number): readonly LayerDecision[] {
   let reach = length;
   return layers.map(({ layer, isSameFunction, populated, saved }) => {
     const kept = isSameFunction ? Math.min(populated, reach) : 0;

@@ -1,30 +1,30 @@
 // What a unit is loaded as: vectors, and pieces of matrices; and which of them are read together.
 import {
   type MatrixPiece,
-  type MatrixPlan,
+  type MatrixRecipe,
   type MatrixRole,
-  planFileBytes,
+  recipeFileBytes,
   splitRowSet,
-  type VectorPlan,
-  type WeightPlan,
+  type VectorRecipe,
+  type WeightRecipe,
 } from "../weights/model-weights";
 import type { RowSet } from "../weights/row-set";
 
 export type LoadItem =
-  | ({ readonly kind: "vector" } & VectorPlan)
+  | ({ readonly kind: "vector" } & VectorRecipe)
   /** Rows of a matrix, from `rowOffset` on. */
-  | ({ readonly kind: "matrix"; readonly rowOffset: number } & MatrixPlan);
+  | ({ readonly kind: "matrix"; readonly rowOffset: number } & MatrixRecipe);
 
-export function vectorItems({ vectors }: WeightPlan): LoadItem[] {
+export function vectorItems({ vectors }: WeightRecipe): LoadItem[] {
   return vectors.map((vector) => ({ kind: "vector", ...vector }));
 }
 
 export function matrixItems(role: MatrixRole, pieces: readonly MatrixPiece[]): LoadItem[] {
-  return pieces.map(({ rowOffset, plan }) => ({ kind: "matrix", rowOffset, ...plan, role }));
+  return pieces.map(({ rowOffset, recipe }) => ({ kind: "matrix", rowOffset, ...recipe, role }));
 }
 
 /** Some rows of all matrices around the layers. */
-export function rowItems({ matrices }: WeightPlan, rows: RowSet, maxFileBytes: number): LoadItem[] {
+export function rowItems({ matrices }: WeightRecipe, rows: RowSet, maxFileBytes: number): LoadItem[] {
   return matrices.flatMap((matrix) => matrixItems(matrix.role, splitRowSet(matrix, rows, maxFileBytes)));
 }
 
@@ -37,7 +37,7 @@ export function inBatches(items: readonly LoadItem[], maxFileBytes: number): Loa
   const batches: LoadItem[][] = [];
   let batchBytes = 0;
   for (const item of ordered) {
-    const bytes = planFileBytes(item);
+    const bytes = recipeFileBytes(item);
     const batch = batches.at(-1);
     if (batch && batchBytes + bytes <= maxFileBytes) {
       batch.push(item);

@@ -6,7 +6,7 @@ import type { Gpu } from "../gpu/device";
 import { GpuMatrix } from "../model/gpu-matrix";
 import { GpuVector, LayerWeights, type NormWeights } from "../model/layer-weights";
 import { destroyOuter, type OuterWeights } from "../model/model";
-import { type MatrixRole, planFileBytes, splitRowSet, splitRows, type VectorRole, type WeightPlan } from "../weights/model-weights";
+import { type MatrixRole, recipeFileBytes, splitRowSet, splitRows, type VectorRole, type WeightRecipe } from "../weights/model-weights";
 import { type PackPart, packVector } from "../weights/pack";
 import { freeBuffers } from "../weights/pack-message";
 import type { Packer } from "../weights/packer";
@@ -15,8 +15,8 @@ import { nearbySpans, type RowSet, unionRows } from "../weights/row-set";
 import { ByteBudget } from "./byte-budget";
 import { inBatches, type LoadItem, matrixItems, rowItems, vectorItems } from "./load-items";
 import { LoadValve } from "./load-valve";
+import type { ModelRecipe } from "./model-recipe";
 import type { Unit } from "./plan";
-import type { WeightPlans } from "./weight-plans";
 
 export interface StageLoaderOptions {
   /** Called with each part of the weights that has reached the GPU, in bytes of the files; with less than zero when a stage's are destroyed. */
@@ -81,13 +81,13 @@ export class StageLoader {
   readonly valve: LoadValve;
   readonly #gpu: Gpu;
   readonly #packer: Packer;
-  readonly #plans: WeightPlans;
+  readonly #recipe: ModelRecipe;
   readonly #options: StageLoaderOptions;
 
-  constructor(gpu: Gpu, packer: Packer, plans: WeightPlans, options: StageLoaderOptions = {}) {
+  constructor(gpu: Gpu, packer: Packer, recipe: ModelRecipe, options: StageLoaderOptions = {}) {
     this.#gpu = gpu;
     this.#packer = packer;
-    this.#plans = plans;
+    this.#recipe = recipe;
     this.#options = options;
     this.valve = options.valve ?? new LoadValve();
   }
@@ -109,11 +109,11 @@ export class StageLoader {
 
   /** Reads `rows` of the embedding, and some that lie near, past the valve. Gives the rows that are there now. */
   async fetchEmbeddingRows(rows: RowSet, { embedding }: OuterWeights, signal?: AbortSignal): Promise<RowSet> {
-    const { embedding: plan } = this.#plans.outerShapes();
-    const fetched = nearbySpans(rows, Math.floor(NEARBY_BYTES / (planFileBytes(plan) / plan.rows)));
+    const { embedding: recipe } = this.#recipe.outerShapes();
+    const fetched = nearbySpans(rows, Math.floor(NEARBY_BYTES / (recipeFileBytes(recipe) / recipe.rows)));
     const pace = urgentPace();
     const target = Promise.resolve({ matrices: new Map([["embedding" as const, embedding]]), vectors: new Map() });
-    const items = matrixItems("embedding", splitRowSet(plan, fetched, pace.pieceBytes));
+    const items = matrixItems("embedding", splitRowSet(recipe, fetched, pace.pieceBytes));
     await this.#loadItems(items, target, pace, signal ?? new AbortController().signal);
     return fetched;
   }
@@ -151,7 +151,7 @@ export class StageLoader {
   }
 
   async #loadOuter(rows: RowSet, pace: Pace, signal: AbortSignal): Promise<OuterWeights> {
-    const { outer } = this.#plans;
+    const { outer } = this.#recipe;
     // All rows have their place from the start: what comes later is written beside what is there.
     const items = [...vectorItems(outer), ...rowItems(outer, rows, pace.pieceBytes)];
     return outerWeights(await this.#loadUnit("outer", outer, items, pace, signal));
@@ -163,7 +163,7 @@ export class StageLoader {
       ["head" as const, head],
     ]);
     return this.#loadItems(
-      rowItems(this.#plans.outer, rows, pace.pieceBytes),
+      rowItems(this.#recipe.outer, rows, pace.pieceBytes),
       Promise.resolve({ matrices, vectors: new Map() }),
       pace,
       signal,
@@ -171,17 +171,23 @@ export class StageLoader {
   }
 
   async #loadLayer(layer: number, pace: Pace, signal: AbortSignal): Promise<LayerWeights> {
-    const plan = present(this.#plans.layers[layer], `plan of layer ${layer}`);
+    const recipe = present(this.#recipe.layers[layer], `recipe of layer ${layer}`);
     const items = [
-      ...vectorItems(plan),
-      ...plan.matrices.flatMap((matrix) => matrixItems(matrix.role, splitRows(matrix, pace.pieceBytes))),
+      ...vectorItems(recipe),
+      ...recipe.matrices.flatMap((matrix) => matrixItems(matrix.role, splitRows(matrix, pace.pieceBytes))),
     ];
-    return layerWeights(await this.#loadUnit(`layer ${layer}`, plan, items, pace, signal));
+    return layerWeights(await this.#loadUnit(`layer ${layer}`, recipe, items, pace, signal));
   }
 
   /** Allocates all of a unit at once, which takes the device a while, and reads meanwhile. */
-  async #loadUnit(label: string, plan: WeightPlan, items: readonly LoadItem[], pace: Pace, signal: AbortSignal): Promise<LoadedWeights> {
-    const allocation = this.#gpu.checked(label, () => this.#allocate(label, plan), destroyWeights);
+  async #loadUnit(
+    label: string,
+    recipe: WeightRecipe,
+    items: readonly LoadItem[],
+    pace: Pace,
+    signal: AbortSignal,
+  ): Promise<LoadedWeights> {
+    const allocation = this.#gpu.checked(label, () => this.#allocate(label, recipe), destroyWeights);
     allocation.catch(() => undefined); // seen where it is awaited, once there is something to write
     try {
       await this.#loadItems(items, allocation, pace, signal);
@@ -192,10 +198,10 @@ export class StageLoader {
     }
   }
 
-  #allocate(label: string, { matrices, vectors }: WeightPlan): LoadedWeights {
+  #allocate(label: string, { matrices, vectors }: WeightRecipe): LoadedWeights {
     const made: LoadedWeights = { matrices: new Map(), vectors: new Map() };
     try {
-      for (const plan of matrices) made.matrices.set(plan.role, new GpuMatrix(this.#gpu, `${label} ${plan.role}`, plan));
+      for (const recipe of matrices) made.matrices.set(recipe.role, new GpuMatrix(this.#gpu, `${label} ${recipe.role}`, recipe));
       for (const { role, length } of vectors) made.vectors.set(role, new GpuVector(this.#gpu, `${label} ${role}`, length));
       return made;
     } catch (error) {
@@ -207,7 +213,7 @@ export class StageLoader {
   /** All at once, as far as the budget goes; small ones that lie together are read together. */
   #loadItems(items: readonly LoadItem[], target: Promise<LoadedWeights>, pace: Pace, signal: AbortSignal): Promise<void> {
     return atOnce(inBatches(items, pace.pieceBytes), signal, async (batch, batchSignal) => {
-      const bytes = batch.reduce((sum, { parts }) => sum + planFileBytes({ parts }), 0);
+      const bytes = batch.reduce((sum, { parts }) => sum + recipeFileBytes({ parts }), 0);
       const load = async () => {
         await pace.valve?.pass(batchSignal);
         const read = await readParts(

@@ -1,7 +1,7 @@
 // Brings a sequence's K/V back from a snapshot, as far as it goes; what is missing is computed when the sequence is next used.
 
 import type { Gpu } from "../gpu/device";
-import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
+import { decideKvCarry, type LayerDecision } from "../kv/kv-carry";
 import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
 import type { Sequence, SequenceKv } from "../steps/sequence";
 
@@ -58,9 +58,9 @@ export async function restoreSequence(
   const layers = sequence.parts.flatMap(({ group, cachedLength }, index) =>
     group.layers.map((layer) => ({ layer, isSameFunction: true, populated: cachedLength, saved: found[index]?.length ?? 0 })),
   );
-  const decisions = planKvCarry(layers, sequence.tokens.length);
+  const decisions = decideKvCarry(layers, sequence.tokens.length);
   let restoredBytes = 0;
-  if (!reserve(Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: planKvCarry([], 0), restoredBytes };
+  if (!reserve(Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: decideKvCarry([], 0), restoredBytes };
   const { revision } = sequence;
   await gpu.uploads.during(async () => {
     for (const [index, part] of sequence.parts.entries()) {

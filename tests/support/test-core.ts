@@ -4,10 +4,10 @@ import { Delivery, type StageEvent } from "../../src/engine/delivery";
 import { EngineCore } from "../../src/engine/engine-core";
 import type { EngineOptions, GenerationResult, ModelFiles, SamplingSettings } from "../../src/index";
 import { describeModel, type ModelDescription } from "../../src/repository/model-description";
+import { ModelRecipe } from "../../src/stages/model-recipe";
 import { type StagePlan, wholePlan } from "../../src/stages/plan";
 import { parsePlanFile } from "../../src/stages/plan-file";
 import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
-import { WeightPlans } from "../../src/stages/weight-plans";
 import { resolveSampling } from "../../src/steps/sampling-settings";
 import type { Sequence } from "../../src/steps/sequence";
 import { Packer } from "../../src/weights/packer";
@@ -44,10 +44,10 @@ export async function loadStagedCore(model: string | ModelFiles, planFile: objec
   const files = typeof model === "string" ? testModelFiles(model) : model;
   const description = await describeModel(files, { needsTokenizer: false });
   const plan = parsePlanFile(planFile, { ...description.config, requiredRows: [] }, files.name);
-  const { core, loader, packer, plans } = await startCore(description, plan, options);
+  const { core, loader, packer, recipe } = await startCore(description, plan, options);
   const events: StageEvent[] = [];
   const onEvent = (event: StageEvent) => events.push(event);
-  const delivery = new Delivery(core, loader, plans, { policy: "background", onEvent, onEnd: () => packer.dispose() });
+  const delivery = new Delivery(core, loader, recipe, { policy: "background", onEvent, onEnd: () => packer.dispose() });
   const engine = new Engine(core, null, delivery);
   return {
     ...{ core, engine, events },
@@ -64,10 +64,10 @@ async function startCore({ config, directory }: Pick<ModelDescription, "config" 
   const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, { prefixCache: false, ...options });
   const packer = new Packer();
   try {
-    const plans = new WeightPlans(config, directory, {});
-    const loader = new StageLoader(core.gpu, packer, plans);
+    const recipe = new ModelRecipe(config, directory, {});
+    const loader = new StageLoader(core.gpu, packer, recipe);
     await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
-    return { core, loader, packer, plans };
+    return { core, loader, packer, recipe };
   } catch (error) {
     packer.dispose();
     core.dispose();

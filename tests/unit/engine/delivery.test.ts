@@ -3,8 +3,8 @@ import { expect, test } from "vitest";
 import { type DeliverOptions, Delivery, type StageEvent } from "../../../src/engine/delivery";
 import type { EngineCore, UpgradeRequest } from "../../../src/engine/engine-core";
 import { LoadValve } from "../../../src/stages/load-valve";
+import type { ModelRecipe } from "../../../src/stages/model-recipe";
 import { type StageLoader, StageWeights } from "../../../src/stages/stage-loader";
-import type { WeightPlans } from "../../../src/stages/weight-plans";
 
 const ENOUGH = new Error("enough");
 const LOST = new Error("the device was lost");
@@ -35,8 +35,8 @@ function fourStages() {
     },
   };
   const events: StageEvent[] = [];
-  const plans = { unitBytes: () => 0, otherBytes: 0 };
-  const delivery = new Delivery(core as unknown as EngineCore, loader as unknown as StageLoader, plans as unknown as WeightPlans, {
+  const recipe = { unitBytes: () => 0, otherBytes: 0 };
+  const delivery = new Delivery(core as unknown as EngineCore, loader as unknown as StageLoader, recipe as unknown as ModelRecipe, {
     policy: "background",
     onEvent: (event) => events.push(event),
     onEnd: () => undefined,

@@ -1,7 +1,7 @@
 // Keep, restore or recompute: what is valid is never computed, what is not is never used.
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type LayerKv, planKvCarry } from "../../../src/kv/kv-carry";
+import { decideKvCarry, type LayerKv } from "../../../src/kv/kv-carry";
 import { pageHashes } from "../../../src/kv/page-hash";
 
 const layers = fc.array(fc.record({ isSameFunction: fc.boolean(), populated: fc.nat(50), saved: fc.nat(50) }), { maxLength: 12 });
@@ -9,8 +9,8 @@ const numbered = (list: readonly Omit<LayerKv, "layer">[]): LayerKv[] => list.ma
 
 test("keeps what stays, restores what only a snapshot has, computes the rest", () => {
   const kv = { isSameFunction: true, populated: 40, saved: 32 };
-  const plan = planKvCarry(numbered([kv, { ...kv, populated: 0 }, { ...kv, isSameFunction: false }, kv]), 40);
-  expect(plan).toEqual([
+  const decisions = decideKvCarry(numbered([kv, { ...kv, populated: 0 }, { ...kv, isSameFunction: false }, kv]), 40);
+  expect(decisions).toEqual([
     { layer: 0, carry: "keep", positions: 40 },
     { layer: 1, carry: "restore", positions: 32 },
     { layer: 2, carry: "recompute", positions: 0 },
@@ -21,9 +21,9 @@ test("keeps what stays, restores what only a snapshot has, computes the rest", (
 test("never claims more than is there, below it, or asked for, and never K/V of another function", () => {
   fc.assert(
     fc.property(layers, fc.nat(60), (list, length) => {
-      const plan = planKvCarry(numbered(list), length);
+      const decisions = decideKvCarry(numbered(list), length);
       let below = length;
-      for (const [index, { carry, positions }] of plan.entries()) {
+      for (const [index, { carry, positions }] of decisions.entries()) {
         const { isSameFunction = false, populated = 0, saved = 0 } = list[index] ?? {};
         expect(positions).toBeLessThanOrEqual(below);
         if (carry === "keep") expect(positions).toBeLessThanOrEqual(populated);

@@ -8,8 +8,8 @@ import {
   type TensorType,
 } from "../../../src/formats/tensor-directory";
 import { defaultPlan } from "../../../src/stages/default-plan";
+import { ModelRecipe } from "../../../src/stages/model-recipe";
 import { stageContents } from "../../../src/stages/plan";
-import { WeightPlans } from "../../../src/stages/weight-plans";
 import type { ModelConfig } from "../../../src/weights/model-config";
 import { countRows, type RowSet } from "../../../src/weights/row-set";
 import { memorySource } from "../../support/memory-source";
@@ -155,28 +155,28 @@ describe.each(MODELS)("by the default plan of %s", (_, shape, expected) => {
     ...{ activation: "silu-gated", parallelBlock: false, separateMlpNorm: false, slidingWindow: null, tiedEmbedding: !shape.head },
     ...shape.config,
   };
-  const plans = new WeightPlans(config, directory(shape), {});
-  const { layerBytes, rowBytes, otherBytes } = plans;
+  const recipe = new ModelRecipe(config, directory(shape), {});
+  const { layerBytes, rowBytes, otherBytes } = recipe;
   const { layerCount, vocabSize } = config;
   const plan = defaultPlan({ layerCount, vocabSize, layerBytes, rowBytes, otherBytes, requiredRows: shape.requiredRows });
 
   test("the first stage goes without the middle layers and the last rows, and has this share of the bytes", () => {
     const { layers, rows } = stageContents(plan, 0);
     const absentLayers = [...Array(layerCount).keys()].filter((layer) => !layers.has(layer));
-    const stageBytes = plans.unitBytes(plan.stages[0]?.units ?? []) + otherBytes;
+    const stageBytes = recipe.unitBytes(plan.stages[0]?.units ?? []) + otherBytes;
     expect({
-      totalBytes: plans.totalBytes,
+      totalBytes: recipe.totalBytes,
       absentLayers,
       absentBytes: absentLayers.reduce((sum, layer) => sum + (layerBytes[layer] ?? 0), 0),
       rowCount: countRows(rows),
       rowBytes,
       stageBytes,
-      share: Math.round((1000 * stageBytes) / plans.totalBytes) / 10,
+      share: Math.round((1000 * stageBytes) / recipe.totalBytes) / 10,
     }).toEqual(expected);
   });
 
   test("the later stages bring exactly the rest", () => {
-    const later = plan.stages.slice(1).map(({ units }) => plans.unitBytes(units));
+    const later = plan.stages.slice(1).map(({ units }) => recipe.unitBytes(units));
     expect(later).toEqual([expected.absentBytes, (vocabSize - expected.rowCount) * expected.rowBytes]);
     expect(expected.stageBytes + later.reduce((sum, bytes) => sum + bytes, 0)).toBe(expected.totalBytes);
   });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { LlmError } from "../../../src/errors";
 import { directoryOf, type StoredTensor, type TensorDirectory, type TensorType } from "../../../src/formats/tensor-directory";
 import { configFromJson } from "../../../src/weights/config-from-json";
-import { checkNothingLeftOver, type PlanOptions, planGlobals, planLayer } from "../../../src/weights/model-weights";
+import { checkNothingLeftOver, layerRecipe, outerRecipe, type RecipeOptions } from "../../../src/weights/model-weights";
 import { memorySource } from "../../support/memory-source";
 
 const config = configFromJson(
@@ -50,13 +50,13 @@ function directory({ shapes = {}, types = {} }: Changes = {}): TensorDirectory {
   return directoryOf(stored, { format: "safetensors", name: "model.safetensors", metadata: new Map() });
 }
 
-function planAll(changes?: Changes, options?: PlanOptions) {
-  const [globals, first] = [planGlobals(config, directory(changes), options), planLayer(config, directory(changes), 0, options)];
+function allRecipes(changes?: Changes, options?: RecipeOptions) {
+  const [globals, first] = [outerRecipe(config, directory(changes), options), layerRecipe(config, directory(changes), 0, options)];
   return [...globals.matrices, ...first.matrices];
 }
 
-function formats(changes?: Changes, options?: PlanOptions): Record<string, string> {
-  return Object.fromEntries(planAll(changes, options).map(({ role, format }) => [role, format]));
+function formats(changes?: Changes, options?: RecipeOptions): Record<string, string> {
+  return Object.fromEntries(allRecipes(changes, options).map(({ role, format }) => [role, format]));
 }
 
 function errorOf(run: () => unknown): LlmError {
@@ -69,7 +69,7 @@ function errorOf(run: () => unknown): LlmError {
 }
 
 test("the sizes of the matrices are those of the configuration", () => {
-  const sizes = planAll().map(({ role, rows, columns }) => [role, rows, columns]);
+  const sizes = allRecipes().map(({ role, rows, columns }) => [role, rows, columns]);
   expect(sizes).toEqual([
     ["embedding", 512, 64],
     ["head", 512, 64],
@@ -78,7 +78,7 @@ test("the sizes of the matrices are those of the configuration", () => {
     ["gateUp", 320, 64],
     ["down", 64, 160],
   ]);
-  const vectors = planLayer(config, directory(), 0).vectors.map(({ role, length }) => [role, length]);
+  const vectors = layerRecipe(config, directory(), 0).vectors.map(({ role, length }) => [role, length]);
   expect(vectors).toEqual([
     ["attentionNormWeight", 64],
     ["mlpNormWeight", 64],
@@ -87,10 +87,10 @@ test("the sizes of the matrices are those of the configuration", () => {
 });
 
 test.each(Object.keys(SHAPES))("%s is missed by its name, and refused in another shape by both shapes", (name) => {
-  const missing = errorOf(() => planAll({ shapes: { [name]: undefined } }));
+  const missing = errorOf(() => allRecipes({ shapes: { [name]: undefined } }));
   expect([missing.code, missing.message]).toEqual(["bad-weights", `"${name}" in model.safetensors: missing`]);
   const shape = SHAPES[name] ?? [];
-  const wrong = errorOf(() => planAll({ shapes: { [name]: shape.map((size) => size + 32) } }));
+  const wrong = errorOf(() => allRecipes({ shapes: { [name]: shape.map((size) => size + 32) } }));
   expect(wrong.code).toBe("bad-weights");
   expect(wrong.message).toContain(
     `"${name}" in model.safetensors: shape [${shape.map((size) => size + 32).join(", ")}], expected [${shape.join(", ")}]`,
@@ -98,7 +98,7 @@ test.each(Object.keys(SHAPES))("%s is missed by its name, and refused in another
 });
 
 test("a tensor of a type that we do not know is refused by its name and type", () => {
-  const error = errorOf(() => planAll({ types: { [`${layer}.mlp.up_proj.weight`]: "Q2_K" } }));
+  const error = errorOf(() => allRecipes({ types: { [`${layer}.mlp.up_proj.weight`]: "Q2_K" } }));
   expect([error.code, error.message]).toEqual(["unsupported", expect.stringMatching(/up_proj\.weight.*Q2_K.*Q4_K/)]);
 });
 
@@ -147,7 +147,7 @@ describe("formats", () => {
   });
 });
 
-describe("tensors that no plan uses", () => {
+describe("tensors that no recipe uses", () => {
   const check = (shapes: Readonly<Record<string, readonly number[]>>, changed = config) =>
     checkNothingLeftOver(changed, directory({ shapes }));
 

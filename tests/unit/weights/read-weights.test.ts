@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import type { ByteSource } from "../../../src/bytes/byte-source";
-import type { PlanPart } from "../../../src/weights/model-weights";
+import type { RecipePart } from "../../../src/weights/model-weights";
 import { readParts } from "../../../src/weights/read-weights";
 import { memorySource } from "../../support/memory-source";
 
 const bytes = Uint8Array.from({ length: 4000 }, (_, i) => i % 251);
 
-function part(source: ByteSource, start: number, end: number): PlanPart {
+function part(source: ByteSource, start: number, end: number): RecipePart {
   return { tensor: { name: `at ${start}`, type: "F32", shape: [(end - start) / 4], source, range: { start, end } }, runs: [] };
 }
 

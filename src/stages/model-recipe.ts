@@ -5,20 +5,20 @@ import type { LayerShapes } from "../model/layer-program";
 import type { ModelConfig } from "../weights/model-config";
 import {
   checkNothingLeftOver,
-  type MatrixPlan,
+  layerRecipe,
+  type MatrixRecipe,
   type MatrixRole,
-  type PlanOptions,
-  planFileBytes,
-  planGlobals,
-  planLayer,
-  type WeightPlan,
+  outerRecipe,
+  type RecipeOptions,
+  recipeFileBytes,
+  type WeightRecipe,
 } from "../weights/model-weights";
 import { countRows } from "../weights/row-set";
 import type { Unit } from "./plan";
 
-export class WeightPlans {
-  readonly layers: readonly WeightPlan[];
-  readonly outer: WeightPlan;
+export class ModelRecipe {
+  readonly layers: readonly WeightRecipe[];
+  readonly outer: WeightRecipe;
   readonly totalBytes: number;
   /** Of the files, by layer. */
   readonly layerBytes: readonly number[];
@@ -26,18 +26,18 @@ export class WeightPlans {
   readonly rowBytes: number;
 
   /** @throws LlmError "bad-weights" | "unsupported" where the tensors do not fit the configuration. */
-  constructor(config: ModelConfig, directory: TensorDirectory, options: PlanOptions) {
+  constructor(config: ModelConfig, directory: TensorDirectory, options: RecipeOptions) {
     checkNothingLeftOver(config, directory);
-    this.layers = Array.from({ length: config.layerCount }, (_, layer) => planLayer(config, directory, layer, options));
-    this.outer = planGlobals(config, directory, options);
-    this.layerBytes = this.layers.map(planBytes);
-    this.rowBytes = this.outer.matrices.reduce((sum, matrix) => sum + planFileBytes(matrix) / matrix.rows, 0);
-    this.totalBytes = [this.outer, ...this.layers].reduce((sum, plan) => sum + planBytes(plan), 0);
+    this.layers = Array.from({ length: config.layerCount }, (_, layer) => layerRecipe(config, directory, layer, options));
+    this.outer = outerRecipe(config, directory, options);
+    this.layerBytes = this.layers.map(recipeBytes);
+    this.rowBytes = this.outer.matrices.reduce((sum, matrix) => sum + recipeFileBytes(matrix) / matrix.rows, 0);
+    this.totalBytes = [this.outer, ...this.layers].reduce((sum, recipe) => sum + recipeBytes(recipe), 0);
   }
 
   /** Bytes of the files that neither a layer nor a row needs: the final norm. They come with the first stage. */
   get otherBytes(): number {
-    return this.outer.vectors.reduce((sum, vector) => sum + planFileBytes(vector), 0);
+    return this.outer.vectors.reduce((sum, vector) => sum + recipeFileBytes(vector), 0);
   }
 
   /** Bytes of the files that units take. */
@@ -51,12 +51,12 @@ export class WeightPlans {
   /** The distinct combinations of formats and sizes, each of which needs kernels of its own. */
   layerShapes(): LayerShapes[] {
     const distinct = new Map<string, LayerShapes>();
-    for (const plan of this.layers) {
+    for (const recipe of this.layers) {
       const shapes = {
-        qkv: matrixPlan(plan, "qkv"),
-        attentionOutput: matrixPlan(plan, "attentionOutput"),
-        up: upPlan(plan),
-        down: matrixPlan(plan, "down"),
+        qkv: matrixRecipe(recipe, "qkv"),
+        attentionOutput: matrixRecipe(recipe, "attentionOutput"),
+        up: upRecipe(recipe),
+        down: matrixRecipe(recipe, "down"),
       };
       distinct.set(
         Object.values(shapes)
@@ -68,25 +68,25 @@ export class WeightPlans {
     return [...distinct.values()];
   }
 
-  outerShapes(): { readonly embedding: MatrixPlan; readonly head: MatrixPlan } {
-    const embedding = matrixPlan(this.outer, "embedding");
+  outerShapes(): { readonly embedding: MatrixRecipe; readonly head: MatrixRecipe } {
+    const embedding = matrixRecipe(this.outer, "embedding");
     return { embedding, head: this.outer.matrices.find(({ role }) => role === "head") ?? embedding };
   }
 }
 
-function planBytes(plan: WeightPlan): number {
-  return [...plan.matrices, ...plan.vectors].reduce((sum, part) => sum + planFileBytes(part), 0);
+function recipeBytes(recipe: WeightRecipe): number {
+  return [...recipe.matrices, ...recipe.vectors].reduce((sum, part) => sum + recipeFileBytes(part), 0);
 }
 
-function matrixPlan(plan: WeightPlan, role: MatrixRole): MatrixPlan {
+function matrixRecipe(recipe: WeightRecipe, role: MatrixRole): MatrixRecipe {
   return present(
-    plan.matrices.find((matrix) => matrix.role === role),
+    recipe.matrices.find((matrix) => matrix.role === role),
     role,
   );
 }
 
-function upPlan(plan: WeightPlan): MatrixPlan {
-  const up = plan.matrices.find(({ role }) => role === "gateUp" || role === "up");
+function upRecipe(recipe: WeightRecipe): MatrixRecipe {
+  const up = recipe.matrices.find(({ role }) => role === "gateUp" || role === "up");
   assert(up, "a layer without an up projection");
   return up;
 }

@@ -1,8 +1,7 @@
 // What arrives in which stage, and what follows from it for the K/V: versions of layers, signatures, boundaries. Plain data and decisions.
 import { assert, present } from "../assert";
 import { fnv1a, hashText } from "../bytes/fnv1a";
-import { LlmError } from "../errors";
-import { countRows, type RowSet, subtractRows, unionRows } from "../weights/row-set";
+import { type RowSet, unionRows } from "../weights/row-set";
 
 /**
  * The smallest thing that can arrive: a layer, or rows of the embedding and, where it is apart, of the head. What belongs to neither (the final
@@ -112,57 +111,6 @@ export function layerGroups(plan: StagePlan): readonly { readonly first: number;
   const cuts = planBoundaries(plan).filter((boundary) => boundary > 0);
   const ends = [...cuts, plan.layerCount];
   return [0, ...cuts].map((first, index) => ({ first, end: present(ends[index], "end") }));
-}
-
-/** @throws LlmError "bad-config" unless the stages are named apart, each brings something, and in the end everything has come once. */
-export function checkPlan(plan: StagePlan): void {
-  const names = new Set<string>();
-  for (const { name, units } of plan.stages) {
-    if (name === "" || names.has(name)) throw wrong(`a stage is named "${name}", expected a name of its own`);
-    names.add(name);
-    const isFilled = units.length > 0 && units.every((unit) => unit.kind !== "rows" || unit.rows.length > 0);
-    if (!isFilled) throw wrong(`stage "${name}" brings nothing, expected layers or rows`);
-  }
-  checkLayers(plan);
-  checkRows(plan);
-  const first = plan.stages[0]?.units ?? [];
-  if (layersOf(first).length === 0) throw wrong("the first stage has no layer, expected one at least");
-  if (rowsOfUnits(first).length === 0) throw wrong("the first stage has no rows, expected one at least: nothing could be sampled");
-}
-
-function checkLayers({ stages, layerCount }: StagePlan): void {
-  const arrivedWith = new Map<number, string>();
-  for (const { name, units } of stages) {
-    for (const layer of layersOf(units)) {
-      const isLayer = Number.isInteger(layer) && 0 <= layer && layer < layerCount;
-      if (!isLayer) throw wrong(`stage "${name}" brings layer ${layer}, expected one of 0 to ${layerCount - 1}`);
-      const earlier = arrivedWith.get(layer);
-      if (earlier !== undefined) throw wrong(`layer ${layer} arrives with "${earlier}" and with "${name}", expected one of them`);
-      arrivedWith.set(layer, name);
-    }
-  }
-  const missing = [...Array(layerCount).keys()].find((layer) => !arrivedWith.has(layer));
-  if (missing !== undefined) throw wrong(`layer ${missing} arrives with no stage, expected one`);
-}
-
-function checkRows(plan: StagePlan): void {
-  const all = allRows(plan);
-  let missing = all;
-  for (const { name, units } of plan.stages) {
-    for (const rows of rowsOfUnits(units)) {
-      const [beyond] = subtractRows(rows, all);
-      if (beyond) throw wrong(`stage "${name}" brings row ${beyond.start}, expected rows below ${plan.vocabSize}`);
-      const [twice] = subtractRows(rows, missing);
-      if (twice) throw wrong(`row ${twice.start} arrives again with "${name}", expected it once`);
-      missing = subtractRows(missing, rows);
-    }
-  }
-  if (missing[0])
-    throw wrong(`${countRows(missing)} rows from ${missing[0].start} on arrive with no stage, expected all ${plan.vocabSize}`);
-}
-
-function wrong(message: string): LlmError {
-  return new LlmError("bad-config", `stage plan: ${message}`);
 }
 
 function arrivedUnits(plan: StagePlan, stageIndex: number): Unit[] {

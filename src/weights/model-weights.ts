@@ -146,7 +146,7 @@ export function splitRows(recipe: MatrixRecipe, maxFileBytes: number): readonly 
 }
 
 /** Rows `start` to `end` (exclusive) of `recipe`. */
-export function narrowRows(recipe: MatrixRecipe, start: number, end: number): MatrixPiece {
+function narrowRows(recipe: MatrixRecipe, start: number, end: number): MatrixPiece {
   const parts = recipe.parts.flatMap((part) => narrowedPart(part, start, end));
   return { rowOffset: start, recipe: { ...recipe, rows: end - start, parts } };
 }

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { defaultPlan, type ModelShape, type StageOptions } from "../../../src/stages/default-plan";
-import { checkPlan, planBoundaries, type StagePlan, stageContents } from "../../../src/stages/plan";
+import { planBoundaries, type StagePlan, stageContents } from "../../../src/stages/plan";
 import { countRows, rowsOf, subtractRows } from "../../../src/weights/row-set";
+import { expectComplete } from "./expect-complete";
 
 const QWEN_500M: ModelShape = {
   layerCount: 24,
@@ -58,7 +59,7 @@ describe("every default plan", () => {
     fc.assert(fc.property(sized, ({ shape, options }) => holds(defaultPlan(shape, options), shape, options)));
 
   test("brings everything once", () => {
-    everyPlan((plan) => checkPlan(plan));
+    everyPlan((plan) => expectComplete(plan));
   });
 
   test("has boundaries that rise from stage to stage", () => {

@@ -1,19 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  boundaryOf,
-  checkPlan,
-  layerGroups,
-  layerVersions,
-  planBoundaries,
-  type Stage,
-  type StagePlan,
-  signatures,
-  stageContents,
-  unitsOf,
-  wholePlan,
-} from "../../../src/stages/plan";
+import { boundaryOf, layerGroups, layerVersions, planBoundaries, signatures, stageContents, wholePlan } from "../../../src/stages/plan";
 import { countRows } from "../../../src/weights/row-set";
+import { expectComplete } from "./expect-complete";
 import { randomPlans } from "./random-plans";
 
 const versions = fc.array(fc.constantFrom("on", "off"), { maxLength: 12 });
@@ -135,7 +124,7 @@ describe("of a plan", () => {
 
   test("one that is whole has one stage, one group and no boundary", () => {
     const plan = wholePlan({ layerCount: 3, vocabSize: 10 });
-    checkPlan(plan);
+    expectComplete(plan);
     expect(plan.stages.map(({ name }) => name)).toEqual(["whole"]);
     expect(planBoundaries(plan)).toEqual([]);
     expect(layerGroups(plan)).toEqual([{ first: 0, end: 3 }]);
@@ -143,40 +132,5 @@ describe("of a plan", () => {
 
   test("no stage past the last is looked up", () => {
     expect(() => stageContents(wholePlan({ layerCount: 3, vocabSize: 10 }), 1)).toThrow("stage 1 of 1");
-  });
-});
-
-describe("the check of a plan", () => {
-  test("lets every plan pass that brings everything once", () => {
-    fc.assert(fc.property(randomPlans, (plan) => checkPlan(plan)));
-  });
-
-  const stage = (name: string, layers: readonly number[], start = 0, end = start): Stage => ({
-    name,
-    units: unitsOf(layers, end > start ? [{ start, end }] : []),
-    quality: null,
-  });
-  const plan = (...stages: readonly Stage[]): StagePlan => ({ layerCount: 3, vocabSize: 10, source: "file", stages });
-
-  test.each([
-    ["no stage", plan(), "layer 0 arrives with no stage"],
-    ["two stages of one name", plan(stage("A", [0, 1], 0, 10), stage("A", [2])), 'named "A"'],
-    ["a stage without a name", plan(stage("", [0, 1, 2], 0, 10)), 'named ""'],
-    ["a stage that brings nothing", plan(stage("A", [0, 1, 2], 0, 10), stage("B", [])), '"B" brings nothing'],
-    [
-      "rows that are none",
-      plan(stage("A", [0, 1, 2], 0, 10), { ...stage("B", []), units: [{ kind: "rows", rows: [] }] }),
-      '"B" brings nothing',
-    ],
-    ["a layer missing", plan(stage("A", [0, 2], 0, 10)), "layer 1 arrives with no stage"],
-    ["a layer twice", plan(stage("A", [0, 1], 0, 10), stage("B", [1, 2])), 'layer 1 arrives with "A" and with "B"'],
-    ["a layer that is not there", plan(stage("A", [0, 1, 2, 3], 0, 10)), "layer 3, expected one of 0 to 2"],
-    ["rows missing", plan(stage("A", [0, 1, 2], 0, 7)), "3 rows from 7 on arrive with no stage"],
-    ["rows twice", plan(stage("A", [0, 1, 2], 0, 7), stage("B", [], 5, 10)), "row 5 arrives again"],
-    ["rows that are not there", plan(stage("A", [0, 1, 2], 0, 11)), "row 10, expected rows below 10"],
-    ["no layer at first", plan(stage("A", [], 0, 10), stage("B", [0, 1, 2])), "first stage has no layer"],
-    ["no rows at first", plan(stage("A", [0, 1, 2]), stage("B", [], 0, 10)), "first stage has no rows"],
-  ])("refuses one with %s", (_, wrong, words) => {
-    expect(() => checkPlan(wrong)).toThrow(expect.objectContaining({ code: "bad-config", message: expect.stringContaining(words) }));
   });
 });

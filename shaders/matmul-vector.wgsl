@@ -34,7 +34,9 @@ override Y_OFFSET: u32;
 #if EVERY_ROW
 override Y_STRIDE: u32;
 #endif
-override NORM_EPSILON: f32 = 0.0;
+#if NORM
+override NORM_EPSILON: f32; // given only where it is used: Safari 26 refuses constants that the entry point does not read
+#endif
 
 // x of a unit: UNIT_VEC4S vec4s in the order of columns.
 alias UnitX = array<vec4<f32>, UNIT_VEC4S>;

@@ -18,7 +18,9 @@
 @group(0) @binding(7) var<storage, read_write> result: vec4<u32>; // token, why the run ended, step, position of the step's first row
 
 const THREADS = 256u;
-override LEADERS: u32 = min(CHUNK_BEST, THREADS / CHUNK_COUNT); // candidates of each chunk that the floor is found from: 64 or more in all
+// Both follow from VOCAB; Safari 26 refuses an override whose initialiser computes with another.
+override CHUNK_COUNT: u32;
+override LEADERS: u32; // candidates of each chunk that the floor is found from: 64 or more in all
 
 // Why a run ended.
 const STOP_TOKEN = 1u;

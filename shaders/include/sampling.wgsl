@@ -25,7 +25,6 @@ struct Chunk {
 
 override VOCAB: u32;
 const CHUNK_SIZE = 1024u;
-override CHUNK_COUNT: u32 = (VOCAB + CHUNK_SIZE - 1u) / CHUNK_SIZE;
 const CHUNK_BEST = 64u;   // candidates that a chunk hands on
 const FORBIDDEN = -1e30;  // the logit of what must never be drawn: WGSL need not know infinities
 const LOWEST = -2e30;     // below any logit

@@ -69,7 +69,8 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         WORKGROUP_SIZE: workgroupSize,
       },
       constants: {
-        ...{ ROWS: rows, Y_OFFSET: options.yOffset, NORM_EPSILON: normEpsilon ?? 0 },
+        ...{ ROWS: rows, Y_OFFSET: options.yOffset },
+        ...(normEpsilon === undefined ? {} : { NORM_EPSILON: normEpsilon }),
         ...(yStride === undefined ? {} : { Y_STRIDE: yStride }),
       },
     };

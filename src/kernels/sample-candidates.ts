@@ -26,7 +26,7 @@ export const sampleCandidates = defineKernel<Binding, SamplingOptions, StepShape
 });
 
 const CHUNK_SIZE = 1024;
-const CHUNK_BEST = 64;
+export const CHUNK_BEST = 64;
 const MAX_CHUNKS = 256; // sample-pick merges a chunk a thread
 
 export function chunkCount(vocab: number): number {

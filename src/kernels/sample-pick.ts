@@ -1,7 +1,7 @@
 // Second half of sampling: the token, and the state that the next step starts from.
 import wgsl from "../../shaders/sample-pick.wgsl?raw";
 import { defineKernel } from "../gpu/kernel";
-import { chunkCount, type SamplingOptions } from "./sample-candidates";
+import { CHUNK_BEST, chunkCount, type SamplingOptions } from "./sample-candidates";
 import type { StepShape } from "./step-shape";
 
 /** Bytes of `result`: token, why the run ended (0: it goes on), step, position of the step's first row; u32 each. */
@@ -17,6 +17,8 @@ export const SAMPLE_STOP = {
   nothingAllowed: 3,
 } as const;
 
+const THREADS = 256; // of the workgroup
+
 type Binding = "state" | "params" | "logits" | "candidates" | "chunks" | "counts" | "ids" | "result";
 
 /**
@@ -28,8 +30,9 @@ export const samplePick = defineKernel<Binding, SamplingOptions, StepShape>({
   wgsl,
   bindings: ["state", "params", "logits", "candidates", "chunks", "counts", "ids", "result"],
   variant({ vocab }) {
-    chunkCount(vocab); // holds the vocabulary to what fits
-    return { defines: {}, constants: { VOCAB: vocab } };
+    const chunks = chunkCount(vocab);
+    const leaders = Math.min(CHUNK_BEST, Math.floor(THREADS / chunks));
+    return { defines: {}, constants: { VOCAB: vocab, CHUNK_COUNT: chunks, LEADERS: leaders } };
   },
   workgroups: () => [1, 1, 1],
 });

@@ -83,8 +83,7 @@ function loadFlags({ context, kv = "f16", quantise, without }: ModelFlags): Load
 
 async function dawn(): Promise<GPU> {
   try {
-    const { create, globals } = await import("webgpu");
-    Object.assign(globalThis, globals);
+    const { create } = await import("webgpu");
     return create(["enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia"]);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : cause;

@@ -5,6 +5,7 @@ import { LlmError } from "../errors";
 import type { GpuTensor } from "./buffer";
 import type { Gpu } from "./device";
 import { type Defines, preprocess } from "./preprocess";
+import { SHADER_STAGE } from "./webgpu-flags";
 
 const INCLUDES: Readonly<Record<string, string>> = Object.fromEntries(
   Object.entries(import.meta.glob<string>("../../shaders/include/*.wgsl", { query: "?raw", import: "default", eager: true })).map(
@@ -149,7 +150,7 @@ async function compilePipeline(gpu: Gpu, name: string, wgsl: string, variant: Ke
   for (const [, slot, space, access, binding] of code.matchAll(BINDING)) {
     const type = space === "uniform" ? "uniform" : access === "read_write" ? "storage" : "read-only-storage";
     slots.set(binding ?? "", Number(slot));
-    entries.push({ binding: Number(slot), visibility: GPUShaderStage.COMPUTE, buffer: { type } });
+    entries.push({ binding: Number(slot), visibility: SHADER_STAGE.COMPUTE, buffer: { type } });
   }
   const layout = device.createBindGroupLayout({ label: name, entries });
   const module = device.createShaderModule({ label, code });

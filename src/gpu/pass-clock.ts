@@ -1,5 +1,6 @@
 // How long compute passes take on the GPU, by its own clock (`timestamp-query`; Chromium rounds it to 0.1 ms).
 import type { Gpu } from "./device";
+import { BUFFER_USAGE, MAP_MODE } from "./webgpu-flags";
 
 /** For devices whose features have `timestamps`. */
 export class PassClock {
@@ -12,8 +13,8 @@ export class PassClock {
     const { device } = gpu;
     this.#gpu = gpu;
     this.#queries = device.createQuerySet({ type: "timestamp", count: 2 * passes });
-    this.#resolved = device.createBuffer({ size: 16 * passes, usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC });
-    this.#staging = device.createBuffer({ size: 16 * passes, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+    this.#resolved = device.createBuffer({ size: 16 * passes, usage: BUFFER_USAGE.QUERY_RESOLVE | BUFFER_USAGE.COPY_SRC });
+    this.#staging = device.createBuffer({ size: 16 * passes, usage: BUFFER_USAGE.COPY_DST | BUFFER_USAGE.MAP_READ });
   }
 
   writes(pass: number): GPUComputePassTimestampWrites {
@@ -27,7 +28,7 @@ export class PassClock {
     encoder.resolveQuerySet(this.#queries, 0, 2 * passes, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, 16 * passes);
     device.queue.submit([encoder.finish()]);
-    await this.#staging.mapAsync(GPUMapMode.READ, 0, 16 * passes);
+    await this.#staging.mapAsync(MAP_MODE.READ, 0, 16 * passes);
     const ns = new BigUint64Array(this.#staging.getMappedRange(0, 16 * passes).slice(0));
     this.#staging.unmap();
     const ms = (index: number) => Number((ns[index] ?? 0n) - (ns[0] ?? 0n)) / 1e6;

@@ -2,6 +2,7 @@
 // small: a browser moves it through another process in pieces of its own, on an H100 1 GB/s where mapped memory takes 4 to 7.
 import { present } from "../assert";
 import type { Gpu } from "./device";
+import { BUFFER_USAGE, MAP_MODE } from "./webgpu-flags";
 
 /** Bytes that go to a place in a buffer; offset and length are multiples of 4. */
 export interface Upload {
@@ -115,7 +116,7 @@ export class Uploads {
 }
 
 function createStaging(device: GPUDevice): Staging[] {
-  const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
+  const usage = BUFFER_USAGE.MAP_WRITE | BUFFER_USAGE.COPY_SRC;
   return Array.from({ length: STAGING_COUNT }, () => {
     const staging = {
       buffer: device.createBuffer({ label: "upload", size: STAGING_BYTES, usage }),
@@ -129,7 +130,7 @@ function createStaging(device: GPUDevice): Staging[] {
 
 /** Mapped it stays where a write was called off before it began. */
 async function map({ buffer, isFreed }: Staging): Promise<void> {
-  if (!isFreed && buffer.mapState === "unmapped") await buffer.mapAsync(GPUMapMode.WRITE);
+  if (!isFreed && buffer.mapState === "unmapped") await buffer.mapAsync(MAP_MODE.WRITE);
 }
 
 /** A promise whose failure is heard by whoever awaits it next, if anybody ever does. */

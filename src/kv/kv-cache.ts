@@ -4,6 +4,7 @@ import { assert, present } from "../assert";
 import { LlmError } from "../errors";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import { type PageId, PagePool } from "./page-pool";
 import { PrefixIndex } from "./prefix-index";
 
@@ -78,7 +79,7 @@ export class KvGroup {
     this.prefixes = new PrefixIndex(this.pool);
     const bytes = pageBytes(layout) * layout.pageCount;
     checkBinding(bytes, layout, gpu.maxBindingBytes);
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
     for (const layer of layers) {
       this.#keys.set(layer, gpu.createBuffer(`layer ${layer} keys`, bytes, "kv", usage));
       this.#values.set(layer, gpu.createBuffer(`layer ${layer} values`, bytes, "kv", usage));

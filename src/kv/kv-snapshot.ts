@@ -3,6 +3,7 @@ import { sleep } from "../bytes/abort";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import type { Upload } from "../gpu/uploads";
+import { BUFFER_USAGE, MAP_MODE } from "../gpu/webgpu-flags";
 import { type KvGroup, type PagedBuffer, RESIDUALS } from "./kv-cache";
 import { pageHashes } from "./page-hash";
 import type { PageId } from "./page-pool";
@@ -156,7 +157,7 @@ class PageDownloads {
   }
 
   static async create(gpu: Gpu, largestPageBytes: number, options: SnapshotOptions): Promise<PageDownloads> {
-    const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+    const usage = BUFFER_USAGE.COPY_DST | BUFFER_USAGE.MAP_READ;
     const bytes = Math.max(PIECE_BYTES, largestPageBytes);
     const count = options.gentle ? 1 : PIECES_AT_ONCE;
     const staging = await gpu.checked(
@@ -194,7 +195,7 @@ class PageDownloads {
       encoder.copyBufferToBuffer(buffer, page * pageBytes, staging, first * pageBytes, count * pageBytes);
     }
     this.#gpu.device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+    await staging.mapAsync(MAP_MODE.READ, 0, bytes);
     into.set(new Uint8Array(staging.getMappedRange(0, bytes)));
     staging.unmap();
   }

@@ -3,6 +3,7 @@ import { assert, present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import type { Upload } from "../gpu/uploads";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import { type PackedMatrix, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../weight-format";
 
 export interface MatrixShape {
@@ -54,7 +55,7 @@ export class GpuMatrix implements MatrixShape {
     this.format = shape.format;
     this.rows = shape.rows;
     this.columns = shape.columns;
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
     const buffers: TrackedBuffer[] = [];
     this.parts = splitRows(shape, gpu.maxBindingBytes).map(({ firstRow, rowCount }) => {
       const codeBytes = rowCount * rowCodeBytes(shape.format, shape.columns);

@@ -3,6 +3,7 @@
 import { present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import type { ModelConfig } from "../weights/model-config";
 import { activationStrides, type ScratchLayout } from "./scratch";
 
@@ -23,7 +24,7 @@ export class Lane {
       x: chunkRows * activationStrides(config).hidden * 4,
       table: this.tableRowBytes * config.layerCount,
     };
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
     for (const name of NAMES) this.#buffers.set(name, gpu.createBuffer(`${label} ${name}`, bytes[name], "scratch", usage));
   }
 

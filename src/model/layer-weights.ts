@@ -1,6 +1,7 @@
 // The weights of one decoder layer on the GPU: immutable, freed as one.
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import type { GpuMatrix } from "./gpu-matrix";
 
 /** A vector of f32 on the GPU, owned by the weights that hold it. */
@@ -11,7 +12,7 @@ export class GpuVector {
   /** Allocates; `write` fills it. */
   constructor(gpu: Gpu, label: string, length: number) {
     this.#gpu = gpu;
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
     this.#buffer = gpu.createBuffer(label, length * 4, "weights", usage);
   }
 

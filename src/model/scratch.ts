@@ -3,6 +3,7 @@
 import { present } from "../assert";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import { attentionPartialBytes } from "../kernels/paged-attention-decode";
 import { prefillPartialBytes } from "../kernels/paged-attention-prefill";
 import { GROUP, paddedColumns } from "../weight-format";
@@ -77,7 +78,7 @@ export class Scratch {
       rope: rope.byteLength,
       logits: config.vocabSize * 4,
     };
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
     for (const name of NAMES) {
       if (bytes[name] > 0) this.#buffers.set(name, gpu.createBuffer(name, bytes[name], "scratch", usage));
     }

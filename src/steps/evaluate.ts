@@ -2,6 +2,7 @@
 import { LlmError } from "../errors";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import { readback } from "../gpu/readback";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import type { StepShape } from "../kernels/step-shape";
 import { encodeInput, encodeLayers } from "../model/walk";
 import { subtractRows } from "../weights/row-set";
@@ -108,7 +109,7 @@ class EvaluationChunks {
     const fitting = Math.floor(gpu.maxBindingBytes / rowBytes);
     const rows = Math.max(1, Math.min(request.chunk ?? DEFAULT_ROWS, chunkRows, fitting));
     const bytes = Math.min(rows, request.ids.length) * rowBytes;
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC;
     const logits = await gpu.checked(
       "the logits of a chunk",
       () => gpu.createBuffer("all logits", bytes, "scratch", usage),

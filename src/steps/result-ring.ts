@@ -2,6 +2,7 @@
 import { assert, present } from "../assert";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
+import { BUFFER_USAGE, MAP_MODE } from "../gpu/webgpu-flags";
 import { RESULT_BYTES } from "./sampler";
 
 /** `result[1]` as sample-pick writes it, by its number. */
@@ -31,7 +32,7 @@ export class ResultRing {
   readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<undefined>; readonly note: StepNote }[] = [];
 
   constructor(gpu: Gpu, depth: number) {
-    const usage = GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ;
+    const usage = BUFFER_USAGE.COPY_DST | BUFFER_USAGE.MAP_READ;
     this.#slots = Array.from({ length: depth }, (_, i) => gpu.createBuffer(`result ${i}`, RESULT_BYTES, "scratch", usage));
   }
 
@@ -51,7 +52,7 @@ export class ResultRing {
     this.#next = (this.#next + 1) % this.#slots.length;
     encoder.copyBufferToBuffer(result, 0, slot.raw, 0, RESULT_BYTES);
     submit();
-    const mapped = slot.raw.mapAsync(GPUMapMode.READ);
+    const mapped = slot.raw.mapAsync(MAP_MODE.READ);
     mapped.catch(() => undefined); // taken, or dropped by drain, later; a lost device rejects it meanwhile
     this.#pending.push({ slot, mapped, note });
   }

@@ -3,6 +3,7 @@
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import type { BoundKernel } from "../gpu/kernel";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import { candidateBytes, chunkBytes, sampleCandidates } from "../kernels/sample-candidates";
 import { samplePick } from "../kernels/sample-pick";
 import { encodeSamplingParams, IN_PROMPT, SAMPLING_PARAMS_BYTES } from "../kernels/sampling-params";
@@ -41,7 +42,7 @@ export class Sampler {
       kernels.compile(sampleCandidates, options),
       kernels.compile(samplePick, options),
     ]);
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+    const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
     const create = (label: string, bytes: number) => gpu.createBuffer(label, bytes, "scratch", usage);
     const buffers = await gpu.checked(
       "the sampler",

@@ -5,6 +5,7 @@ import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu, GpuFeatures } from "../gpu/device";
 import { type Kernel, KernelCache } from "../gpu/kernel";
 import { readback } from "../gpu/readback";
+import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import { type MatmulDp4aOptions, matmulDp4a } from "../kernels/matmul-dp4a";
 import { type MatmulSubgroupMatrixOptions, matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
 import { type GemvTuning, type MatmulVectorOptions, matmulVector } from "../kernels/matmul-vector";
@@ -94,7 +95,7 @@ async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: Kn
   const free = () => {
     for (const buffer of buffers.values()) buffer.destroy();
   };
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+  const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
   const create = (binding: string, bytes: number) => {
     const buffer = gpu.createBuffer(`self-test ${binding}`, bytes, "scratch", usage);
     buffers.set(binding, buffer);

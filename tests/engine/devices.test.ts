@@ -1,5 +1,5 @@
 // The logits are the reference's on devices that offer less, or more, than the one that the other tests ask for.
-import { beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Engine, type LoadOptions, loadEngine } from "../../src/index";
 import { expectGolden } from "../support/expect-close";
 import { expectLlmError } from "../support/expect-llm-error";
@@ -13,6 +13,10 @@ let golden: Golden;
 
 beforeAll(async () => {
   golden = await readGolden(CASE);
+});
+
+afterEach(() => {
+  vi.unstubAllGlobals();
 });
 
 /** Prefill and decode kernels both. */
@@ -59,4 +63,12 @@ test("a context whose K or V outgrows a binding is refused with the length that 
   // A position of K: 2 heads of 16 floats.
   const loading = loadTestEngine(CASE, { ...OPTIONS, contextLength: 512, maxBindingBytes: 24 * 1024 });
   await expectLlmError(loading, "out-of-memory", "512", "contextLength to 192");
+});
+
+// In Node an application gives `GpuOptions.gpu` and need not make WebGPU's constants global: "GPUBufferUsage is not defined" was all it got.
+test("the logits are the reference's where WebGPU's flags are no globals", async () => {
+  const { gpu } = navigator;
+  for (const name of ["GPUBufferUsage", "GPUMapMode", "GPUShaderStage"]) vi.stubGlobal(name, undefined);
+  using engine = await loadEngine(testModelFiles(CASE), { ...OPTIONS, gpu, without: ["subgroups"], defaultLimits: true });
+  await expectReference(engine, "without subgroups");
 });

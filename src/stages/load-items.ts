@@ -1,4 +1,4 @@
-// What a unit is loaded as: vectors, and pieces of matrices; and which of them are read together.
+// Splits a unit into what is loaded: vectors and pieces of matrices. Groups them into reads.
 import {
   type MatrixPiece,
   type MatrixRecipe,
@@ -23,14 +23,14 @@ export function matrixItems(role: MatrixRole, pieces: readonly MatrixPiece[]): L
   return pieces.map(({ rowOffset, recipe }) => ({ kind: "matrix", rowOffset, ...recipe, role }));
 }
 
-/** Some rows of all matrices around the layers. */
+/** `rows` of all matrices outside the layers. */
 export function rowItems({ matrices }: WeightRecipe, rows: RowSet, maxFileBytes: number): LoadItem[] {
   return matrices.flatMap((matrix) => matrixItems(matrix.role, splitRowSet(matrix, rows, maxFileBytes)));
 }
 
 /**
- * Items in the order of their files, in batches of at most `maxFileBytes` or of one item: a request each, where they lie side by side. A small
- * layer is one; asked for tensor by tensor, it would cost a round trip for each.
+ * Items in file order, in batches of at most `maxFileBytes`, or of one item. A batch whose items are adjacent is one request. A small layer
+ * is one batch; read tensor by tensor, it would cost a round trip for each.
  */
 export function inBatches(items: readonly LoadItem[], maxFileBytes: number): LoadItem[][] {
   const ordered = [...items].sort((a, b) => firstByte(a) - firstByte(b));

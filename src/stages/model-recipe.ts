@@ -1,4 +1,4 @@
-// What a model's weights are, before any is read: how each layer's tensors, and those around the layers, become ours, and what they weigh.
+// The recipes of all of a model's weights, known before any is read: how tensors become our matrices and vectors, and their sizes.
 import { assert, present } from "../assert";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import type { LayerShapes } from "../model/layer-program";
@@ -20,12 +20,12 @@ export class ModelRecipe {
   readonly layers: readonly WeightRecipe[];
   readonly outer: WeightRecipe;
   readonly totalBytes: number;
-  /** Of the files, by layer. */
+  /** File bytes of each layer. */
   readonly layerBytes: readonly number[];
-  /** Of the files, for one row of the embedding and, where it is apart, of the head. */
+  /** File bytes of one row of the embedding, plus one of the head if it is a separate matrix. */
   readonly rowBytes: number;
 
-  /** @throws LlmError "bad-weights" | "unsupported" where the tensors do not fit the configuration. */
+  /** @throws LlmError "bad-weights" | "unsupported" if the tensors do not fit the configuration. */
   constructor(config: ModelConfig, directory: TensorDirectory, options: RecipeOptions) {
     checkNothingLeftOver(config, directory);
     this.layers = Array.from({ length: config.layerCount }, (_, layer) => layerRecipe(config, directory, layer, options));
@@ -35,12 +35,12 @@ export class ModelRecipe {
     this.totalBytes = [this.outer, ...this.layers].reduce((sum, recipe) => sum + recipeBytes(recipe), 0);
   }
 
-  /** Bytes of the files that neither a layer nor a row needs: the final norm. They come with the first stage. */
+  /** File bytes that belong to neither a layer nor a row: the final norm. They come with the first stage. */
   get otherBytes(): number {
     return this.outer.vectors.reduce((sum, vector) => sum + recipeFileBytes(vector), 0);
   }
 
-  /** Bytes of the files that units take. */
+  /** File bytes of `units`. */
   unitBytes(units: readonly Unit[]): number {
     return units.reduce(
       (sum, unit) => sum + (unit.kind === "layer" ? (this.layerBytes[unit.layer] ?? 0) : countRows(unit.rows) * this.rowBytes),
@@ -48,7 +48,7 @@ export class ModelRecipe {
     );
   }
 
-  /** The distinct combinations of formats and sizes, each of which needs kernels of its own. */
+  /** The distinct combinations of formats and sizes. Each needs its own kernels. */
   layerShapes(): LayerShapes[] {
     const distinct = new Map<string, LayerShapes>();
     for (const recipe of this.layers) {

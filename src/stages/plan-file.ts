@@ -1,20 +1,20 @@
-// Reads a repository's own plan, progressive.json (docs/progressive-plans.md, docs/progressive.schema.json). Everything in it is checked.
+// Reads a repository's plan, progressive.json (docs/progressive-plans.md, docs/progressive.schema.json), and checks everything in it.
 import { LlmError } from "../errors";
 import { countRows, type RowSet, type RowSpan, rowSet, subtractRows, unionRows } from "../weights/row-set";
 import { allRows, type PlanShape, type Stage, type StagePlan, type StageQuality, unitsOf, WHOLE_QUALITY } from "./plan";
 
 export interface PlanFileShape extends PlanShape {
-  /** Rows that the first stage holds even where the file leaves them out: special, control and byte tokens. */
+  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens. */
   readonly requiredRows: RowSet;
-  /** The model's file, where it is one: quality that was measured on another says so. */
+  /** Name of the model's file, if there is a single one. Quality measured on another file says so. */
   readonly modelFile?: string;
 }
 
 const FORMAT = "crescendo-progressive";
 const VERSION = 1;
-// Each stage is one more upgrade for every chat. Plans have three to five; a stage a layer, for a trial, stays within it.
+// Each stage costs every chat one more upgrade. Plans have three to five stages; an experiment with one stage for each layer still fits.
 const MAX_STAGES = 64;
-const MAX_NAME_LENGTH = 40; // it stands on a badge
+const MAX_NAME_LENGTH = 40; // the name is shown on a badge
 
 /** @throws LlmError "bad-file" naming the place, what was found there and what was expected. */
 export function parsePlanFile(json: unknown, shape: PlanFileShape, where: string): StagePlan {
@@ -55,7 +55,7 @@ function checkVersion(file: Place): void {
 interface StatedStage {
   readonly place: Place;
   readonly name: string;
-  /** Those present, rising. */
+  /** Layers present at the stage, rising. */
   readonly layers: readonly number[];
   readonly rows: RowSet;
   readonly quality: StageQuality | null;
@@ -130,13 +130,13 @@ function checkWhole(last: StatedStage | undefined, { layerCount, vocabSize }: Pl
   }
 }
 
-/** A repository may hold several files of one model, quantised differently. */
+/** Marks quality that was measured on another file: a repository may hold several files of one model, quantised differently. */
 function fromModel(quality: StageQuality, measured: string | undefined, loaded: string | undefined): StageQuality {
   if (measured === undefined || loaded === undefined || measured === loaded) return quality;
   return { ...quality, text: `${quality.text} (with ${measured})` };
 }
 
-/** A value of the file, with its place for messages. */
+/** A value in the file, with its path for messages. */
 class Place {
   readonly value: unknown;
   readonly #file: string;
@@ -154,7 +154,7 @@ class Place {
     return new LlmError("bad-file", `${this.#file}: ${this.#path || "the file"} is ${found}, expected ${expected}`);
   }
 
-  /** The value at `key`, which may be missing: whoever reads it then refuses it. */
+  /** The value at `key`. It may be missing; reading it then throws. */
   child(key: string): Place {
     const { value } = this;
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw this.refusal("an object");
@@ -167,7 +167,7 @@ class Place {
     return child.value === undefined ? null : child;
   }
 
-  /** A key that is misspelt would otherwise be left out in silence. */
+  /** Refuses unknown keys: a misspelt key would otherwise be ignored silently. */
   checkKeys(known: readonly string[]): void {
     const unknown = Object.keys(this.value ?? {}).find((key) => !known.includes(key));
     if (unknown !== undefined) throw this.child(unknown).refusal(`no such key: known here are ${known.join(", ")}`);

@@ -1,4 +1,4 @@
-// What does attention cost by context? One layer of a decode step, splits and reduction together, and one of a prefill chunk.
+// What does attention cost by context? Times one layer of a decode step (splits and reduction together) and of a prefill chunk.
 import type { TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { KernelCache } from "../src/gpu/kernel";

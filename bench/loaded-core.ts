@@ -1,4 +1,4 @@
-// An engine without its chat: what measurements inside it stand on.
+// An engine core with its loader, for questions that the public API cannot answer.
 import { EngineCore } from "../src/engine/engine-core";
 import type { EngineOptions } from "../src/engine/engine-options";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
@@ -8,11 +8,14 @@ import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
 import { ModelRecipe } from "../src/stages/model-recipe";
 import { type StagePlan, wholePlan } from "../src/stages/plan";
 import { StageLoader } from "../src/stages/stage-loader";
+import type { GenerationResult } from "../src/steps/generation";
+import { resolveSampling } from "../src/steps/sampling-settings";
+import type { Sequence } from "../src/steps/sequence";
 import type { GemvTunings } from "../src/tuning/gemv-tunings";
 import { Packer } from "../src/weights/packer";
 
 export interface LoadedCoreOptions extends GpuOptions, EngineOptions {
-  /** The first stage of the default plan, instead of the whole model. */
+  /** Load only the first stage of the default plan. */
   readonly staged?: boolean;
   readonly stageOptions?: StageOptions;
   readonly tunings?: GemvTunings;
@@ -48,7 +51,18 @@ export async function loadCore(files: ModelFiles, options: LoadedCoreOptions = {
   return { core, loader, plan, dispose };
 }
 
-/** Ids do not change the speed; these are spread over the vocabulary, the same in every run. */
+/** Greedy decoding without stop tokens, until `maxTokens` or until `onToken` returns false. */
+export function generate(
+  core: EngineCore,
+  sequence: Sequence,
+  maxTokens: number,
+  onToken: (id: number, stage: number) => boolean = () => true,
+): Promise<GenerationResult> {
+  const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
+  return core.takeTurn((run) => run({ sequence, sampling, stopIds: [], maxTokens, onToken }));
+}
+
+/** Ids spread over the vocabulary, the same in every run. Their values do not change the speed. */
 export function testIds(count: number, vocabSize: number): number[] {
   return Array.from({ length: count }, (_, index) => (index * 7919 + 13) % vocabSize);
 }

@@ -1,4 +1,4 @@
-// How close do the matrix products come to the machine? `gemv`: a decode step's, against the bandwidth of this run. `gemm`: a prefill chunk's.
+// How close do matrix products come to the machine's limits? `gemv`: those of a decode step, against measured bandwidth. `gemm`: of a prefill chunk.
 import { assert } from "../src/assert";
 import type { GpuTensor, TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
@@ -22,7 +22,7 @@ export interface ProductsOptions extends GpuOptions {
   readonly shapes?: readonly (readonly [number, number])[];
   /** Rows of x, for gemm. */
   readonly rows?: readonly number[];
-  /** Tries every cut of gemv, and every tile of gemm, beside the one that the engine takes. */
+  /** Try all GEMV parameters and all GEMM tiles, not only those the engine uses. */
   readonly sweep?: boolean;
 }
 
@@ -35,9 +35,9 @@ const SHAPES = [
   [8192, 8192],
 ] as const;
 const FORMATS = ["q4", "q4m", "q8"] as const;
-// More than any last-level cache holds, so that weights come from memory as they do in a real step.
+// Larger than any last-level cache: weights come from memory, as in a real step.
 const ROTATED_BYTES = 192 * 2 ** 20;
-// Dawn's constants come after this file is read.
+// A function: in Node, Dawn defines GPUBufferUsage after this module is evaluated.
 const usage = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 const CHECKED_ROWS = 5;
 
@@ -47,7 +47,7 @@ function upload(gpu: Gpu, label: string, data: Float32Array<ArrayBuffer> | Uint3
   return buffer;
 }
 
-const cutsOf = ({ staged }: GemvTuning): readonly GemvTuning[] =>
+const tuningsLike = ({ staged }: GemvTuning): readonly GemvTuning[] =>
   [8, 16, 32, 64].flatMap((lanes) =>
     [1, 2, 4].flatMap((rowsPerThread) => [64, 128, 256].map((workgroupSize) => ({ lanes, rowsPerThread, workgroupSize, staged }))),
   );
@@ -72,7 +72,7 @@ export async function measureGemv(options: ProductsOptions = {}) {
   for (const format of formats) {
     for (const [rows, columns] of shapes) {
       const chosen = gemvTuning(format, rows, columns, gpu.features);
-      const tunings = sweep ? [chosen, ...cutsOf(chosen).filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
+      const tunings = sweep ? [chosen, ...tuningsLike(chosen).filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
       for (const tuning of tunings) results.push(await gemv(gpu, machine.readGBps, format, rows, columns, tuning));
     }
   }
@@ -134,7 +134,7 @@ export async function measureGemm(options: ProductsOptions = {}) {
 
 type ProductTile = TileKind | "subgroup-matrix" | Dp4aTile;
 
-/** `error` is from the exact product. With x in eight bits `us` is the product's alone, `quantisedUs` that with x quantised before. */
+/** `error` is against the exact product. With 8-bit x, `us` is the product alone and `quantisedUs` includes quantising x. */
 async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly [number, number], stepRows: number, tile: ProductTile) {
   const gpu = owner.share();
   try {
@@ -148,7 +148,7 @@ async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly 
     const tensors = { state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y };
     const { step, quantise } = await bindProduct(gpu, options, tile, tensors, stepRows);
     const shape = { rows: stepRows, positions: stepRows };
-    // First, as it makes what the product alone reads.
+    // First: it writes what the product alone reads.
     const quantisedMs =
       quantise &&
       (await gpuTime(gpu, {
@@ -173,7 +173,7 @@ function tileName(tile: ProductTile): string {
 
 type ProductTensors = Readonly<Record<"state" | "x" | "codes" | "scales" | "y", GpuTensor>>;
 
-/** `quantise` where the product takes x in eight bits: it is to run first. */
+/** `quantise` has to run first; null unless the product takes x in 8 bits. */
 async function bindProduct(
   gpu: Gpu,
   options: Omit<MatmulTileOptions, "tile">,
@@ -190,7 +190,7 @@ async function bindProduct(
     return { step: kernel.bind({ ...tensors, x }), quantise: null };
   }
   const { format, columns } = options;
-  assert(isDp4aFormat(format), `${format} weights are no bytes`);
+  assert(isDp4aFormat(format), `${format} weights are not 8-bit`);
   const groups = (stepRows * paddedColumns(columns)) / GROUP;
   const quantised = {
     x_codes: gpu.createBuffer("x codes", groups * GROUP, "scratch", usage()).view(),
@@ -203,9 +203,9 @@ async function bindProduct(
   return { step: product.bind({ ...tensors, ...quantised }), quantise: quantise.bind({ state: tensors.state, x, ...quantised }) };
 }
 
-/** Of a few rows, as a share of the largest. */
+/** The largest error among a few rows, relative to the largest expected value. */
 function largestError(y: Float32Array, rows: number, expected: (row: number) => number): number {
-  // Spread over the matrix, and apart among the rows that a random one repeats.
+  // Spread over the matrix, and at different offsets in the rows that a random matrix repeats.
   const picked = Array.from({ length: CHECKED_ROWS }, (_, i) => (Math.floor((i * rows) / CHECKED_ROWS) + 17 * i) % rows);
   const largest = Math.max(...picked.map((row) => Math.abs(expected(row))));
   return Math.max(...picked.map((row) => Math.abs((y[row] ?? Number.NaN) - expected(row)))) / largest;

@@ -1,5 +1,5 @@
-// Where does a step's time go? Each kernel of a decode step and of a prefill chunk, repeated by itself on a model's own buffers; beside them the
-// whole step on the GPU alone, and what encoding it costs JavaScript.
+// Where does a step's time go? Times each kernel of a decode step and of a prefill chunk on the model's own buffers, the whole step on the GPU
+// without JavaScript, and the time JavaScript takes to encode it.
 
 import type { EngineCore } from "../src/engine/engine-core";
 import type { BoundKernel } from "../src/gpu/kernel";
@@ -9,7 +9,7 @@ import type { ModelFiles } from "../src/repository/model-files";
 import { Sampler } from "../src/steps/sampler";
 import { resolveSampling, type SamplingSettings } from "../src/steps/sampling-settings";
 import { gpuTime, repeatTimes } from "./gpu-time";
-import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
+import { generate, type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 
 export interface StepOptions extends LoadedCoreOptions {
@@ -39,18 +39,10 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
   const lane = model.context.lane;
   const layer = model.slots.findIndex(({ program }) => program);
   const program = model.slots[layer]?.program;
-  // The page table as it is after one prefill of the longest sequence: every kernel reads pages that are there.
+  // After a prefill of the longest sequence, every page that the kernels read exists.
   const sequence = core.createSequence();
   sequence.append(testIds(positions - 8, core.config.vocabSize));
-  await core.takeTurn((generate) =>
-    generate({
-      sequence,
-      sampling: resolveSampling({ temperature: 0 }, core.config.vocabSize),
-      stopIds: [],
-      maxTokens: 1,
-      onToken: () => true,
-    }),
-  );
+  await generate(core, sequence, 1);
   const setState = (position: number, rows: number) =>
     gpu.device.queue.writeBuffer(lane.buffer("state"), 0, Uint32Array.of(position, rows, 0, 0));
   const timesOf = async (steps: readonly BoundKernel<StepShape>[], shape: StepShape): Promise<KernelTime[]> => {
@@ -102,7 +94,7 @@ const SAMPLINGS: Readonly<Record<string, SamplingSettings>> = {
   filtered: { temperature: 0.7, topK: 40, topP: 0.9 },
 };
 
-/** Of both dispatches, on logits as they are. It moves the state on. */
+/** Milliseconds of both dispatches, on the current logits. Advances the state. */
 async function samplingTime({ model: { context }, gpu }: EngineCore, settings: SamplingSettings): Promise<number> {
   const sampler = await Sampler.create(context);
   try {

@@ -208,6 +208,11 @@ export class EngineCore {
       .finally(readOn);
   }
 
+  /** Runs `act` while nothing else runs. @throws LlmError "device-lost" | "disposed"; the signal's reason. */
+  alone<T>(act: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.takeTurn(act, signal);
+  }
+
   /** A copy of the sequence's K/V in CPU memory, taken between runs. @throws LlmError "device-lost" | "disposed" | "out-of-memory"; the signal's reason. */
   snapshot(sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
     return this.#runs.run(

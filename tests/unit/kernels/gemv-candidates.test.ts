@@ -1,4 +1,4 @@
-// Cuts that are tried on every device: none may be one that the kernel refuses, or that some device cannot hold.
+// GEMV parameters that are benchmarked on any device: the kernel must accept all of them, and they must fit the smallest device.
 import { expect, test } from "vitest";
 import type { Epilogue } from "../../../src/kernels/epilogue";
 import { type GemvProduct, gemvCandidates, tuningKey } from "../../../src/kernels/gemv-candidates";

@@ -1,7 +1,7 @@
 // An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
 import { linkAbort } from "../bytes/abort";
 import type { FinishReason, GenerationTimings } from "../steps/generation";
-import { AsyncQueue } from "./async-queue";
+import { AsyncQueue, type QueueIterator } from "./async-queue";
 
 export interface AnswerDelta {
   /** Never part of a character, and never part of a stop string. */
@@ -33,7 +33,7 @@ export class Answer implements AsyncIterable<AnswerDelta> {
     );
   }
 
-  [Symbol.asyncIterator](): AsyncGenerator<AnswerDelta, void, undefined> {
+  [Symbol.asyncIterator](): QueueIterator<AnswerDelta> {
     return this.#deltas[Symbol.asyncIterator]();
   }
 }

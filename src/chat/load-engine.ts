@@ -1,6 +1,7 @@
 // From a model's name to an engine that answers.
 import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
+import { fnv1a, hashText } from "../bytes/fnv1a";
 import { OpfsText } from "../bytes/opfs-text";
 import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
 import { EngineCore } from "../engine/engine-core";
@@ -10,6 +11,7 @@ import { LlmError } from "../errors";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import type { OuterWeights } from "../model/model";
+import type { ModelIdentity } from "../repository/identity";
 import { describeModel, readPlanFile } from "../repository/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
 import { defaultPlan, type StageOptions } from "../stages/default-plan";
@@ -195,7 +197,8 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
   };
   const stages = {
     plan,
-    root: modelRoot(directory),
+    root: modelIdentity(inspected, context).weights,
+    identity: modelIdentity(inspected, context),
     fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
     holdReads: () => source.loader.valve.hold(),
     onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
@@ -360,6 +363,13 @@ function stagePlan(
 function modelRoot({ name, tensors }: TensorDirectory): string {
   const [first] = tensors.values();
   return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
+}
+
+function modelIdentity({ directory, tokenizer }: Inspected, { quantise }: PlanOptions): ModelIdentity {
+  const weights = `${modelRoot(directory)} ${JSON.stringify(quantise)}`;
+  if (!tokenizer) return { weights, tokenizer: null, isStable: true };
+  const spellings = Array.from({ length: tokenizer.vocabSize }, (_, id) => [...tokenizer.tokenBytes(id), 0]);
+  return { weights, tokenizer: hashText(fnv1a(spellings.flat())), isStable: true };
 }
 
 function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {

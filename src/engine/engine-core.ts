@@ -4,6 +4,7 @@ import { LlmError } from "../errors";
 import type { Gpu } from "../gpu/device";
 import type { KvSnapshot } from "../kv/kv-snapshot";
 import type { Model, OuterWeights } from "../model/model";
+import type { ModelIdentity } from "../repository/identity";
 import { comingBoundaries } from "../stages/kv-groups";
 import type { StagePlan, Unit } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
@@ -34,6 +35,7 @@ export type Generate = (request: GenerationRequest) => Promise<GenerationResult>
 
 /** What the engine is to become, stage by stage, and where the rest of it comes from. */
 export interface EngineStages extends PartsSource {
+  readonly identity?: ModelIdentity;
   /** Reads rows of the embedding that a prompt needs, and gives those that are there now. */
   readonly fetchRows: (rows: RowSet, outer: OuterWeights, signal: AbortSignal) => Promise<RowSet>;
   /** Holds later stages' reads back until what it returns is called: somebody waits for a first token. */
@@ -208,9 +210,14 @@ export class EngineCore {
       .finally(readOn);
   }
 
-  /** Runs `act` while nothing else runs. @throws LlmError "device-lost" | "disposed"; the signal's reason. */
-  alone<T>(act: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.takeTurn(act, signal);
+  /** Which model this is. */
+  get identity(): ModelIdentity {
+    return this.#stages.identity ?? { weights: this.#shape.root, tokenizer: null, isStable: false };
+  }
+
+  /** Continues the sequence's tokens. */
+  generate({ signal, ...request }: GenerationRequest & { readonly signal?: AbortSignal }): Promise<GenerationResult> {
+    return this.takeTurn((generate) => generate(request), signal);
   }
 
   /** A copy of the sequence's K/V in CPU memory, taken between runs. @throws LlmError "device-lost" | "disposed" | "out-of-memory"; the signal's reason. */
@@ -222,7 +229,7 @@ export class EngineCore {
   }
 
   /** Writes back what a snapshot has of the sequence's tokens; the rest is computed when it is next used. @throws LlmError "device-lost" | "disposed". */
-  restore(sequence: Sequence, snapshot: KvSnapshot): Promise<RestoreReport> {
+  restore(sequence: Sequence, snapshot: KvSnapshot, caller?: AbortSignal): Promise<RestoreReport> {
     return this.#runs.run((ending) => {
       const restore = (signal: AbortSignal) => {
         this.#sequences.add(sequence);
@@ -231,7 +238,7 @@ export class EngineCore {
         return restoreSequence(this.#parts.gpu, sequence, snapshot, (positions) => this.#reserve(sequence, positions), signal);
       };
       return this.#runs.attempt(this.gpu, restore, ending);
-    });
+    }, caller);
   }
 
   /** The logits of every position of a list of ids. For evaluation and tests; it leaves no K/V behind. `stops`: see `EvaluationHooks`. */

@@ -20,7 +20,7 @@ export interface SamplingParams {
   readonly seed: number;
 }
 
-const MAX_STOP_IDS = 16;
+export const MAX_STOP_IDS = 16;
 const STOP_IDS_AT = 10; // words
 
 export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;

@@ -4,6 +4,7 @@ import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
 import { ErrorReport } from "./tests/support/error-report.ts";
+import { SHARED_TAG } from "./tests/support/needed-files.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
@@ -24,6 +25,8 @@ export default defineConfig({
     allowOnly: !process.env.CI,
     // See tests/support/long-test.ts.
     provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },
+    // See tests/support/needed-files.ts.
+    tags: [{ name: SHARED_TAG, description: "reads ../shared, which is not part of a clone" }],
     projects: [
       // Vitest would leave a core out: of two that is half.
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node", maxWorkers: availableParallelism() } },

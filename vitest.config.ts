@@ -4,7 +4,8 @@ import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
 import { ErrorReport } from "./tests/support/error-report.ts";
-import { SHARED_TAG } from "./tests/support/needed-files.ts";
+import { OutcomeList } from "./tests/support/outcome-list.ts";
+import { SHARED_TAG } from "./tests/support/shared-tag.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
@@ -15,13 +16,12 @@ const SECOND_HALF = [...KERNEL_TESTS, "tests/engine/upgrade*.test.ts", "tests/en
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
-// Where `npm test` reads the counts from.
+// Where `npm test` reads what became of each test.
 const results = process.env.CRESCENDO_RESULTS;
 
 export default defineConfig({
   test: {
-    reporters: ["default", new ErrorReport(), ...(results ? (["json"] as const) : [])],
-    ...(results ? { outputFile: { json: results } } : {}),
+    reporters: ["default", new ErrorReport(), ...(results ? [new OutcomeList(results)] : [])],
     allowOnly: !process.env.CI,
     // See tests/support/long-test.ts.
     provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },

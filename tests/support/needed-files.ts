@@ -1,6 +1,7 @@
 // Tests that need files which a clone may lack. Such a test keeps its name whether the files are there or not, because tests/baseline.json
 // knows tests by their names. Where a file is missing, the test is skipped and says which.
 import type { TestOptions } from "vitest";
+import { SHARED_TAG } from "./shared-tag.ts";
 import { hasTestFile } from "./test-files.ts";
 
 declare module "vitest" {
@@ -9,9 +10,6 @@ declare module "vitest" {
     skipReason?: string;
   }
 }
-
-/** Marks the tests that read ../shared, which is not part of a clone: `npm run test:shared` runs these alone. */
-export const SHARED_TAG = "shared";
 
 /**
  * The options of a test, or of a group of tests, that needs all of `paths`:

@@ -4,6 +4,8 @@ import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
 import { ErrorReport } from "./tests/support/error-report.ts";
+import { OutcomeList } from "./tests/support/outcome-list.ts";
+import { SHARED_TAG } from "./tests/support/shared-tag.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
@@ -14,16 +16,17 @@ const SECOND_HALF = [...KERNEL_TESTS, "tests/engine/upgrade*.test.ts", "tests/en
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
-// Where `npm test` reads the counts from.
+// Where `npm test` reads what became of each test.
 const results = process.env.CRESCENDO_RESULTS;
 
 export default defineConfig({
   test: {
-    reporters: ["default", new ErrorReport(), ...(results ? (["json"] as const) : [])],
-    ...(results ? { outputFile: { json: results } } : {}),
+    reporters: ["default", new ErrorReport(), ...(results ? [new OutcomeList(results)] : [])],
     allowOnly: !process.env.CI,
     // See tests/support/long-test.ts.
     provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },
+    // See tests/support/needed-files.ts.
+    tags: [{ name: SHARED_TAG, description: "reads ../shared, which is not part of a clone" }],
     projects: [
       // Vitest would leave a core out: of two that is half.
       { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node", maxWorkers: availableParallelism() } },

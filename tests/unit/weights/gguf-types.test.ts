@@ -8,8 +8,9 @@ import { DECODERS } from "../../../src/weights/dequantise";
 import { packMatrix } from "../../../src/weights/pack";
 import { rowsInOrder } from "../../../src/weights/row-runs";
 import { expectLlmError } from "../../support/expect-llm-error";
+import { needsFiles } from "../../support/needed-files";
 import { readTensorValues } from "../../support/safetensors-values";
-import { hasTestFile, openTestFile } from "../../support/test-files";
+import { openTestFile } from "../../support/test-files";
 import { mismatchCount, worstOfGroup } from "./compare";
 import { unpackMatrix } from "./unpack-matrix";
 
@@ -18,7 +19,7 @@ const ROWS = 3;
 const COLUMNS = 512;
 const TYPES = Object.keys(TENSOR_BLOCKS) as TensorType[];
 
-describe.skipIf(!(await hasTestFile(`${FOLDER}/types.gguf`)))("gguf-types", () => {
+describe("gguf-types", await needsFiles(`${FOLDER}/types.gguf`, `${FOLDER}/expected.safetensors`), () => {
   let stored: TensorDirectory;
   let expected: TensorDirectory;
 

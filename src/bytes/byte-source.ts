@@ -16,6 +16,8 @@ export interface ByteSource {
    * sources of one name with equal versions and sizes hold the same bytes.
    */
   readonly version?: string;
+  /** Names the bytes themselves, wherever they lie: sources with equal ones hold equal bytes. Absent where nobody has told hashes of them. */
+  readonly contentHash?: string;
   /**
    * The bytes of `range`, all of them.
    *

@@ -113,6 +113,11 @@ export class Tokenizer {
     return ids;
   }
 
+  /** The token as its vocabulary spells it; undefined for an id that is none. */
+  tokenSpelling(id: TokenId): string | undefined {
+    return this.#spelling.tokenOf(id);
+  }
+
   /** The text bytes of one token: maybe part of a character. */
   tokenBytes(id: TokenId): Uint8Array {
     return tokenBytes(id, this.#spelling);

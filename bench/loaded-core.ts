@@ -1,18 +1,17 @@
 // An engine core with its loader, for questions that the public API cannot answer.
 import { EngineCore } from "../src/engine/engine-core";
 import type { EngineOptions } from "../src/engine/engine-options";
+import { WeightSupply } from "../src/engine/weight-supply";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { describeModel } from "../src/repository/model-description";
 import type { ModelFiles } from "../src/repository/model-files";
 import { defaultPlan, type StageOptions } from "../src/stages/default-plan";
 import { ModelRecipe } from "../src/stages/model-recipe";
 import { type StagePlan, wholePlan } from "../src/stages/plan";
-import { StageLoader } from "../src/stages/stage-loader";
-import type { GenerationResult } from "../src/steps/generation";
+import type { GenerationResult } from "../src/steps/generation-progress";
 import { resolveSampling } from "../src/steps/sampling-settings";
 import type { Sequence } from "../src/steps/sequence";
 import type { GemvTunings } from "../src/tuning/gemv-tunings";
-import { Packer } from "../src/weights/packer";
 
 export interface LoadedCoreOptions extends GpuOptions, EngineOptions {
   /** Load only the first stage of the default plan. */
@@ -23,7 +22,7 @@ export interface LoadedCoreOptions extends GpuOptions, EngineOptions {
 
 export interface LoadedCore {
   readonly core: EngineCore;
-  readonly loader: StageLoader;
+  readonly supply: WeightSupply;
   readonly plan: StagePlan;
   dispose(): void;
 }
@@ -35,20 +34,17 @@ export async function loadCore(files: ModelFiles, options: LoadedCoreOptions = {
   const shape = { ...config, layerBytes, rowBytes, otherBytes, requiredRows: [] };
   const plan = options.staged ? defaultPlan(shape, options.stageOptions) : wholePlan(config);
   const gpu = await Gpu.request(options);
-  const packer = new Packer();
-  const loader = new StageLoader(gpu, packer, recipe);
-  const stages = {
-    ...{ plan, root: files.name, holdReads: () => () => undefined },
-    fetchRows: loader.fetchEmbeddingRows.bind(loader),
-    ...(options.tunings && { tunings: options.tunings }),
-  };
-  const core = await EngineCore.create(gpu, config, stages, { prefixCache: false, ...options });
-  await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
+  const supply = new WeightSupply(recipe);
+  const identity = { weights: files.name, tokenizer: null, isStable: false };
+  const source = { plan, identity, supply, ...(options.tunings && { tunings: options.tunings }) };
+  const core = await EngineCore.create(gpu, config, source, { prefixCache: false, ...options });
+  supply.use(gpu);
+  await core.start(await supply.loadFirst(plan.stages[0]?.units ?? [], core.life));
   const dispose = () => {
-    packer.dispose();
+    supply.rest();
     core.dispose();
   };
-  return { core, loader, plan, dispose };
+  return { core, supply, plan, dispose };
 }
 
 /** Greedy decoding without stop tokens, until `maxTokens` or until `onToken` returns false. */
@@ -59,7 +55,7 @@ export function generate(
   onToken: (id: number, stage: number) => boolean = () => true,
 ): Promise<GenerationResult> {
   const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
-  return core.takeTurn((run) => run({ sequence, sampling, stopIds: [], maxTokens, onToken }));
+  return core.generate({ sequence, sampling, stopIds: [], maxTokens, onToken });
 }
 
 /** Ids spread over the vocabulary, the same in every run. Their values do not change the speed. */

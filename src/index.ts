@@ -17,7 +17,7 @@ export type { FetchOptions, ModelFiles } from "./repository/model-files";
 export type { StageOptions } from "./stages/default-plan";
 export type { StagePlan, StageQuality, Unit } from "./stages/plan";
 export type { Evaluation, EvaluationRequest } from "./steps/evaluate";
-export type { FinishReason, GenerationResult, GenerationTimings } from "./steps/generation";
+export type { FinishReason, GenerationResult, GenerationTimings } from "./steps/generation-progress";
 export type { SamplingSettings } from "./steps/sampling-settings";
 export type { KvCarry, UpgradePolicy, UpgradeReport } from "./takeover/upgrader";
 export type { Tokenizer } from "./tokens/tokenizer";

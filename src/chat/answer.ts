@@ -1,6 +1,6 @@
 // An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
 import { linkAbort } from "../bytes/abort";
-import type { FinishReason, GenerationTimings } from "../steps/generation";
+import type { FinishReason, GenerationTimings } from "../steps/generation-progress";
 import { AsyncQueue, type QueueIterator } from "./async-queue";
 
 export interface AnswerDelta {

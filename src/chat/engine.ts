@@ -5,7 +5,7 @@ import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
 import type { StagePlan } from "../stages/plan";
 import type { Evaluation, EvaluationRequest } from "../steps/evaluate";
-import type { GenerationResult } from "../steps/generation";
+import type { GenerationResult } from "../steps/generation-progress";
 import { resolveSampling, type SamplingSettings } from "../steps/sampling-settings";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";

@@ -4,13 +4,13 @@ import type { ByteEvent } from "../bytes/byte-source";
 import { fnv1a, hashText } from "../bytes/fnv1a";
 import { OpfsText } from "../bytes/opfs-text";
 import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
-import { EngineCore } from "../engine/engine-core";
+import { type CoreEvent, EngineCore, type EngineSource } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { guardedListener } from "../engine/guarded-listener";
+import { WeightSupply } from "../engine/weight-supply";
 import { LlmError } from "../errors";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
-import type { OuterWeights } from "../model/model";
 import type { ModelIdentity } from "../repository/identity";
 import { describeModel, readPlanFile } from "../repository/model-description";
 import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
@@ -19,7 +19,6 @@ import { parseFileHashes } from "../stages/file-hashes";
 import { ModelRecipe } from "../stages/model-recipe";
 import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
 import { parsePlanFile } from "../stages/plan-file";
-import { StageLoader, type StageLoaderOptions } from "../stages/stage-loader";
 import type { UpgradePolicy } from "../takeover/upgrader";
 import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import { tuneWhenIdle } from "../tuning/gemv-tuner";
@@ -27,8 +26,8 @@ import { GemvTunings, type TuningEvent, type TuningStore } from "../tuning/gemv-
 import type { RejectedVariant } from "../tuning/self-test";
 import type { ModelConfig } from "../weights/model-config";
 import type { RecipeOptions } from "../weights/model-weights";
-import { Packer, type PackerEvent } from "../weights/packer";
-import { type RowSet, rowsOf } from "../weights/row-set";
+import type { PackerEvent } from "../weights/packer";
+import { rowsOf } from "../weights/row-set";
 import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
@@ -123,15 +122,19 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   }
   tellOfLoss(gpu, onEvent);
   void gpu.lost.then((info) => load.abort(deviceLostError(info))); // by itself nothing on a lost device fails
-  const packer = new Packer({ onEvent });
+  let supply: WeightSupply | null = null;
   try {
-    const engine = await loadOnto(gpu, await inspected, { ...options, onEvent, packer, signal: load.signal });
+    const known = await inspected;
+    const { totalBytes } = known.recipe;
+    const onProgress = (loadedBytes: number) => onEvent({ type: "load-progress", loadedBytes, totalBytes });
+    supply = new WeightSupply(known.recipe, { onProgress, onEvent });
+    const engine = await loadOnto(gpu, known, { ...options, onEvent, supply, signal: load.signal });
     onEvent({ type: "load-end", loadMs: performance.now() - start });
     if (options.delivery !== "manual") void engine.resumeDelivery();
     return engine;
   } catch (error) {
     if (!load.signal.aborted) load.abort((await gpu.lossError()) ?? error); // ends what else is under way
-    packer.dispose();
+    supply?.rest();
     gpu.dispose();
     throw load.signal.reason;
   } finally {
@@ -145,7 +148,7 @@ interface InspectContext extends LoadOptions {
 }
 
 interface LoadContext extends InspectContext {
-  readonly packer: Packer;
+  readonly supply: WeightSupply;
 }
 
 interface Inspected {
@@ -169,96 +172,61 @@ async function inspect(files: ModelFiles, context: InspectContext): Promise<Insp
   return { name: files.name, config, directory, tokenizer, recipe, plan, tunings };
 }
 
-/** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
+/** On failure the caller frees everything by disposing `gpu`; kernels still compiling cannot allocate afterwards. */
 async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
-  const { signal, onEvent, packer } = context;
-  const { name, config, directory, tokenizer, recipe, plan, tunings } = inspected;
-  const { totalBytes } = recipe;
+  const { signal, onEvent, supply } = context;
+  const { name, config, tokenizer, recipe, plan, tunings } = inspected;
   signal.throwIfAborted();
-  const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
-  let source = { packer, loader: new StageLoader(gpu, packer, recipe, { onLoaded: progress.forDevice() }) };
-  const { loader } = source;
-  let isLoaded = false;
-  const recover = async (loss: LlmError): Promise<void> => {
-    if (!isLoaded) throw loss; // it ends the load
-    const start = performance.now();
-    try {
-      delivery.interrupt(loss);
-      source.packer.dispose();
-      const another = await requestAnother(context);
-      source = await reviveOn(another, core, recipe, { valve: source.loader.valve, onLoaded: progress.forDevice() }, onEvent);
-      const stage = delivery.stageInfo(core.stage);
-      onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: performance.now() - start });
-      delivery.goOnWith(source.loader);
-    } catch (error) {
-      onEvent({ type: "device-recovery-failed", error });
-      throw error;
-    }
-  };
-  const stages = {
-    plan,
-    root: modelIdentity(inspected, context).weights,
-    identity: modelIdentity(inspected, context),
-    fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
-    holdReads: () => source.loader.valve.hold(),
-    onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
-    onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
-    ...(context.recoverDevice === false ? {} : { recover }),
-    ...(tunings && { tunings }),
-  };
-  onEvent({ type: "load-start", model: name, totalBytes, adapter: gpu.adapterName });
+  supply.use(gpu);
+  onEvent({ type: "load-start", model: name, totalBytes: recipe.totalBytes, adapter: gpu.adapterName });
   onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, recipe, index)), plan });
   // Bytes come while what they need is allocated and compiled.
   const reads = linkAbort(signal);
-  const loading = loader.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
+  const loading = supply.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
   loading.catch(() => undefined); // seen below
-  const core = await abortable(EngineCore.create(gpu, config, stages, context), signal).catch(async (error: unknown) => {
+  const source = engineSource(inspected, context, (event) => tellOfCore(event, core, recipe, onEvent));
+  const core: EngineCore = await abortable(EngineCore.create(gpu, config, source, context), signal).catch(async (error: unknown) => {
     reads.abort(error);
     await Promise.allSettled([loading]); // until then it writes to the device
     throw error;
   });
   const onStageEvent = stageListener(core, tunings, context);
-  const delivery = new Delivery(core, loader, recipe, {
-    policy: context.upgradePolicy ?? "background",
-    onEvent: onStageEvent,
-    onEnd: () => source.packer.dispose(),
-  });
+  const delivery = new Delivery(core, supply, { policy: context.upgradePolicy ?? "background", onEvent: onStageEvent });
   // A failure to compile shows again where the same kernels are awaited.
   core.model.warmUp(recipe.layerShapes(), recipe.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
   await abortable(core.start(await loading), signal);
-  const first = delivery.stageInfo(0);
-  onStageEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  onStageEvent({ type: "stage-ready", stage: delivery.stageInfo(0), isLast: delivery.lastStage === 0 });
+  if (delivery.lastStage === 0) supply.rest();
   signal.throwIfAborted();
-  isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
 }
 
-/** Tells of stages; when the last one answers, all products of the model are there to be measured. */
+function engineSource(inspected: Inspected, context: LoadContext, onCoreEvent: (event: CoreEvent) => void): EngineSource {
+  const { plan, tunings } = inspected;
+  const { supply, onEvent, recoverDevice = true } = context;
+  return {
+    ...{ plan, supply, onEvent: onCoreEvent },
+    identity: modelIdentity(inspected, context),
+    onVariantRejected: (rejected) => onEvent({ type: "variant-rejected", ...rejected }),
+    ...(recoverDevice && { anotherGpu: (signal) => requestAnother(context, signal) }),
+    ...(tunings && { tunings }),
+  };
+}
+
+function tellOfCore(event: CoreEvent, core: EngineCore, recipe: ModelRecipe, onEvent: (event: EngineEvent) => void): void {
+  if (event.type === "recovered") {
+    const stage = stageInfo(core.plan, recipe, core.stage);
+    onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: event.recoveryMs });
+  } else if (event.type === "recovery-failed") onEvent({ type: "device-recovery-failed", error: event.error });
+  else onEvent(event);
+}
+
+/** Tells of stages. When the last one answers, every product of the model can be measured. */
 function stageListener(core: EngineCore, tunings: GemvTunings | null, { onEvent, signal }: LoadContext): (event: StageEvent) => void {
   return (event) => {
     onEvent(event);
     if (tunings && event.type === "stage-ready" && event.isLast) void tuneWhenIdle(core, tunings, onEvent, { signal });
   };
-}
-
-/** How many bytes of the files are on the device. On another one, none are to begin with. */
-class DeviceProgress {
-  readonly #tell: (loadedBytes: number) => void;
-  #device = 0;
-
-  constructor(tell: (loadedBytes: number) => void) {
-    this.#tell = tell;
-  }
-
-  /** What a loader calls that brings weights to one more device. Those of devices before it are heard no more. */
-  forDevice(): (bytes: number) => void {
-    const device = ++this.#device;
-    let loadedBytes = 0;
-    return (bytes) => {
-      loadedBytes += bytes;
-      if (device === this.#device) this.#tell(loadedBytes);
-    };
-  }
 }
 
 function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
@@ -269,35 +237,17 @@ function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
 const DEVICE_ATTEMPTS = 5;
 const DEVICE_RETRY_MS = 500;
 
-async function requestAnother(context: LoadContext): Promise<Gpu> {
+async function requestAnother(context: LoadContext, signal: AbortSignal): Promise<Gpu> {
   for (let attempt = 1; ; attempt++) {
+    signal.throwIfAborted();
     try {
       const gpu = await Gpu.request(context);
       tellOfLoss(gpu, context.onEvent);
       return gpu;
     } catch (error) {
       if (attempt === DEVICE_ATTEMPTS) throw error;
-      await sleep(attempt * DEVICE_RETRY_MS, undefined);
+      await sleep(attempt * DEVICE_RETRY_MS, signal);
     }
-  }
-}
-
-/** Puts the engine on another device, its stage's weights read again. */
-async function reviveOn(
-  gpu: Gpu,
-  core: EngineCore,
-  recipe: ModelRecipe,
-  options: StageLoaderOptions,
-  onEvent: LoadContext["onEvent"],
-): Promise<{ readonly packer: Packer; readonly loader: StageLoader }> {
-  const packer = new Packer({ onEvent });
-  try {
-    const loader = new StageLoader(gpu, packer, recipe, options);
-    await core.revive(gpu, (units) => loader.loadFirst(units));
-    return { packer, loader };
-  } catch (error) {
-    packer.dispose();
-    throw error;
   }
 }
 
@@ -365,7 +315,7 @@ function modelRoot({ name, tensors }: TensorDirectory): string {
   return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
 }
 
-function modelIdentity({ directory, tokenizer }: Inspected, { quantise }: PlanOptions): ModelIdentity {
+function modelIdentity({ directory, tokenizer }: Inspected, { quantise }: RecipeOptions): ModelIdentity {
   const weights = `${modelRoot(directory)} ${JSON.stringify(quantise)}`;
   if (!tokenizer) return { weights, tokenizer: null, isStable: true };
   const spellings = Array.from({ length: tokenizer.vocabSize }, (_, id) => [...tokenizer.tokenBytes(id), 0]);

@@ -47,7 +47,7 @@ export interface SnapshotOptions {
 }
 
 /**
- * Copies what `held` has of `ids`. The pages must not be written to until it resolves.
+ * Copies what `held` has of `ids`. The pages must not be written to, and the groups be held, until it resolves.
  *
  * @throws LlmError "out-of-memory"; the signal's reason.
  */
@@ -58,15 +58,15 @@ export async function takeKvSnapshot(
   options: SnapshotOptions = {},
 ): Promise<KvSnapshot> {
   const pageSize = held[0]?.group.layout.pageSize ?? 1;
-  const pageBytes = held.flatMap(({ group }) => group.pagedBuffers().map((paged) => paged.pageBytes));
-  const downloads = await PageDownloads.create(gpu, Math.max(0, ...pageBytes), options);
+  const buffers = held.map(({ group }) => group.pagedBuffers()); // a group may give its residuals up meanwhile
+  const downloads = await PageDownloads.create(gpu, Math.max(0, ...buffers.flat().map((paged) => paged.pageBytes)), options);
   try {
     const groups: GroupSnapshot[] = [];
-    for (const { group, pages, cachedLength, recordedLength } of held) {
+    for (const [index, { group, pages, cachedLength, recordedLength }] of held.entries()) {
       const length = Math.min(cachedLength, ids.length);
       const used = pages.slice(0, Math.ceil(length / pageSize));
       const contents = new Map<string, Uint8Array<ArrayBuffer>>();
-      for (const paged of group.pagedBuffers()) {
+      for (const paged of buffers[index] ?? []) {
         if (paged.name === RESIDUALS && recordedLength === 0) continue;
         contents.set(paged.name, await downloads.read(paged, used));
       }

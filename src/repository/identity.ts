@@ -4,7 +4,7 @@ import { Murmur3 } from "../bytes/murmur3";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { TimeSlice } from "../time-slice";
 import type { ModelConfig } from "../weights/model-config";
-import type { PlanOptions } from "../weights/model-weights";
+import type { RecipeOptions } from "../weights/model-weights";
 
 export interface ModelIdentity {
   /** Equal strings mean equal weights in equal layouts, and so equal K/V. */
@@ -29,7 +29,7 @@ export interface WeightsFacts {
   readonly config: ModelConfig;
   readonly directory: TensorDirectory;
   /** What is done to the files' values on the way to the GPU. */
-  readonly changes: PlanOptions;
+  readonly changes: RecipeOptions;
 }
 
 /** The identity of the weights, with the sources that tell no version. `random` names what cannot be recognised. */

@@ -112,9 +112,9 @@ export async function measureFeel(
   policy: UpgradePolicy,
   options: UpgradeBenchOptions = {},
 ): Promise<UpgradeFeel> {
-  const { core, loader, plan, dispose } = await stagedCore(files, options, context);
+  const { core, supply, plan, dispose } = await stagedCore(files, options, context);
   try {
-    const weights = await loader.loadNext(plan.stages[1]?.units ?? [], core.model.weights);
+    const weights = await supply.loadNext(plan.stages[1]?.units ?? [], core.model.weights, core.life);
     const sequence = core.createSequence();
     sequence.append(testIds(context, core.config.vocabSize));
     await decode(core, sequence, 16);

@@ -8,7 +8,7 @@ import { Lane } from "../model/lane";
 import { Model } from "../model/model";
 import type { ProgramContext } from "../model/program-context";
 import { bindResiduals } from "../model/residual-steps";
-import { activationStrides, Scratch, type ScratchLayout } from "../model/scratch";
+import { activationStrides, mostRows, Scratch, type ScratchLayout } from "../model/scratch";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
@@ -56,7 +56,7 @@ export async function createRuntime(gpu: Gpu, shape: RuntimeShape, stage: number
     "the K/V pool and activations",
     () => ({
       scratch: new Scratch(gpu, config, layout),
-      lane: new Lane(gpu, "main", config, layout),
+      lane: new Lane(gpu, "main", config, layout, { slots: layout.batchRows, rows: mostRows(layout) }),
       cache: new KvCache(kvGroupShapes(plan, stage, root).map((group) => new KvGroup(gpu, kvLayout, group))),
     }),
     () => undefined, // they are freed with `gpu`

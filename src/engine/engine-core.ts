@@ -279,9 +279,10 @@ export class EngineCore {
   #lose(gpu: Gpu, loss: LlmError): void {
     if (gpu !== this.gpu || this.life.aborted) return;
     const { anotherGpu } = this.#source;
-    if (!this.#hasStarted || !anotherGpu) return this.#endAll(loss);
-    this.#scheduler.lose(this.#runtime, loss);
-    void this.#recover(new Handover<Runtime>(this.life), anotherGpu, loss);
+    if (this.#hasStarted && anotherGpu) {
+      this.#scheduler.lose(this.#runtime, loss);
+      void this.#recover(new Handover<Runtime>(this.life), anotherGpu, loss);
+    } else this.#endAll(loss);
   }
 
   /** The same stage on another device. */

@@ -8,6 +8,7 @@ import { readback } from "../gpu/readback";
 import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
+import { encodeState } from "../kernels/step-state";
 import type { DecodeProduct } from "../model/decode-products";
 import type { Model } from "../model/model";
 import { cannotWin, fastestCandidate, ROUNDS } from "./fastest-candidate";
@@ -207,7 +208,7 @@ class GemvMeasure {
       if (this.#host.model !== this.#model)
         throw new LlmError("device-lost", "The device was lost while GEMV parameters were benchmarked.");
       this.#signal?.throwIfAborted();
-      this.#gpu.device.queue.writeBuffer(this.#model.context.lane.buffer("state"), 0, Uint32Array.of(0, 1, 0, 0));
+      this.#gpu.device.queue.writeBuffer(this.#model.context.lane.buffer("state"), 0, encodeState([{}]));
       return act();
     }, this.#signal);
   }

@@ -1,11 +1,15 @@
 // Drivers that miscompile subgroups, matrix units or 8-bit dot products: the engine detects it, reports it and answers correctly without them.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
+import { createRuntime } from "../../src/engine/create-runtime";
 import { EngineCore } from "../../src/engine/engine-core";
+import { resolveEngineOptions } from "../../src/engine/engine-options";
+import { WeightSupply } from "../../src/engine/weight-supply";
 import { Gpu } from "../../src/gpu/device";
 import { type Engine, type EngineEvent, type EngineOptions, type LoadOptions, loadEngine } from "../../src/index";
 import { matmulTile } from "../../src/kernels/matmul-tile";
 import { describeModel } from "../../src/repository/model-description";
+import { ModelRecipe } from "../../src/stages/model-recipe";
 import { wholePlan } from "../../src/stages/plan";
 import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/tuning/self-test";
 import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support/device-faults";
@@ -174,12 +178,13 @@ describe("an engine on a device", () => {
   });
 
   /** An engine without weights, and the variants that were rejected. */
-  async function createCore(user: Gpu, options: EngineOptions = {}) {
-    const { config } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
+  async function createCore(user: Gpu, options: EngineOptions = {}): Promise<{ core: EngineCore; rejected: RejectedVariant[] }> {
+    const { config, directory } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
     const rejected: RejectedVariant[] = [];
     const onVariantRejected = (each: RejectedVariant) => rejected.push(each);
-    const stages = { plan: wholePlan(config), root: CASE, fetchRows: async () => [], holdReads: () => () => undefined, onVariantRejected };
-    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72, vectorRows: 1, ...options });
+    const supply = new WeightSupply(new ModelRecipe(config, directory, {}));
+    const source = { plan: wholePlan(config), identity: { weights: CASE, tokenizer: null, isStable: true }, supply, onVariantRejected };
+    const core = await EngineCore.create(user, config, source, { contextLength: 128, chunkRows: 72, vectorRows: 1, ...options });
     engines.push(core);
     return { core, rejected };
   }
@@ -205,9 +210,10 @@ describe("an engine on a device", () => {
         return compile(descriptor);
       });
     });
-    const noWeights = new Error("there are no weights");
     const another = await Gpu.request({ gpu: refusing, defaultLimits: true });
-    await expect(core.revive(another, () => Promise.reject(noWeights))).rejects.toBe(noWeights);
+    const shape = { config: core.config, plan: core.plan, root: CASE, options: resolveEngineOptions({ contextLength: 128 }, core.config) };
+    await createRuntime(another, { ...shape, onVariantRejected: (each) => rejected.push(each) }, 0);
+    another.dispose();
     expect(rejected).toMatchObject([{ variant: "subgroups" }, { variant: "subgroups", error: Number.POSITIVE_INFINITY }]);
   });
 

@@ -5,7 +5,7 @@ import { LlmError } from "../../src/errors";
 import type { KvSnapshot } from "../../src/kv/kv-snapshot";
 import type { ModelIdentity } from "../../src/repository/identity";
 import { describeModel } from "../../src/repository/model-description";
-import type { GenerationResult } from "../../src/steps/generation";
+import type { GenerationResult } from "../../src/steps/generation-progress";
 import { Sequence } from "../../src/steps/sequence";
 import type { Tokenizer } from "../../src/tokens/tokenizer";
 import { tinyChatFiles } from "./tiny-chat-model";

@@ -10,6 +10,7 @@ import { type MatmulTileOptions, matmulTile, type TileKind, tileKind } from "../
 import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
 import { quantiseRows } from "../src/kernels/quantise-rows";
 import type { StepShape } from "../src/kernels/step-shape";
+import { encodeState } from "../src/kernels/step-state";
 import { GROUP, paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
 import { seededRandom } from "../tests/support/random";
 import { gpuTime, repeatTimes } from "./gpu-time";
@@ -87,10 +88,10 @@ async function gemv(owner: Gpu, readGBps: number, format: WeightFormat, rows: nu
     const x = seededRandom("x")
       .normal([paddedColumns(columns)])
       .fill(0, columns);
-    const tensors = { state: upload(gpu, "state", Uint32Array.of(0, 1, 0, 0)).view(), x: upload(gpu, "x", x).view() };
+    const tensors = { state: upload(gpu, "state", encodeState([{}])).view(), x: upload(gpu, "x", x).view() };
     const subgroups = gpu.features.subgroups !== null;
     const kernel = await KernelCache.of(gpu).compile(matmulVector, {
-      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, subgroups, tuning },
+      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, yStride: rows, subgroups, tuning },
     });
     const shape = { rows: 1, positions: 1 };
     const bind = async () => {
@@ -143,7 +144,7 @@ async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly 
     for (let row = 0; row < stepRows; row++) x.fill(0, row * stride + columns, (row + 1) * stride);
     const { matrix, rowProduct } = await randomMatrix(gpu, { format, rows, columns });
     const y = gpu.createBuffer("y", stepRows * rows * 4, "scratch", usage()).view();
-    const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
+    const state = upload(gpu, "state", encodeState(Array.from({ length: stepRows }, () => ({})))).view();
     const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
     const tensors = { state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y };
     const { step, quantise } = await bindProduct(gpu, options, tile, tensors, stepRows);

@@ -4,6 +4,7 @@
 import type { EngineCore } from "../src/engine/engine-core";
 import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
+import { chunkRows, encodeState } from "../src/kernels/step-state";
 import { encodeInput, encodeLayers } from "../src/model/walk";
 import type { ModelFiles } from "../src/repository/model-files";
 import { Sampler } from "../src/steps/sampler";
@@ -52,7 +53,11 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
     }),
   );
   const setState = (position: number, rows: number) =>
-    gpu.device.queue.writeBuffer(lane.buffer("state"), 0, Uint32Array.of(position, rows, 0, 0));
+    gpu.device.queue.writeBuffer(
+      lane.buffer("state"),
+      0,
+      encodeState(chunkRows({ position, ids: testIds(rows, core.config.vocabSize), slot: 0, sampledBefore: 0 })),
+    );
   const timesOf = async (steps: readonly BoundKernel<StepShape>[], shape: StepShape): Promise<KernelTime[]> => {
     const times: KernelTime[] = [];
     for (const step of steps) {
@@ -67,11 +72,11 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
     const shape = { rows: 1, positions: context + 1 };
     const layerSteps = (context + 1 > 256 ? program?.decodeSplit : program?.decode) ?? [];
     const kernels = await timesOf(layerSteps, shape);
-    const layers = await repeatTimes(gpu, { encode: (pass) => model.encodeDecode(pass, context + 1) });
+    const layers = await repeatTimes(gpu, { encode: (pass) => model.encodeDecode(pass, shape) });
     const layersMs = layers.gpuMs ?? layers.wallMs;
     const headMs = await gpuTime(gpu, { encode: (pass) => model.encodeHead(pass, 1) });
     const encodeMs = await encodingTime(core.gpu.device, (pass) => {
-      model.encodeDecode(pass, context + 1);
+      model.encodeDecode(pass, shape);
       model.encodeHead(pass, 1);
     });
     decode.push({ context, layerDispatches: layerSteps.length, layersMs, layersWallMs: layers.wallMs, headMs, encodeMs, kernels });
@@ -106,8 +111,8 @@ const SAMPLINGS: Readonly<Record<string, SamplingSettings>> = {
 async function samplingTime({ model: { context }, gpu }: EngineCore, settings: SamplingSettings): Promise<number> {
   const sampler = await Sampler.create(context);
   try {
-    sampler.begin(resolveSampling(settings, context.config.vocabSize), [], []);
-    return await gpuTime(gpu, { encode: (pass) => sampler.encode(pass) });
+    sampler.begin(0, resolveSampling(settings, context.config.vocabSize), [], []);
+    return await gpuTime(gpu, { encode: (pass) => sampler.encode(pass, 1) });
   } finally {
     sampler.destroy();
   }

@@ -8,7 +8,7 @@ import { Lane } from "../model/lane";
 import { Model } from "../model/model";
 import type { ProgramContext } from "../model/program-context";
 import { bindResiduals } from "../model/residual-steps";
-import { activationStrides, Scratch } from "../model/scratch";
+import { activationStrides, MAX_BATCH, mostRows, Scratch } from "../model/scratch";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
@@ -76,12 +76,13 @@ export async function createParts(gpu: Gpu, shape: PartsShape, stage: number): P
   };
   const splitsPrefill = !gpu.features.software && contextLength > ATTENTION_SPLIT;
   const dp4a = options.prefillActivations === "int8" && !gpu.features.subgroupMatrix;
-  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows, splitsPrefill, dp4a };
+  const scratchLayout = { chunkRows, contextLength, pageSize, vectorRows, splitsPrefill, dp4a, batchRows: MAX_BATCH };
+  const laneSize = { slots: MAX_BATCH, rows: mostRows(scratchLayout) };
   const { scratch, lane, cache } = await gpu.checked(
     "the K/V pool and activations",
     () => ({
       scratch: new Scratch(gpu, config, scratchLayout),
-      lane: new Lane(gpu, "main", config, scratchLayout),
+      lane: new Lane(gpu, "main", config, scratchLayout, laneSize),
       cache: new KvCache(kvGroupShapes(plan, stage, root).map((shape) => new KvGroup(gpu, kvLayout, shape))),
     }),
     () => undefined, // they are freed with `gpu`

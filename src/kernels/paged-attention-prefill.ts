@@ -24,7 +24,7 @@ export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefill
   wgsl,
   bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
   variant(options) {
-    const { headDim, window, qkvStride, yStride, isSplit = false } = options;
+    const { headDim, window, qkvStride, yStride, tableStride = 0, isSplit = false } = options;
     assert(qkvStride % 4 === 0 && yStride % 4 === 0, `rows ${qkvStride} and ${yStride} floats apart, not whole vec4s`);
     assert(window === null || window > 0, `a window of ${window} positions`);
     return {
@@ -36,7 +36,7 @@ export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefill
         Y_STRIDE: yStride,
         IS_SPLIT: isSplit,
       },
-      constants: { SCALE: 1 / Math.sqrt(headDim) },
+      constants: { SCALE: 1 / Math.sqrt(headDim), TABLE_STRIDE: tableStride },
     };
   },
   workgroups: (options, shape) => [

@@ -20,7 +20,7 @@ export interface SamplingParams {
   readonly seed: number;
 }
 
-const MAX_STOP_IDS = 16;
+const MAX_STOP_IDS = 64;
 const STOP_IDS_AT = 10; // words
 
 export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
@@ -28,7 +28,7 @@ export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
 /** In `counts`, marks a token of the prompt. The other bits count the token in the answer. */
 export const IN_PROMPT = 0x80000000;
 
-/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" if they are more than 16. */
+/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" if they are more than 64. */
 export function encodeSamplingParams(params: SamplingParams, stopIds: readonly number[]): ArrayBuffer {
   assert(Number.isSafeInteger(params.seed), `the seed ${params.seed} is no integer`);
   if (stopIds.length > MAX_STOP_IDS) {

@@ -12,7 +12,7 @@ import { rotaryCache } from "../kernels/rotary-cache";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
 import type { MatrixShape } from "./gpu-matrix";
-import type { Lane } from "./lane";
+import { type Lane, tableStride } from "./lane";
 import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear } from "./linear";
 import { layerUses } from "./linear-uses";
@@ -21,7 +21,7 @@ import type { ProgramContext } from "./program-context";
 type Step = BoundKernel<StepShape>;
 
 export interface LayerProgram {
-  /** A few rows, each by itself, while the context fits one split of the attention. */
+  /** Rows of different sequences, or a few of one, each by itself, while the context fits one split of the attention. */
   readonly decode: readonly Step[];
   /** The same in any context. */
   readonly decodeSplit: readonly Step[];
@@ -34,8 +34,8 @@ export interface LayerProgram {
 /** What a step of a shape dispatches; nothing for an absent layer. */
 export function stepsOf(program: LayerProgram | null | undefined, shape: StepShape, { config, scratch }: ProgramContext): readonly Step[] {
   if (!program) return [];
-  const { rows, positions } = shape;
-  if (rows > scratch.layout.vectorRows) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
+  const { rows, positions, apart = false } = shape;
+  if (rows > scratch.layout.vectorRows && !apart) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
   return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
@@ -55,7 +55,7 @@ export interface LayerShapes {
 async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramContext) {
   const { headCount, kvHeadCount, headDim } = config;
   const { pageSize, format: kvFormat } = kvLayout;
-  const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat };
+  const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat, tableStride: tableStride(config, scratch.layout) };
   const window = config.slidingWindow;
   const { qkv: qkvStride, attention: yStride } = scratch.strides;
   const attends = { ...shared, window, qkvStride, yStride };
@@ -80,6 +80,11 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
 export async function compileNorm({ kernels, config, subgroups }: ProgramContext) {
   const options = { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups };
   return config.norm === "rms" ? kernels.compile(rmsNorm, options) : kernels.compile(layerNorm, options);
+}
+
+/** LayerNorm of the last rows of a step, for a head whose product does not norm its x itself. */
+export async function compileLastNorm({ kernels, config, subgroups }: ProgramContext): Promise<NormKernel> {
+  return kernels.compile(layerNorm, { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups, lastRows: true });
 }
 
 type NormKernel = Kernel<"state" | "x" | "weight" | "bias" | "y", StepShape>;

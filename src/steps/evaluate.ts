@@ -132,10 +132,10 @@ class EvaluationChunks {
     const { model } = this.#stepper;
     const { gpu, scratch, config } = model.context;
     this.#stepper.submit((pass) => {
-      model.encodeDecode(pass, first + 1);
+      model.encodeDecode(pass, { rows: 1, positions: first + 1 });
       model.encodeHead(pass, 1);
     });
-    return new Float32Array(await readback(gpu, scratch.tensor("logits"))).subarray(0, config.vocabSize);
+    return new Float32Array(await readback(gpu, { ...scratch.tensor("logits"), bytes: config.vocabSize * 4 }));
   }
 
   async #runRows(first: number, rows: number): Promise<Float32Array> {

@@ -1,5 +1,6 @@
 // One run of the engine: prefill what is not cached, then decode until something ends it. The sequence is left with
 // exactly the tokens that were taken and the K/V that is valid for them.
+import { present } from "../assert";
 import { abortReason, LlmError } from "../errors";
 import type { StepNote } from "./result-ring";
 import type { ResolvedSampling } from "./sampling-settings";
@@ -76,7 +77,7 @@ export async function runGeneration(
   if (promptLength >= host.contextLength || !host.reserve(sequence, promptLength)) return finish("context");
   if (request.maxTokens <= progress.said) return finish("length");
   await stepper.prefill(sequence, { signal, sampledBefore: progress.said });
-  stepper.sampler.begin(request.sampling, request.stopIds, sequence.tokens, progress.said);
+  stepper.sampler.begin(0, request.sampling, request.stopIds, sequence.tokens, progress.said);
   return finish(await decode(stepper, request, host, progress, signal));
 }
 
@@ -109,10 +110,16 @@ async function decode(
       if (signal.aborted) throw abortReason(signal);
       submitAhead();
       if (stepper.pendingCount === 0) return taken >= maxTokens ? "length" : "context";
-      const { token, end, note } = await stepper.takeResult();
+      const { rows, note } = await stepper.takeResult();
+      const { token, end } = present(rows[0], "the sequence's row");
       if (signal.aborted) throw abortReason(signal);
       if (end === "after-stop") return "stop";
       if (end === "nothing-allowed") throw new LlmError("bad-request", "logitBias forbids every token: nothing is left to choose from.");
+      if (end === "not-a-number")
+        throw new LlmError(
+          "gpu-error",
+          "The model computed logits that are not numbers. Its file may be damaged, or the graphics driver wrong: load it again, or update the driver.",
+        );
       taken++;
       const intervalMs = progress.token();
       if (intervalMs !== null) host.tokenCame(intervalMs, note);

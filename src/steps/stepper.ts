@@ -26,6 +26,11 @@ export interface PrefillOptions {
   readonly sampledBefore?: number;
 }
 
+interface AroundSampling {
+  readonly before?: (pass: GPUComputePassEncoder) => void;
+  readonly after?: (encoder: GPUCommandEncoder) => void;
+}
+
 interface Chunk {
   readonly first: number;
   readonly rows: number;
@@ -57,7 +62,7 @@ export class Stepper {
     this.options = options;
     // In software no chunk is quick, and every cut costs.
     this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows, scratch.layout.vectorRows);
-    this.#ring = new ResultRing(gpu, options.stepsAhead);
+    this.#ring = new ResultRing(gpu, options.stepsAhead, scratch.layout.batchRows);
     this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }
 
@@ -97,13 +102,19 @@ export class Stepper {
 
   /** Samples from the last row of a prefill. */
   submitFirstToken(note: StepNote): void {
-    this.#submitSampled(this.#rows, note, () => undefined);
+    const last = this.#rows - 1;
+    this.#submitSampled(note, {
+      after: (encoder) => {
+        this.#feed.park(encoder, [{ row: last, slot: 0 }]);
+        this.#feed.seat(encoder, [0]);
+      },
+    });
   }
 
   /** One decode step: the token sampled last, at `position`, to the next one. Its page must be reserved. */
   submitDecode(sequence: Sequence, position: number, note: StepNote): void {
     this.#uploadPages(sequence);
-    this.#submitSampled(1, note, (pass) => this.model.encodeDecode(pass, position + 1));
+    this.#submitSampled(note, { before: (pass) => this.model.encodeDecode(pass, { rows: 1, positions: position + 1 }) });
   }
 
   get canSubmit(): boolean {
@@ -126,7 +137,7 @@ export class Stepper {
   begin(sequence: Sequence, position: number, ids: readonly TokenId[], sampledBefore = 0): void {
     this.#rows = ids.length;
     this.#uploadPages(sequence);
-    this.#feed.begin(position, ids, sampledBefore);
+    this.#feed.beginChunk({ position, ids, slot: 0, sampledBefore });
   }
 
   /** Submits one pass. */
@@ -149,21 +160,22 @@ export class Stepper {
     }
   }
 
-  #submitSampled(rows: number, note: StepNote, encodeBefore: (pass: GPUComputePassEncoder) => void): void {
+  #submitSampled(note: StepNote, { before, after }: AroundSampling): void {
     const { device } = this.model.context.gpu;
     const encoder = device.createCommandEncoder();
     inPass(encoder, (pass) => {
-      encodeBefore(pass);
-      this.model.encodeHead(pass, rows);
-      this.sampler.encode(pass);
+      before?.(pass);
+      this.model.encodeHead(pass, 1);
+      this.sampler.encode(pass, 1);
     });
-    this.#ring.copyAndSubmit(encoder, this.sampler.result, note, () => device.queue.submit([encoder.finish()]));
+    after?.(encoder);
+    this.#ring.copyAndSubmit(encoder, { result: this.sampler.result, rows: 1, note }, () => device.queue.submit([encoder.finish()]));
   }
 
   #uploadPages(sequence: Sequence): void {
     const { pagesVersion } = sequence;
     if (this.#uploaded?.sequence === sequence && this.#uploaded.version === pagesVersion) return;
-    this.#feed.uploadPages(sequence.parts);
+    this.#feed.uploadPages(0, sequence.parts);
     this.#uploaded = { sequence, version: pagesVersion };
   }
 }

@@ -137,7 +137,7 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
     "the K/V of the next stage",
     () => ({
       groups: shapes.map((shape) => new KvGroup(gpu, kvLayout, shape)),
-      lane: new Lane(gpu, "rebuild", config, scratch.layout),
+      lane: new Lane(gpu, "rebuild", config, scratch.layout, { slots: 1, rows: scratch.layout.chunkRows }),
     }),
     destroyKv,
   );

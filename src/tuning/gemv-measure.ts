@@ -8,6 +8,7 @@ import { readback } from "../gpu/readback";
 import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
+import { encodeState } from "../kernels/step-state";
 import type { DecodeProduct } from "../model/decode-products";
 import { submitPass } from "../steps/stepper";
 import { chooseCut, hasLost, ROUNDS } from "./cut-choice";
@@ -180,7 +181,7 @@ class GemvMeasure {
       const { gpu, model } = this.#core;
       if (model !== this.#model) throw new LlmError("device-lost", "The device was lost while it was measured.");
       this.#signal?.throwIfAborted();
-      gpu.device.queue.writeBuffer(model.context.lane.buffer("state"), 0, Uint32Array.of(0, 1, 0, 0));
+      gpu.device.queue.writeBuffer(model.context.lane.buffer("state"), 0, encodeState([{}]));
       return act();
     }, this.#signal);
   }

@@ -11,6 +11,7 @@ import { type GemvTuning, type MatmulVectorOptions, matmulVector } from "../kern
 import { quantiseRows } from "../kernels/quantise-rows";
 import { rmsNorm } from "../kernels/rms-norm";
 import type { StepShape } from "../kernels/step-shape";
+import { encodeState } from "../kernels/step-state";
 import { GROUP, rowCodeBytes, rowScaleBytes } from "../weight-format";
 
 /** A kind of kernels that the device has the features for, and that the engine does without all the same. */
@@ -101,7 +102,7 @@ async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: Kn
     return buffer;
   };
   const encode = () => {
-    for (const [binding, contents] of Object.entries({ state: new Uint32Array([0, rows, 0, 0]), ...inputs })) {
+    for (const [binding, contents] of Object.entries({ state: encodeState(Array.from({ length: rows }, () => ({}))), ...inputs })) {
       gpu.device.queue.writeBuffer(create(binding, contents.byteLength).raw, 0, contents);
     }
     const y = create("y", expected.byteLength).view();
@@ -145,7 +146,7 @@ const VECTOR = { rows: 24, columns: 70 * GROUP };
 
 function vectorProduct(lanes: number, workgroupSize: number): KnownProduct {
   const tuning: GemvTuning = { lanes, rowsPerThread: 1, workgroupSize, staged: true };
-  const options: MatmulVectorOptions = { ...STORED, ...VECTOR, subgroups: true, tuning };
+  const options: MatmulVectorOptions = { ...STORED, ...VECTOR, yStride: VECTOR.rows, subgroups: true, tuning };
   return {
     ...{ variant: "subgroups", name: `matmul-vector with ${lanes} lanes a row`, rows: 1 },
     ...product(VECTOR, 1, smallWhole),

@@ -5,6 +5,7 @@ import { embeddingReference } from "../reference/embedding";
 import { padRows, randomMatrix } from "../reference/random-matrix";
 import { expectClose } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 const TABLE_ROWS = 50;
 
@@ -14,7 +15,7 @@ kernelTest(
   async ({ run, random, format, columns, rows }) => {
     const { codes, scales, values } = randomMatrix(random, format, TABLE_ROWS, columns);
     const ids = random.ids(rows, TABLE_ROWS);
-    const tensors = { state: new Uint32Array([7, rows, 0, 0]), ids, codes, scales };
+    const tensors = { state: stepState({ position: 7, rows, ids }), codes, scales };
     // A row beyond the step's, which the dispatch covers, must stay as it is.
     const y = padRows(unwritten((rows + 1) * columns), columns);
     const options = { format, columns, firstRow: 0, rowCount: TABLE_ROWS };
@@ -36,7 +37,7 @@ kernelTest(embedding, { format: ["f16", "q4m"], split: [1, 17, 49] }, async ({ r
   let y = new Float32Array(20 * paddedColumns(columns)).fill(-1);
   for (const { firstRow, matrix } of parts) {
     const options = { format, columns, firstRow, rowCount: matrix.rows };
-    const tensors = { state: new Uint32Array([0, 20, 0, 0]), ids, codes: matrix.codes, scales: matrix.scales };
+    const tensors = { state: stepState({ position: 0, rows: 20, ids }), codes: matrix.codes, scales: matrix.scales };
     y = (await run(options, { rows: 20, positions: 20 }, tensors, { y })).y;
   }
   const table = parts.flatMap(({ matrix }) => [...matrix.values]);

@@ -3,6 +3,7 @@ import { layerNormReference } from "../reference/layer-norm";
 import { padRows, unpadRows } from "../reference/random-matrix";
 import { expectClose } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 const DATA = {
   outliers: 0,
@@ -20,7 +21,7 @@ kernelTest(
     const weight = random.normal([columns]);
     const bias = random.normal([columns]);
     const options = { columns, epsilon: 1e-5, subgroups };
-    const tensors = { state: new Uint32Array([0, rows, 0, 0]), x: padRows(x, columns), weight, bias };
+    const tensors = { state: stepState({ position: 0, rows }), x: padRows(x, columns), weight, bias };
     const { y } = await run(options, { rows: rows + 1, positions: rows }, tensors, { y: padRows(unwritten(rows * columns), columns) });
     expectClose(unpadRows(y, columns), layerNormReference(x, weight, bias, 1e-5), { atol: 1e-5, rtol: 1e-5 });
   },

@@ -5,6 +5,7 @@ import { HEADS, randomSequence, stepTensors } from "../support/attention-sequenc
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, runKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
+import { stepState } from "../support/step-state";
 
 const MAX_NMSE = 1e-12;
 const STEP = { rows: 1, positions: 1 };
@@ -31,7 +32,7 @@ kernelTest(pagedAttentionReduce, { headDim: [16, 64, 80, 128, 256], window: [nul
     const partial = unwritten((end + 2) * record); // NaN where no split was computed
     const computed = randomRecords(random, end - first, headCount, headDim);
     partial.set(computed, first * record);
-    const state = new Uint32Array([position, 1, 0, 0]);
+    const state = stepState({ position, rows: 1 });
     const { y } = await run(
       { headCount, headDim, window, split, yStride: headCount * headDim },
       STEP,
@@ -80,7 +81,7 @@ kernelTest(pagedAttentionReduce, { rows: ["each with the splits that it sees"] }
     for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), (i * rows + row) * record);
     expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * yStride);
   }
-  const state = new Uint32Array([position, rows, 0, 0]);
+  const state = stepState({ position, rows });
   const options = { headCount, headDim, window: null, split, yStride };
   const y = new Float32Array(rows * yStride).fill(-7);
   const result = await run(options, { rows, positions: position + rows }, { state, partial }, { y });
@@ -98,7 +99,7 @@ kernelTest(pagedAttentionReduce, { counted: ["as many splits as the buffer says"
     for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), 4 + (i * rows + row) * record);
     expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * headCount * headDim);
   }
-  const state = new Uint32Array([10, rows, 0, 0]);
+  const state = stepState({ position: 10, rows });
   const options = { headCount, headDim, window: null, yStride: headCount * headDim, isCounted: true };
   const { y } = await run(options, { rows, positions: 14 }, { state, partial }, { y: unwritten(expected.length) });
   expectNmse(y, expected, MAX_NMSE);

@@ -3,6 +3,7 @@ import { foreignPool, place, poolValues, randomTable, stored } from "../referenc
 import { rotaryCacheReference } from "../reference/rotary-cache";
 import { expectClose, expectSame } from "../support/expect-close";
 import { kernelTest } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 const HEADS = {
   "4/2×16": { headCount: 4, kvHeadCount: 2, headDim: 16, ropeDimensions: 16, pageSize: 16 },
@@ -33,7 +34,7 @@ kernelTest(
       const rope = random.uniform([positions * ropeDimensions], -1, 1);
       const table = randomTable(random, positions, pageSize);
       const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
-      const state = new Uint32Array([position, rows, 0, 0]);
+      const state = stepState({ position, rows });
       const result = await run({ ...layout, qkvStride }, { rows, positions }, { state, rope, table }, { qkv, ...pools });
 
       const turned = rotaryCacheReference({ ...layout, qkvStride, qkv, rope, position, rows });
@@ -71,7 +72,7 @@ kernelTest(
     const table = randomTable(random, positions, pageSize);
     const qkv = random.withOutliers([rows, qkvStride]);
     const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
-    const inputs = { state: new Uint32Array([position, rows, 0, 0]), rope, table };
+    const inputs = { state: stepState({ position, rows }), rope, table };
     const options = { ...layout, qkvStride };
     const shape = { rows: rows + 1, positions };
     const before = await run(options, shape, inputs, { qkv, ...pools });

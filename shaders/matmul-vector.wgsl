@@ -1,5 +1,5 @@
 // y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS for as many of the last as are dispatched: what decode spends its
-// bytes in.
+// bandwidth on.
 //
 // A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
 // turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of

@@ -1,8 +1,8 @@
 // First half of sampling: a workgroup a chunk of the vocabulary, for each row that is sampled.
 //
-// Penalties and bias are applied to the logits, in place. Of its chunk a workgroup hands on what a greedy or an unfiltered draw needs
-// (the highest, the mass, the winner of the draw) and, where top-k, top-p or min-p is on, the 64 best in order: a bitonic sort, whose
-// steps over neighbours each thread does for its own eight candidates, without barriers.
+// Applies penalties and bias to the logits, in place. For its chunk, a workgroup writes what a greedy or an unfiltered draw needs (the highest
+// logit, the mass, the winner of the draw). With top-k, top-p or min-p it also writes the 64 best candidates in order. They come from a
+// bitonic sort; each thread does the steps between neighbours on its own eight candidates, without barriers.
 #include "state.wgsl"
 #include "sampling.wgsl"
 
@@ -22,7 +22,7 @@ var<workgroup> order: array<Candidate, CHUNK_SIZE>;
 
 struct Adjusted { logit: f32, is_broken: bool }
 
-// By the bits: what a comparison says of what is no number is the device's choice.
+// Tests the bits, because a device may assume that comparisons never see NaN.
 fn is_finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
 
 fn adjust(raw: f32, slot: u32, id: u32) -> Adjusted {

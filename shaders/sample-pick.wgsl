@@ -1,10 +1,10 @@
 // Second half of sampling, a workgroup for each row that is sampled: the token, and the row that the next step starts from.
 //
-// A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep the first so many tokens in the order of
-// logits, so together they keep the shortest of those runs. Nearly always it ends within the 64 best: those are found among the
-// chunks' candidates without a sort (a floor that 64 of them reach, then the place of each survivor by counting). Where it does not,
-// the cut is searched for over all logits, two bits of the rank a pass: exact as well, some 20 passes over the vocabulary.
-// In the order, of equal logits the lower id comes first.
+// A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep a prefix of the tokens sorted by logit, so together
+// they keep the shortest prefix. It nearly always ends within the 64 best tokens. These are found among the chunks' candidates without a
+// sort: first a floor that 64 candidates reach, then the place of each survivor by counting. If the prefix is longer, a search over all
+// logits finds its end, two bits of the rank per pass. That is exact too, and takes some 20 passes over the vocabulary.
+// Of equal logits, the lower id comes first.
 #include "state.wgsl"
 #include "sampling.wgsl"
 
@@ -234,7 +234,7 @@ fn is_stop(slot: u32, token: u32) -> bool {
   return false;
 }
 
-// Where a row stands: among the step's rows, and among those that are sampled.
+// The index of a row among the step's rows, and among those that are sampled.
 struct Place { row: u32, index: u32 }
 
 fn finish(place: Place, before: Row, token: u32) {
@@ -245,7 +245,7 @@ fn finish(place: Place, before: Row, token: u32) {
   result[place.index] = vec4<u32>(token, after.stopped, before.step, before.position);
 }
 
-// There is no token: the run ends where it is.
+// Ends the run without a token.
 fn fail(place: Place, before: Row, why: u32) {
   state.rows[place.row].stopped = why;
   result[place.index] = vec4<u32>(NO_TOKEN, why, before.step, before.position);

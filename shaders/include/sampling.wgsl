@@ -39,9 +39,9 @@ struct Chunk {
 
 override VOCAB: u32;
 const CHUNK_SIZE = 1024u;
-const CHUNK_BEST = 64u;   // candidates that a chunk hands on
-const FORBIDDEN = -1e30;  // the logit of what must never be drawn: WGSL need not know infinities
-const LOWEST = -2e30;     // below any logit
+const CHUNK_BEST = 64u;   // candidates that each chunk passes to sample-pick
+const FORBIDDEN = -1e30;  // the logit of a token that must never be drawn; WGSL does not guarantee infinities
+const LOWEST = -2e30;     // below every logit
 const NO_TOKEN = 0xffffffffu;
 const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN, 0u);
 
@@ -110,7 +110,7 @@ fn exponential(u: f32) -> f32 {
 }
 
 // The token with the highest score among those allowed is a draw with softmax's probabilities (the Gumbel-max trick). The noise depends
-// on seed, step and token alone, so that every way through the kernels draws the same token.
+// only on seed, step and token, so every path through the kernels draws the same token.
 fn draw_score(logit: f32, id: u32, step: u32, seed: vec2<u32>, inverse_temperature: f32) -> f32 {
   let bits = hash(vec4<u32>(seed, step, id));
   let u = min((f32(bits) + 0.5) * 0x1p-32, 0.99999994);

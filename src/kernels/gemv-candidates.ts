@@ -1,4 +1,4 @@
-// Which cuts of a decode product are worth a try on a device: the one that `gemvTuning` takes, and those a step away from it.
+// Which parameters of the GEMV kernel are worth benchmarking on a device: the default of `gemvTuning` and its neighbours.
 import { rowCodeBytes } from "../weight-format";
 import { type GemvTuning, gemvTuning, type MatmulVectorOptions } from "./matmul-vector";
 
@@ -8,7 +8,7 @@ export interface GemvProduct extends Pick<MatmulVectorOptions, "format" | "rows"
   readonly norm: boolean;
 }
 
-/** Raised with each change of matmul-vector that may make another cut the fastest: what was measured before counts no more. */
+/** Increase it with each change of matmul-vector that may make other parameters the fastest: it invalidates stored measurements. */
 export const GEMV_VERSION = 1;
 
 const MAX_NEAR = 5;

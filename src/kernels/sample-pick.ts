@@ -11,7 +11,7 @@ export const SAMPLE_RESULT_BYTES = 16;
 export const SAMPLE_STOP = {
   /** The token is one of those that end the run. */
   stopToken: 1,
-  /** In `result` only: the run had ended before this step, which changed nothing and has no token. */
+  /** Only in `result`: the run had ended before this step. The step changed nothing and has no token. */
   afterStop: 2,
   /** Every token is forbidden. There is no token. */
   nothingAllowed: 3,

@@ -1,5 +1,4 @@
 // The rows of a step as kernels read them: State of shaders/include/state.wgsl.
-import { assert } from "../assert";
 
 /** One token position that a step computes. */
 export interface StepRow {
@@ -44,15 +43,4 @@ export interface ChunkRows {
 /** The rows of a chunk: consecutive positions of one sequence. */
 export function chunkRows({ position, ids, slot, sampledBefore }: ChunkRows): StepRow[] {
   return ids.map((id, row) => ({ id, position: position + row, slot, step: sampledBefore, stopped: 0 }));
-}
-
-/** The rows of a state that was read back. */
-export function decodeState(words: Uint32Array): StepRow[] {
-  const [count = 0] = words;
-  assert(words.byteLength >= stateBytes(count), `a state of ${words.byteLength} bytes has no ${count} rows`);
-  return Array.from({ length: count }, (_, row) => {
-    const at = (STATE_HEAD_BYTES + row * ROW_BYTES) / 4;
-    const [id = 0, position = 0, slot = 0, step = 0, stopped = 0] = words.subarray(at, at + ROW_BYTES / 4);
-    return { id, position, slot, step, stopped };
-  });
 }

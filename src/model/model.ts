@@ -124,12 +124,12 @@ export class Model {
     this.#head = head;
   }
 
-  /** From the next step on, residuals are recorded here. */
+  /** Records residuals here from the next step on. */
   useResiduals(residuals: ResidualSteps): void {
     this.#residuals = residuals;
   }
 
-  /** The residual entering `layer` is kept no more. */
+  /** Stops recording the residual that enters `layer`. */
   forgetResidual(layer: number): void {
     const without = (steps: ReadonlyMap<number, Step>) => new Map([...steps].filter(([entered]) => entered !== layer));
     this.#residuals = { stores: without(this.#residuals.stores), loads: without(this.#residuals.loads) };

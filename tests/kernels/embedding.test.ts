@@ -3,9 +3,10 @@ import { WEIGHT_FORMATS } from "../../src/kernels/weight-defines";
 import { paddedColumns } from "../../src/weight-format";
 import { embeddingReference } from "../reference/embedding";
 import { padRows, randomMatrix } from "../reference/random-matrix";
+import { BATCH } from "../support/batched-rows";
 import { expectClose } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
-import { stepState } from "../support/step-state";
+import { batchState, stepState } from "../support/step-state";
 
 const TABLE_ROWS = 50;
 
@@ -42,4 +43,20 @@ kernelTest(embedding, { format: ["f16", "q4m"], split: [1, 17, 49] }, async ({ r
   }
   const table = parts.flatMap(({ matrix }) => [...matrix.values]);
   expectClose(y, embeddingReference(ids, table, columns), { atol: 1e-7, rtol: 1e-6 });
+});
+
+// Sequences that decode together: a stopped row's embedding stays as it is.
+kernelTest(embedding, { batch: ["f32", "q4"] }, async ({ run, random, batch: format }) => {
+  const columns = 100;
+  const stride = paddedColumns(columns);
+  const { codes, scales, values } = randomMatrix(random, format, TABLE_ROWS, columns);
+  const rows = BATCH.map((row, index) => ({ ...row, id: (7 * index + 49) % TABLE_ROWS }));
+  const y = new Float32Array((rows.length + 1) * stride).fill(-7);
+  const options = { format, columns, firstRow: 0, rowCount: TABLE_ROWS };
+  const result = await run(options, { rows: rows.length + 1, positions: 251 }, { state: batchState(rows), codes, scales }, { y });
+  const expected = y.slice();
+  for (const [row, { id, stopped }] of rows.entries()) {
+    if (!stopped) expected.set(padRows(Float32Array.from(embeddingReference([id], values, columns)), columns), row * stride);
+  }
+  expectClose(result.y, expected, { atol: 1e-7, rtol: 1e-6 });
 });

@@ -3,9 +3,10 @@ import { type GemvTuning, gemvTuning, matmulVector } from "../../src/kernels/mat
 import { WEIGHT_FORMATS } from "../../src/kernels/weight-defines";
 import { matmulVectorReference } from "../reference/matmul-vector";
 import { padRows, randomMatrix } from "../reference/random-matrix";
-import { expectClose, expectNmse } from "../support/expect-close";
+import { BATCH, rowOf } from "../support/batched-rows";
+import { expectClose, expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
-import { stepState } from "../support/step-state";
+import { batchState, stepState } from "../support/step-state";
 
 const MAX_NMSE = 1e-11;
 const STEP = { rows: 1, positions: 1 };
@@ -259,3 +260,34 @@ test("a head or embedding of any size stays within a dispatch's dimensions", () 
     }
   }
 });
+
+// Sequences that decode together, and the head over those that are sampled: a row gives, bit for bit, what it gives alone; a stopped one, and
+// one past the step's, nothing.
+kernelTest(
+  matmulVector,
+  { batch: cuts, lastRows: [false, true], subgroups: [false, true] },
+  async ({ run, random, batch: cut, lastRows, subgroups }) => {
+    const [rows, columns, yOffset] = [33, 100, 3];
+    const { codes, scales } = randomMatrix(random, "q4m", rows, columns);
+    const norm_weight = random.normal([columns]);
+    const yStride = rows + 9;
+    const x = padRows(random.withOutliers([BATCH.length, columns]), columns);
+    const xStride = x.length / BATCH.length;
+    const weights = { codes, scales, norm_weight };
+    const options = { ...plain, format: "q4m", rows, columns, yOffset, yStride, normEpsilon: 1e-5, subgroups, tuning: CUTS[cut] } as const;
+    const sampled = lastRows ? 4 : BATCH.length;
+    const first = BATCH.length - sampled;
+    const dispatched = lastRows ? sampled : sampled + 1;
+    const y = random.normal([dispatched, yStride]);
+    const shape = { rows: dispatched, positions: 251 };
+    const result = await run({ ...options, lastRows }, shape, { state: batchState(BATCH), x, ...weights }, { y });
+    const expected = y.slice();
+    for (let i = 0; i < sampled; i++) {
+      const each = BATCH[first + i];
+      if (!each || each.stopped) continue;
+      const alone = { state: batchState([each]), x: rowOf(x, first + i, xStride), ...weights };
+      expected.set((await run(options, STEP, alone, { y: rowOf(y, i, yStride) })).y, i * yStride);
+    }
+    expectSame(result.y, expected);
+  },
+);

@@ -2,10 +2,11 @@ import { pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
 import { pagedAttentionReduce } from "../../src/kernels/paged-attention-reduce";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
 import { HEADS, randomSequence, stepTensors } from "../support/attention-sequence";
+import { BATCH } from "../support/batched-rows";
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, runKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
-import { stepState } from "../support/step-state";
+import { batchState, stepState } from "../support/step-state";
 
 const MAX_NMSE = 1e-12;
 const STEP = { rows: 1, positions: 1 };
@@ -103,4 +104,27 @@ kernelTest(pagedAttentionReduce, { counted: ["as many splits as the buffer says"
   const options = { headCount, headDim, window: null, yStride: headCount * headDim, isCounted: true };
   const { y } = await run(options, { rows, positions: 14 }, { state, partial }, { y: unwritten(expected.length) });
   expectNmse(y, expected, MAX_NMSE);
+});
+
+// Sequences that decode together: each with the splits of its own context, whatever the others have.
+kernelTest(pagedAttentionReduce, { batch: [null, 70], headDim: [64, 80] }, async ({ run, random, batch: window, headDim }) => {
+  const { split, headCount } = { split: 64, headCount: 3 };
+  const record = headCount * (headDim + 2);
+  const yStride = headCount * headDim + 8;
+  const partial = unwritten(4 * BATCH.length * record);
+  const expected = new Float64Array(BATCH.length * yStride).fill(-7);
+  for (const [row, { position, stopped }] of BATCH.entries()) {
+    const first = window === null ? 0 : Math.floor(Math.max(0, position + 1 - window) / split);
+    const end = Math.floor(position / split) + 1;
+    const computed = randomRecords(random, end - first, headCount, headDim);
+    for (let i = first; i < end; i++) {
+      partial.set(computed.subarray((i - first) * record, (i - first + 1) * record), (i * BATCH.length + row) * record);
+    }
+    if (!stopped) expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * yStride);
+  }
+  const options = { headCount, headDim, window, split, yStride };
+  const shape = { rows: BATCH.length + 1, positions: 251 };
+  const y = new Float32Array(BATCH.length * yStride).fill(-7);
+  const result = await run(options, shape, { state: batchState(BATCH), partial }, { y });
+  expectNmse(result.y, expected, MAX_NMSE);
 });

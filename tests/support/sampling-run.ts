@@ -6,7 +6,8 @@ import { readback } from "../../src/gpu/readback";
 import { candidateBytes, chunkBytes, sampleCandidates } from "../../src/kernels/sample-candidates";
 import { SAMPLE_RESULT_BYTES, samplePick } from "../../src/kernels/sample-pick";
 import { encodeSamplingParams, SAMPLING_PARAMS_BYTES, type SamplingParams } from "../../src/kernels/sampling-params";
-import { decodeState, encodeState, type StepRow } from "../../src/kernels/step-state";
+import { encodeState, type StepRow } from "../../src/kernels/step-state";
+import { decodeState } from "./step-state";
 
 export interface SampledRow {
   readonly logits: Float32Array<ArrayBuffer>;

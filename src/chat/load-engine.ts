@@ -120,7 +120,7 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
     throw error;
   }
   tellOfLoss(gpu, onEvent);
-  void gpu.lost.then((info) => load.abort(deviceLostError(info))); // by itself nothing on a lost device fails
+  void gpu.lost.then((info) => load.abort(deviceLostError(info, gpu.adapterName))); // by itself nothing on a lost device fails
   const packer = new Packer({ onEvent });
   try {
     const engine = await loadOnto(gpu, await inspected, { ...options, onEvent, packer, signal: load.signal });

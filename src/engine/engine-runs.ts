@@ -26,7 +26,7 @@ export class EngineRuns {
   }
 
   watch(gpu: Gpu): void {
-    void gpu.lost.then((info) => this.#lose(deviceLostError(info)));
+    void gpu.lost.then((info) => this.#lose(deviceLostError(info, gpu.adapterName)));
   }
 
   /** When all before is over. */

@@ -14,7 +14,7 @@ function losableGpu() {
     lose = resolve;
   });
   void lost.then((info) => {
-    error = deviceLostError(info);
+    error = deviceLostError(info, "a test's adapter");
   });
   return { gpu: { lost, lossError: async () => error } as unknown as Gpu, lose: () => lose(LOSS) };
 }

@@ -83,7 +83,7 @@ export class EngineCore {
     this.contextLength = shape.options.contextLength;
     this.#upgrader = new Upgrader({
       takeTurn: (turn) => this.#runs.afterOthers(turn),
-      idle: () => this.gpu.device.queue.onSubmittedWorkDone(),
+      idle: () => this.gpu.workDone(),
       lastUsed: () => this.#lastUsed(),
       committed: (upgrade) => {
         this.#parts.stepper.stage = upgrade.step.to;

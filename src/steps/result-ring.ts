@@ -27,11 +27,13 @@ export interface StepNote {
 }
 
 export class ResultRing {
+  readonly #gpu: Gpu;
   readonly #slots: readonly TrackedBuffer[];
   #next = 0;
-  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<undefined>; readonly note: StepNote }[] = [];
+  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<void>; readonly note: StepNote }[] = [];
 
   constructor(gpu: Gpu, depth: number) {
+    this.#gpu = gpu;
     const usage = BUFFER_USAGE.COPY_DST | BUFFER_USAGE.MAP_READ;
     this.#slots = Array.from({ length: depth }, (_, i) => gpu.createBuffer(`result ${i}`, RESULT_BYTES, "scratch", usage));
   }
@@ -52,7 +54,7 @@ export class ResultRing {
     this.#next = (this.#next + 1) % this.#slots.length;
     encoder.copyBufferToBuffer(result, 0, slot.raw, 0, RESULT_BYTES);
     submit();
-    const mapped = slot.raw.mapAsync(MAP_MODE.READ);
+    const mapped = this.#gpu.mapped(slot.raw, MAP_MODE.READ);
     mapped.catch(() => undefined); // taken, or dropped by drain, later; a lost device rejects it meanwhile
     this.#pending.push({ slot, mapped, note });
   }

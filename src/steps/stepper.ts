@@ -68,11 +68,11 @@ export class Stepper {
    * @throws the signal's reason; chunks done until then stay cached.
    */
   async prefill(sequence: Sequence, { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {}): Promise<void> {
-    const { queue } = this.model.context.gpu.device;
+    const { gpu } = this.model.context;
     const inFlight: Promise<void>[] = [];
     let lastEnd = 0;
     const end = async (rows: number, start: number) => {
-      await queue.onSubmittedWorkDone();
+      await gpu.workDone();
       const now = performance.now();
       this.#pacer.took(rows, now - Math.max(start, lastEnd));
       lastEnd = now;

@@ -139,7 +139,8 @@ class GemvMeasure {
   /** Milliseconds of each of so many dispatches, the matrices taken in turn. */
   #time(steps: readonly BoundKernel<StepShape>[], count: number): Promise<number> {
     return this.#turn(async () => {
-      const { device } = this.#core.gpu;
+      const { gpu } = this.#core;
+      const { device } = gpu;
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass(this.#clock ? { timestampWrites: this.#clock.writes(0) } : {});
       for (let i = 0; i < count; i++) steps[this.#nextMatrix++ % steps.length]?.encode(pass, ONE_ROW);
@@ -147,7 +148,7 @@ class GemvMeasure {
       const commands = encoder.finish();
       const start = performance.now();
       device.queue.submit([commands]);
-      await device.queue.onSubmittedWorkDone();
+      await gpu.workDone();
       const wallMs = performance.now() - start;
       const [span] = (await this.#clock?.read(1)) ?? [];
       return (span ? span.end - span.start : wallMs) / count;

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { Gpu } from "../../../src/gpu/device";
 import { type LoadOptions, loadEngine } from "../../../src/index";
 import { expectLlmError } from "../../support/expect-llm-error";
-import { fakeAdapter, fakeDevice, fakeGpu } from "../../support/fake-device";
+import { fakeAdapter, fakeDevice, fakeGpu, fakeOpenGpu } from "../../support/fake-device";
 
 /** Loading over a network that does not answer; at most so many requests are made, and all of them are ended. */
 function load(options: LoadOptions, maxRequests: number) {
@@ -120,7 +120,7 @@ describe("an adapter without info", () => {
 
 test("the error of a lost device names the adapter", async () => {
   const fake = fakeDevice();
-  const gpu = await Gpu.request({ gpu: fakeGpu(async () => fakeAdapter(async () => fake.device)) });
+  const gpu = await fakeOpenGpu(fake);
   expect(await gpu.lossError()).toBeNull();
   fake.lose("driver reset.");
   await gpu.lost;
@@ -130,7 +130,7 @@ test("the error of a lost device names the adapter", async () => {
 
 test("what no error scope caught is told to listeners until they end, and not after dispose", async () => {
   const fake = fakeDevice();
-  const gpu = await Gpu.request({ gpu: fakeGpu(async () => fakeAdapter(async () => fake.device)) });
+  const gpu = await fakeOpenGpu(fake);
   const heard: string[] = [];
   const end = gpu.onError(({ message }) => heard.push(`first ${message}`));
   gpu.onError(({ message }) => heard.push(`second ${message}`));

@@ -55,7 +55,12 @@ export type EngineEvent =
   | { readonly type: "device-lost"; readonly reason: string }
   /** The same stage answers again; conversations go on. */
   | { readonly type: "device-restored"; readonly stage: StageInfo; readonly adapter: string; readonly recoveryMs: number }
-  | { readonly type: "device-recovery-failed"; readonly error: unknown };
+  | { readonly type: "device-recovery-failed"; readonly error: unknown }
+  /**
+   * The device refused something that nobody waited for: our mistake or the driver's, and answers may be wrong from then on. Engines that share a
+   * device all hear of it.
+   */
+  | { readonly type: "gpu-error"; readonly message: string };
 
 export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
@@ -119,7 +124,7 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
     load.unlink();
     throw error;
   }
-  tellOfLoss(gpu, onEvent);
+  tellOfTroubles(gpu, onEvent);
   void gpu.lost.then((info) => load.abort(deviceLostError(info, gpu.adapterName))); // by itself nothing on a lost device fails
   const packer = new Packer({ onEvent });
   try {
@@ -258,7 +263,8 @@ class DeviceProgress {
   }
 }
 
-function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
+function tellOfTroubles(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
+  gpu.onError(({ message }) => onEvent({ type: "gpu-error", message }));
   void gpu.lost.then(({ message, reason }) => onEvent({ type: "device-lost", reason: message || reason }));
 }
 
@@ -270,7 +276,7 @@ async function requestAnother(context: LoadContext): Promise<Gpu> {
   for (let attempt = 1; ; attempt++) {
     try {
       const gpu = await Gpu.request(context);
-      tellOfLoss(gpu, context.onEvent);
+      tellOfTroubles(gpu, context.onEvent);
       return gpu;
     } catch (error) {
       if (attempt === DEVICE_ATTEMPTS) throw error;

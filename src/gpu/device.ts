@@ -83,7 +83,8 @@ export class Gpu {
    * fails, a moment before `lost` resolves.
    */
   async lossError(): Promise<LlmError | null> {
-    await this.workDone();
+    // On a lost device a browser may end such a wait, fail it or leave it open.
+    await Promise.race([this.workDone().catch(() => undefined), this.device.lost]);
     return this.#loss && deviceLostError(this.#loss, this.adapterName);
   }
 

@@ -128,6 +128,17 @@ test("the error of a lost device names the adapter", async () => {
   expect(await gpu.lossError()).toMatchObject({ code: "device-lost", message });
 });
 
+test.each<[string, () => Promise<undefined>]>([
+  ["never end", () => new Promise(() => undefined)],
+  ["fail", () => Promise.reject(new Error("device lost"))],
+])("a device is known to be lost where waits for its work %s", async (_, workDone) => {
+  const fake = fakeDevice();
+  const gpu = await fakeOpenGpu(fake);
+  fake.device.queue.onSubmittedWorkDone = workDone;
+  fake.lose("driver reset");
+  expect(await gpu.lossError()).toMatchObject({ code: "device-lost" });
+});
+
 test("what no error scope caught is told to listeners until they end, and not after dispose", async () => {
   const fake = fakeDevice();
   const gpu = await fakeOpenGpu(fake);

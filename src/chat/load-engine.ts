@@ -56,7 +56,12 @@ export type EngineEvent =
   | { readonly type: "device-lost"; readonly reason: string }
   /** The same stage answers again; conversations go on. */
   | { readonly type: "device-restored"; readonly stage: StageInfo; readonly adapter: string; readonly recoveryMs: number }
-  | { readonly type: "device-recovery-failed"; readonly error: unknown };
+  | { readonly type: "device-recovery-failed"; readonly error: unknown }
+  /**
+   * The device refused something that nobody waited for: our mistake or the driver's, and answers may be wrong from then on. Engines that share a
+   * device all hear of it.
+   */
+  | { readonly type: "gpu-error"; readonly message: string };
 
 export interface LoadOptions extends EngineOptions, RecipeOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
@@ -120,8 +125,8 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
     load.unlink();
     throw error;
   }
-  tellOfLoss(gpu, onEvent);
-  void gpu.lost.then((info) => load.abort(deviceLostError(info))); // by itself nothing on a lost device fails
+  tellOfTroubles(gpu, onEvent);
+  void gpu.lost.then((info) => load.abort(deviceLostError(info, gpu.adapterName))); // by itself nothing on a lost device fails
   let supply: WeightSupply | null = null;
   try {
     const known = await inspected;
@@ -229,8 +234,9 @@ function stageListener(core: EngineCore, tunings: GemvTunings | null, { onEvent,
   };
 }
 
-function tellOfLoss(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
+function tellOfTroubles(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
   void gpu.lost.then(({ message, reason }) => onEvent({ type: "device-lost", reason: message || reason }));
+  gpu.onError(({ message }) => onEvent({ type: "gpu-error", message }));
 }
 
 // A driver that was reset needs a moment; one that is gone for good does not come back within this.
@@ -242,7 +248,7 @@ async function requestAnother(context: LoadContext, signal: AbortSignal): Promis
     signal.throwIfAborted();
     try {
       const gpu = await Gpu.request(context);
-      tellOfLoss(gpu, context.onEvent);
+      tellOfTroubles(gpu, context.onEvent);
       return gpu;
     } catch (error) {
       if (attempt === DEVICE_ATTEMPTS) throw error;

@@ -201,7 +201,7 @@ export class Delivery {
     await this.#core.ready(link.signal);
     const { gpu, model, plan } = this.#core;
     stage.gpu = gpu;
-    void gpu.lost.then((info) => link.abort(deviceLostError(info))); // operations on a lost device do not fail by themselves
+    void gpu.lost.then((info) => link.abort(deviceLostError(info, gpu.adapterName))); // operations on a lost device do not fail by themselves
     return this.#supply.loadNext(plan.stages[index]?.units ?? [], model.weights, link.signal);
   }
 

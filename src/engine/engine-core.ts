@@ -273,7 +273,7 @@ export class EngineCore {
   }
 
   #watch(gpu: Gpu): void {
-    void gpu.lost.then((info) => this.#lose(gpu, deviceLostError(info)));
+    void gpu.lost.then((info) => this.#lose(gpu, deviceLostError(info, gpu.adapterName)));
   }
 
   #lose(gpu: Gpu, loss: LlmError): void {

@@ -35,7 +35,7 @@ async function recoverOnce(signal: AbortSignal, { anotherGpu, supply, shape, sta
   const gpu = await anotherGpu(signal);
   const ending = linkAbort(signal);
   // Operations on a lost device do not fail by themselves.
-  void gpu.lost.then((info) => ending.abort(deviceLostError(info)));
+  void gpu.lost.then((info) => ending.abort(deviceLostError(info, gpu.adapterName)));
   try {
     ending.signal.throwIfAborted();
     const units = shape.plan.stages.slice(0, stage + 1).flatMap((each) => each.units);

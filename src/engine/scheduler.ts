@@ -309,7 +309,7 @@ export class Scheduler {
   #noteChunk({ gpu }: Runtime, took: (ms: number) => void): void {
     const startMs = performance.now();
     this.#chunksUnderWay++;
-    this.#note(gpu.device.queue.onSubmittedWorkDone(), () => {
+    this.#note(gpu.workDone(), () => {
       this.#chunksUnderWay--;
       const sinceMs = Math.max(startMs, this.#lastDoneMs);
       this.#lastDoneMs = performance.now();
@@ -364,7 +364,7 @@ export class Scheduler {
     if (this.roster.running.length > 0 || !upgrader.hasPending) return false;
     const sequence = this.roster.sequences.lastUsed(runtime.cache.groups);
     if (await upgrader.advanceIdle(sequence)) await this.#commitBetweenRuns(answering, sequence);
-    else await runtime.gpu.device.queue.onSubmittedWorkDone();
+    else await runtime.gpu.workDone();
     return true;
   }
 

@@ -1,55 +1,23 @@
-// The WebGPU device: asked for with what the adapter offers, its memory counted, its errors and its loss made known.
+// A WebGPU device with its users: memory is counted, errors and loss are made known.
 import { LlmError } from "../errors";
 import { type GpuMemoryCategory, TrackedBuffer } from "./buffer";
+import type { Completion } from "./completion";
+import { findWebGpu, type GpuFeatures, type OpenedDevice, type OpenOptions, openDevice } from "./open-device";
 import { Uploads } from "./uploads";
 
-export interface GpuFeatures {
-  /** f16 arithmetic in shaders (`shader-f16`). f16 storage never needs it. */
-  readonly f16: boolean;
-  /** Smallest and largest subgroup size of the adapter, or null where there are no subgroups. */
-  readonly subgroups: { readonly min: number; readonly max: number } | null;
-  /** Subgroups of 32 multiply 16 × 16 blocks of f16 into f32 (`chromium-experimental-subgroup-matrix`, so far behind a flag). */
-  readonly subgroupMatrix: boolean;
-  readonly timestamps: boolean;
-  /** The adapter computes on the CPU (SwiftShader, WARP), where barriers cost more than the arithmetic between them. */
-  readonly software: boolean;
-}
+export type { GpuFeature, GpuFeatures } from "./open-device";
 
-/** What a device may have and be told to leave unused. */
-export type GpuFeature = "f16" | "subgroups" | "subgroup-matrix";
-
-export interface GpuOptions {
+export interface GpuOptions extends OpenOptions {
   /** Where to look for WebGPU; `navigator.gpu` unless given (Node passes Dawn's). */
   readonly gpu?: GPU;
-  /** Leave features unused that the adapter has: for tests, and for drivers whose results are wrong. */
-  readonly without?: readonly GpuFeature[];
-  /** Ask for WebGPU's default limits instead of the adapter's, to hold code against the smallest device. */
-  readonly defaultLimits?: boolean;
   /** Bind at most this many bytes at once, though the device could bind more: for tests of matrices that are split. */
   readonly maxBindingBytes?: number;
 }
 
 type BindingOptions = Pick<GpuOptions, "maxBindingBytes">;
 
-const LIMITS = [
-  "maxStorageBufferBindingSize",
-  "maxBufferSize",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-] as const;
-
-// While Chromium's GPU process starts, the first calls answer null.
-const ADAPTER_ATTEMPTS = 30;
-const ADAPTER_RETRY_MS = 30;
-
 /** The device and what all that share it have in common. */
-interface SharedDevice {
-  readonly device: GPUDevice;
-  /** Dawn in Node ends the process when the instance that a device came from is collected. */
-  readonly instance: GPU;
-  readonly features: GpuFeatures;
-  readonly adapterName: string;
+interface SharedDevice extends OpenedDevice {
   users: number;
 }
 
@@ -69,6 +37,7 @@ export class Gpu {
   readonly #onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
     for (const listener of this.#errorListeners) listener(error);
   };
+  readonly #completion: Completion;
   readonly #live = new Set<TrackedBuffer>();
   #disposed = false;
 
@@ -81,6 +50,7 @@ export class Gpu {
     this.device = device;
     this.features = shared.features;
     this.adapterName = shared.adapterName;
+    this.#completion = shared.completion;
     this.uploads = new Uploads(this);
     device.addEventListener("uncapturederror", this.#onUncaptured);
     this.lost = new Promise((resolve) => {
@@ -94,48 +64,8 @@ export class Gpu {
 
   /** @throws LlmError "no-webgpu" | "no-adapter" */
   static async request(options: GpuOptions = {}): Promise<Gpu> {
-    const gpu = options.gpu ?? globalThis.navigator?.gpu;
-    if (!gpu) {
-      throw new LlmError(
-        "no-webgpu",
-        "This browser has no WebGPU. Use Chrome or Edge 113 or later, Safari 26 or Firefox 141 (on a secure page: https or localhost).",
-      );
-    }
-    const adapter = await requestAdapter(gpu);
-    if (!adapter) {
-      throw new LlmError(
-        "no-adapter",
-        "WebGPU is there but found no graphics adapter. Turn on hardware acceleration in the browser's settings, or update the graphics driver.",
-      );
-    }
-    const without = new Set(options.without ?? []);
-    const f16 = adapter.features.has("shader-f16") && !without.has("f16");
-    const subgroups = adapter.features.has("subgroups") && !without.has("subgroups");
-    const timestamps = adapter.features.has("timestamp-query");
-    const requiredLimits: Record<string, number> = {};
-    if (!options.defaultLimits) for (const limit of LIMITS) requiredLimits[limit] = adapter.limits[limit];
-    const subgroupMatrix = f16 && subgroups && !without.has("subgroup-matrix") && multipliesBlocks(adapter);
-    const requiredFeatures: GPUFeatureName[] = [];
-    if (f16) requiredFeatures.push("shader-f16");
-    if (subgroups) requiredFeatures.push("subgroups");
-    if (subgroupMatrix) requiredFeatures.push(SUBGROUP_MATRIX);
-    if (timestamps) requiredFeatures.push("timestamp-query");
-    const device = await requestDevice(adapter, { requiredFeatures, requiredLimits, label: "crescendo" });
-    const { vendor, architecture, description, subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
-    const shared: SharedDevice = {
-      device,
-      instance: gpu,
-      features: {
-        f16,
-        subgroups: subgroups ? { min: subgroupMinSize ?? 4, max: subgroupMaxSize ?? 128 } : null,
-        subgroupMatrix,
-        timestamps,
-        software: isFallbackAdapter === true, // older browsers do not say
-      },
-      adapterName: [vendor, architecture, description].filter(Boolean).join(" ") || "unknown adapter",
-      users: 0,
-    };
-    return new Gpu(shared, options);
+    const instance = findWebGpu(options.gpu); // fails before anything else begins
+    return new Gpu({ ...(await openDevice(instance, options)), users: 0 }, options);
   }
 
   /**
@@ -153,8 +83,24 @@ export class Gpu {
    * fails, a moment before `lost` resolves.
    */
   async lossError(): Promise<LlmError | null> {
-    await this.device.queue.onSubmittedWorkDone();
-    return this.#loss && deviceLostError(this.#loss);
+    // On a lost device a browser may end such a wait, fail it or leave it open.
+    await Promise.race([this.workDone().catch(() => undefined), this.device.lost]);
+    return this.#loss && deviceLostError(this.#loss, this.adapterName);
+  }
+
+  /** Resolves when all work submitted so far is done. Nothing else waits for the queue: on a device that polls this is quick, and the queue is not. */
+  workDone(): Promise<void> {
+    return this.#completion.workDone();
+  }
+
+  /** Resolves when the range of the buffer is mapped, the whole of it unless given. Nothing else calls `mapAsync`, as with `workDone`. */
+  mapped(buffer: GPUBuffer, mode: GPUMapModeFlags, offset?: number, bytes?: number): Promise<void> {
+    return this.#completion.mapped(buffer, mode, offset, bytes);
+  }
+
+  /** Whether the browser looks for finished work from time to time only, as Firefox does: see `Completion`. */
+  get polls(): boolean {
+    return this.#completion.polls;
   }
 
   get limits(): GPUSupportedLimits {
@@ -223,7 +169,7 @@ export class Gpu {
     throw new LlmError("gpu-error", `The device refused ${what}: ${validation?.message}`);
   }
 
-  /** Calls `listener` for errors that no scope caught. Returns the function that ends it. */
+  /** Calls `listener` for errors that no scope caught, of all users of the device: WebGPU does not say whose. Returns the function that ends it. */
   onError(listener: (error: GPUError) => void): () => void {
     this.#errorListeners.add(listener);
     return () => this.#errorListeners.delete(listener);
@@ -245,47 +191,7 @@ export class Gpu {
   }
 }
 
-export function deviceLostError({ reason, message }: GPUDeviceLostInfo): LlmError {
-  return new LlmError("device-lost", `The graphics device was lost (${reason}): ${message || "no reason given"}. Load the engine again.`);
-}
-
-// Not in the types of WebGPU yet.
-const SUBGROUP_MATRIX = "chromium-experimental-subgroup-matrix" as GPUFeatureName;
-
-interface SubgroupMatrixConfig {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
-function multipliesBlocks({ features, info }: GPUAdapter): boolean {
-  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> };
-  if (!features.has(SUBGROUP_MATRIX) || info.subgroupMinSize !== 32 || info.subgroupMaxSize !== 32) return false;
-  return [...subgroupMatrixConfigs].some(
-    ({ componentType, resultComponentType, M, N, K }) =>
-      componentType === "f16" && resultComponentType === "f32" && M === 16 && N === 16 && K === 16,
-  );
-}
-
-async function requestAdapter(gpu: GPU): Promise<GPUAdapter | null> {
-  for (let attempt = 0; attempt < ADAPTER_ATTEMPTS; attempt++) {
-    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-    if (adapter) return adapter;
-    await new Promise((resolve) => setTimeout(resolve, ADAPTER_RETRY_MS));
-  }
-  return null;
-}
-
-async function requestDevice(adapter: GPUAdapter, descriptor: GPUDeviceDescriptor): Promise<GPUDevice> {
-  try {
-    return await adapter.requestDevice(descriptor);
-  } catch (cause) {
-    throw new LlmError(
-      "no-adapter",
-      `The graphics adapter gave no device: ${cause instanceof Error ? cause.message : cause}. Restart the browser, or update the graphics driver.`,
-      { cause },
-    );
-  }
+export function deviceLostError({ reason, message }: GPUDeviceLostInfo, adapterName: string): LlmError {
+  const why = (message || "no reason given").replace(/\.$/, "");
+  return new LlmError("device-lost", `The graphics device (${adapterName}) was lost (${reason}): ${why}. Load the engine again.`);
 }

@@ -28,7 +28,7 @@ export class PassClock {
     encoder.resolveQuerySet(this.#queries, 0, 2 * passes, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, this.#staging, 0, 16 * passes);
     device.queue.submit([encoder.finish()]);
-    await this.#staging.mapAsync(MAP_MODE.READ, 0, 16 * passes);
+    await this.#gpu.mapped(this.#staging, MAP_MODE.READ, 0, 16 * passes);
     const ns = new BigUint64Array(this.#staging.getMappedRange(0, 16 * passes).slice(0));
     this.#staging.unmap();
     const ms = (index: number) => Number((ns[index] ?? 0n) - (ns[0] ?? 0n)) / 1e6;

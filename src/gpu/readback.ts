@@ -10,7 +10,7 @@ export async function readback(gpu: Gpu, tensor: GpuTensor): Promise<ArrayBuffer
     const encoder = gpu.device.createCommandEncoder();
     encoder.copyBufferToBuffer(tensor.buffer, tensor.offset, staging.raw, 0, tensor.bytes);
     gpu.device.queue.submit([encoder.finish()]);
-    await staging.raw.mapAsync(MAP_MODE.READ, 0, tensor.bytes);
+    await gpu.mapped(staging.raw, MAP_MODE.READ, 0, tensor.bytes);
     return staging.raw.getMappedRange(0, tensor.bytes).slice(0);
   } finally {
     staging.destroy();

@@ -1,8 +1,16 @@
 // Bytes from JavaScript to the GPU: in bulk through staging buffers that are mapped, filled and copied from in turn. `queue.writeBuffer` is for what is
 // small: a browser moves it through another process in pieces of its own, on an H100 1 GB/s where mapped memory takes 4 to 7.
 import { present } from "../assert";
-import type { Gpu } from "./device";
+import type { LlmError } from "../errors";
 import { BUFFER_USAGE, MAP_MODE } from "./webgpu-flags";
+
+/** What uploads need of the device that they go to. */
+interface UploadTarget {
+  readonly device: GPUDevice;
+  mapped(buffer: GPUBuffer, mode: GPUMapModeFlags): Promise<void>;
+  checkLive(): void;
+  lossError(): Promise<LlmError | null>;
+}
 
 /** Bytes that go to a place in a buffer; offset and length are multiples of 4. */
 export interface Upload {
@@ -27,13 +35,13 @@ interface Staging {
 }
 
 export class Uploads {
-  readonly #gpu: Gpu;
+  readonly #gpu: UploadTarget;
   #staging: readonly Staging[] = [];
   #turn = 0;
   #users = 0;
   #lingering: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(gpu: Gpu) {
+  constructor(gpu: UploadTarget) {
     this.#gpu = gpu;
   }
 
@@ -77,13 +85,13 @@ export class Uploads {
 
   async #send(piece: readonly Upload[], signal: AbortSignal | undefined): Promise<void> {
     this.#gpu.checkLive();
-    if (this.#staging.length === 0) this.#staging = createStaging(this.#gpu.device);
+    if (this.#staging.length === 0) this.#staging = createStaging(this.#gpu);
     const staging = present(this.#staging[this.#turn++ % STAGING_COUNT], "staging buffer");
     const sent = staging.mapped.then(() => {
       signal?.throwIfAborted();
       this.#copy(staging.buffer, piece);
     });
-    staging.mapped = heardLater(sent.catch(() => undefined).then(() => map(staging)));
+    staging.mapped = heardLater(sent.catch(() => undefined).then(() => map(this.#gpu, staging)));
     try {
       await sent;
     } catch (error) {
@@ -115,22 +123,22 @@ export class Uploads {
   }
 }
 
-function createStaging(device: GPUDevice): Staging[] {
+function createStaging(gpu: UploadTarget): Staging[] {
   const usage = BUFFER_USAGE.MAP_WRITE | BUFFER_USAGE.COPY_SRC;
   return Array.from({ length: STAGING_COUNT }, () => {
     const staging = {
-      buffer: device.createBuffer({ label: "upload", size: STAGING_BYTES, usage }),
+      buffer: gpu.device.createBuffer({ label: "upload", size: STAGING_BYTES, usage }),
       mapped: Promise.resolve(),
       isFreed: false,
     };
-    staging.mapped = heardLater(map(staging));
+    staging.mapped = heardLater(map(gpu, staging));
     return staging;
   });
 }
 
 /** Mapped it stays where a write was called off before it began. */
-async function map({ buffer, isFreed }: Staging): Promise<void> {
-  if (!isFreed && buffer.mapState === "unmapped") await buffer.mapAsync(MAP_MODE.WRITE);
+async function map(gpu: UploadTarget, { buffer, isFreed }: Staging): Promise<void> {
+  if (!isFreed && buffer.mapState === "unmapped") await gpu.mapped(buffer, MAP_MODE.WRITE);
 }
 
 /** A promise whose failure is heard by whoever awaits it next, if anybody ever does. */

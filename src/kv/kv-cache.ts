@@ -117,12 +117,19 @@ export class KvGroup {
     return residuals ? [...ofLayers, { name: RESIDUALS, buffer: residuals.raw, pageBytes: residualPageBytes(this.layout) }] : ofLayers;
   }
 
-  /** Copies a page, with all that it holds, after what is submitted so far. */
+  /** Copies a page, with all that it holds, after what is submitted so far. By way of another buffer: Firefox and Deno copy nothing within one. */
   copyPage(from: PageId, to: PageId): void {
+    const paged = this.pagedBuffers();
+    if (paged.length === 0) return; // all layers of the group are absent
+    const largest = Math.max(...paged.map(({ pageBytes: bytes }) => bytes));
+    const between = this.#gpu.createBuffer("page to copy", largest, "scratch", BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST);
     const encoder = this.#gpu.device.createCommandEncoder();
-    for (const { buffer, pageBytes: bytes } of this.pagedBuffers())
-      encoder.copyBufferToBuffer(buffer, from * bytes, buffer, to * bytes, bytes);
+    for (const { buffer, pageBytes: bytes } of paged) {
+      encoder.copyBufferToBuffer(buffer, from * bytes, between.raw, 0, bytes);
+      encoder.copyBufferToBuffer(between.raw, 0, buffer, to * bytes, bytes);
+    }
     this.#gpu.device.queue.submit([encoder.finish()]);
+    between.destroy();
   }
 
   /** Whether steps record the residual that leaves the group. */

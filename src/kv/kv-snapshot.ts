@@ -201,7 +201,7 @@ class PageDownloads {
       encoder.copyBufferToBuffer(buffer, page * pageBytes, staging, first * pageBytes, count * pageBytes);
     }
     this.#gpu.device.queue.submit([encoder.finish()]);
-    await staging.mapAsync(MAP_MODE.READ, 0, bytes);
+    await this.#gpu.mapped(staging, MAP_MODE.READ, 0, bytes);
     into.set(new Uint8Array(staging.getMappedRange(0, bytes)));
     staging.unmap();
   }

@@ -42,7 +42,7 @@ export class ResultRing {
     const bytes = rows * RESULT_BYTES;
     encoder.copyBufferToBuffer(results, 0, staging.raw, 0, bytes);
     this.#gpu.device.queue.submit([encoder.finish()]);
-    await staging.raw.mapAsync(MAP_MODE.READ, 0, bytes);
+    await this.#gpu.mapped(staging.raw, MAP_MODE.READ, 0, bytes);
     const words = new Uint32Array(staging.raw.getMappedRange(0, bytes).slice(0));
     staging.raw.unmap();
     this.#free.push(staging);

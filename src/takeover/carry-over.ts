@@ -48,7 +48,7 @@ async function recompute({ runtime, pacer }: CarryHost, sequence: Sequence, leng
     const startMs = performance.now();
     stepper.submitChunk({ sequence, slot: 0, span, walk, rows, sampledBefore: 0 });
     sequence.markCached(span.start + rows, span.firstGroup);
-    await gpu.device.queue.onSubmittedWorkDone();
+    await gpu.workDone();
     pacer.took(rows, performance.now() - startMs);
   }
 }

@@ -169,7 +169,7 @@ class GemvMeasure {
       });
       const start = performance.now();
       queue.submit([commands]);
-      await queue.onSubmittedWorkDone();
+      await this.#gpu.workDone();
       const wallMs = performance.now() - start;
       const [span] = (await this.#clock?.read(1)) ?? [];
       return (span ? span.end - span.start : wallMs) / count;

@@ -2,8 +2,13 @@
 import { expect, test } from "@playwright/test";
 import { DemoPage } from "./demo-page";
 
+const WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/110.0.0.0 Safari/537.36";
+
 test("a browser without WebGPU gets one sentence that says which ones have it", async ({ page }) => {
-  await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
+  await page.addInitScript((userAgent) => {
+    Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined });
+    Object.defineProperty(Navigator.prototype, "userAgent", { get: () => userAgent });
+  }, WINDOWS);
   const demo = new DemoPage(page);
   await demo.open();
   await expect(demo.error).toHaveText(/^This browser has no WebGPU\. Use Chrome .*\d+ or later/);

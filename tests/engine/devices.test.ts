@@ -1,10 +1,12 @@
 // The logits are the reference's on devices that offer less, or more, than the one that the other tests ask for.
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { type Engine, type LoadOptions, loadEngine } from "../../src/index";
+import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
+import { pollForWork, replaceMethod } from "../support/device-faults";
 import { expectGolden } from "../support/expect-close";
 import { expectLlmError } from "../support/expect-llm-error";
 import { getTestGpu } from "../support/test-gpu";
 import { evaluateAll, type Golden, loadTestEngine, readGolden, testModelFiles } from "../support/test-model";
+import { takeUncaughtErrors } from "../support/watched-devices";
 
 const CASE = "tests/golden/llama-gqa";
 const OPTIONS: LoadOptions = { needsTokenizer: false, contextLength: 128, chunkRows: 72, kvFormat: "f32" };
@@ -71,4 +73,46 @@ test("the logits are the reference's where WebGPU's flags are no globals", async
   for (const name of ["GPUBufferUsage", "GPUMapMode", "GPUShaderStage"]) vi.stubGlobal(name, undefined);
   using engine = await loadEngine(testModelFiles(CASE), { ...OPTIONS, gpu, without: ["subgroups"], defaultLimits: true });
   await expectReference(engine, "without subgroups");
+});
+
+/** WebGPU as it is here; `onDevice` gets each device before its user does. */
+function watchedGpu(onDevice: (device: GPUDevice) => void): GPU {
+  const requestAdapter = async (options?: GPURequestAdapterOptions) => {
+    const adapter = await navigator.gpu.requestAdapter(options);
+    if (!adapter) return null;
+    replaceMethod(adapter, "requestDevice", (request: GPUAdapter["requestDevice"]) => async (descriptor) => {
+      const device = await request(descriptor);
+      onDevice(device);
+      return device;
+    });
+    return adapter;
+  };
+  return { requestAdapter } as GPU;
+}
+
+// As Firefox does: https://bugzilla.mozilla.org/show_bug.cgi?id=1870699
+test("the logits are the reference's on a device that tells of finished work every 100 ms, or when something is submitted", async () => {
+  const polling: ReturnType<typeof pollForWork>[] = [];
+  const gpu = watchedGpu((device) => polling.push(pollForWork(device)));
+  try {
+    using engine = await loadEngine(testModelFiles(CASE), { ...OPTIONS, gpu, without: ["subgroups"], defaultLimits: true });
+    await expectReference(engine, "without subgroups");
+    expect(polling.map(({ emptySubmits }) => emptySubmits() > 0)).toEqual([true]);
+  } finally {
+    for (const { stop } of polling) stop();
+  }
+});
+
+test("what the device refuses and nobody waited for is an event", async () => {
+  const devices: GPUDevice[] = [];
+  const events: EngineEvent[] = [];
+  using _engine = await loadEngine(testModelFiles(CASE), {
+    ...OPTIONS,
+    gpu: watchedGpu((device) => devices.push(device)),
+    onEvent: (event) => events.push(event),
+  });
+  devices[0]?.createBuffer({ label: "mapped and bound", size: 16, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.STORAGE });
+  expect(await takeUncaughtErrors()).toHaveLength(1);
+  const errors = events.filter(({ type }) => type === "gpu-error");
+  expect(errors).toEqual([{ type: "gpu-error", message: expect.stringContaining("mapped and bound") }]);
 });

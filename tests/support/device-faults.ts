@@ -87,3 +87,50 @@ export function hardwareGpu(onDevice: (device: GPUDevice) => void = () => undefi
   };
   return { requestAdapter } as GPU;
 }
+
+type Queue = GPUDevice["queue"];
+type MapAsync = GPUBuffer["mapAsync"];
+
+/** Until `stop`, the device tells of finished work as Firefox does: at its next look, every `periodMs`, or when something is submitted. */
+export function pollForWork(device: GPUDevice, periodMs = 100): { readonly emptySubmits: () => number; readonly stop: () => void } {
+  const finished: (() => void)[] = [];
+  let emptySubmits = 0;
+  const look = () => {
+    for (const tell of finished.splice(0)) tell();
+  };
+  const held = <T>(work: Promise<T>): Promise<T> =>
+    new Promise((resolve, reject) => {
+      work.then(
+        (value) => finished.push(() => resolve(value)),
+        (error) => finished.push(() => reject(error)),
+      );
+    });
+  const { queue } = device;
+  const undo = [
+    replaceMethod(queue, "onSubmittedWorkDone", (done: Queue["onSubmittedWorkDone"]) => () => held(done())),
+    replaceMethod(queue, "submit", (submit: Queue["submit"]) => (commands) => {
+      const list = [...commands];
+      if (list.length === 0) emptySubmits++;
+      submit(list);
+      look();
+    }),
+    replaceMethod(device, "createBuffer", (create: CreateBuffer) => (descriptor) => {
+      const buffer = create(descriptor);
+      replaceMethod(
+        buffer,
+        "mapAsync",
+        (map: MapAsync) =>
+          (...range) =>
+            held(map(...range)),
+      );
+      return buffer;
+    }),
+  ];
+  const timer = setInterval(look, periodMs);
+  const stop = () => {
+    clearInterval(timer);
+    for (const each of undo.reverse()) each();
+    look();
+  };
+  return { emptySubmits: () => emptySubmits, stop };
+}

@@ -108,7 +108,11 @@ describe("what a file leaves out", () => {
   });
 
   test("has Mistral's defaults: eight K/V heads and a window of 4096", () => {
-    expect(read({ ...MISTRAL, num_attention_heads: 8 })).toMatchObject({ kvHeadCount: 8, maxPositions: 131072, slidingWindow: 4096 });
+    expect(read({ ...MISTRAL, num_attention_heads: 8, hidden_size: 128 })).toMatchObject({
+      kvHeadCount: 8,
+      maxPositions: 131072,
+      slidingWindow: 4096,
+    });
   });
 
   test("and what it sets to null are two things", () => {

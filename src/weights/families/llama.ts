@@ -1,4 +1,4 @@
-// Llama, and all that share its layer: SmolLM2, TinyLlama; Mistral and Qwen2 build on this file.
+// Llama, and models with the same layer (SmolLM2, TinyLlama). Mistral and Qwen2 build on this file.
 import type { TensorDirectory } from "../../formats/tensor-directory";
 import type { ConfigFields } from "../config-fields";
 import type { ModelConfig } from "../model-config";
@@ -16,12 +16,12 @@ export const llama: Family = {
 
 const LLAMA_LAYER = { norm: "rms", activation: "silu-gated", parallelBlock: false, separateMlpNorm: false } as const;
 
-/** Where Llama's relatives differ from it. */
+/** Differences between Llama and its relatives. */
 interface LlamaTraits {
   readonly family: string;
   readonly qkvBias: boolean;
   readonly slidingWindow: number | null;
-  /** What a config.json without the key means. Llama's own: as many as heads. */
+  /** The value if config.json lacks the key. Llama: as many as heads. */
   readonly defaultKvHeadCount?: number;
   readonly defaultMaxPositions: number;
 }
@@ -59,7 +59,7 @@ export function llamaTraitsFromGguf(fields: ConfigFields, directory: TensorDirec
     ...LLAMA_LAYER,
     normEpsilon: fields.positive("attention.layer_norm_rms_epsilon"),
     qkvBias: directory.tensors.has("blk.0.attn_q.bias"),
-    // 0 says that there is none.
+    // 0 means no window.
     slidingWindow: fields.value("attention.sliding_window") === 0 ? null : fields.optionalCount("attention.sliding_window"),
   };
 }

@@ -1,4 +1,4 @@
-// What `crescendo eval` was asked to do: its flags, read and held against each other.
+// Reads the flags of `crescendo eval` and checks them against each other.
 import { parseArgs } from "node:util";
 import type { KvCarry, UpgradePolicy } from "../index";
 import { parseChoice, parseCount } from "./flag-values";
@@ -11,11 +11,11 @@ export interface EvalRequest {
   readonly input: { readonly type: "ids" | "text"; readonly path: string };
   readonly chunk: number;
   readonly hidden: boolean;
-  /** Where the logits go. */
+  /** File to write the logits to. */
   readonly out: string | null;
-  /** Logits to compare with. */
+  /** File of logits to compare with. */
   readonly against: string | null;
-  /** null: the plan's last one, unless there are upgrades. */
+  /** null: the plan's last stage, unless there are upgrades. */
   readonly stage: string | null;
   readonly upgrades: readonly NamedUpgrade[];
   readonly policy: UpgradePolicy;

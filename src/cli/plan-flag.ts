@@ -1,4 +1,4 @@
-// What --plan says of the stages in which a model comes.
+// Reads --plan: the stages in which a model loads.
 import { readFileSync } from "node:fs";
 import { LlmError } from "../errors";
 import { parseStrictJson } from "../formats/strict-json";
@@ -12,7 +12,7 @@ export interface PlannedFiles {
 }
 
 /**
- * "auto" and "whole" as when loading; "default" does as if the model had no plan of its own; all else is the path of a plan.
+ * "auto" and "whole" mean the same as in `loadEngine`; "default" ignores the model's own plan; anything else is the path of a plan.
  *
  * @throws LlmError "not-found" | "bad-file"
  */

@@ -1,4 +1,4 @@
-// What the commands take, as a person reads it.
+// The help texts of the commands.
 
 export class UsageError extends Error {}
 

@@ -79,7 +79,7 @@ export class ConfigFields {
     const value = stated ?? fallback;
     if (typeof value === "number" && holds(value)) return value;
     if (stated !== null || fallback === undefined) throw this.wrong(key, expected);
-    throw new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" is missing and would be ${fallback}, expected ${expected}`);
+    throw new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" is missing and defaults to ${fallback}, expected ${expected}`);
   }
 }
 

@@ -37,11 +37,11 @@ export async function configFromGguf(directory: TensorDirectory, signal?: AbortS
   const family = FAMILIES.get(architecture);
   if (family?.traitsFromGguf === undefined) {
     const supported = [...FAMILIES.values()].filter((known) => known.traitsFromGguf).map((known) => known.name);
-    throw general.unsupported("architecture", `supported are ${supported.join(", ")}`);
+    throw general.unsupported("architecture", `supported: ${supported.join(", ")}`);
   }
   const fields = new ConfigFields(withUniformNumbers(metadata), name, `${architecture}.`);
   for (const key of REFUSED_KEYS) {
-    if (fields.has(key) && fields.value(key) !== 0) throw fields.unsupported(key, "that is not supported");
+    if (fields.has(key) && fields.value(key) !== 0) throw fields.unsupported(key, "this is not supported");
   }
   const hiddenSize = fields.count("embedding_length");
   const headCount = fields.count("attention.head_count");
@@ -89,14 +89,14 @@ function vocabSizeOf(directory: TensorDirectory, family: Family): number {
 }
 
 function ropeOf(fields: ConfigFields, headDim: number): RopeConfig {
-  const only = "of rotary scalings only llama3's, as a tensor of divisors, is supported";
+  const only = "the only rotary scaling supported is llama3's, as a tensor of divisors";
   for (const key of ["rope.scaling.factor", "rope.scale_linear"]) {
     if (fields.positive(key, 1) !== 1) throw fields.unsupported(key, only);
   }
   // "linear" with a factor of 1 is no scaling; the other types need more than a factor.
   if (!["none", "linear"].includes(fields.text("rope.scaling.type", "none"))) throw fields.unsupported("rope.scaling.type", only);
   if (fields.count("rope.dimension_count", headDim) !== headDim) {
-    throw fields.unsupported("rope.dimension_count", `in this family whole heads of ${headDim} dimensions are rotated`);
+    throw fields.unsupported("rope.dimension_count", `this family rotates whole heads of ${headDim} dimensions`);
   }
   return { theta: fields.positive("rope.freq_base", 10000), dimensions: headDim };
 }

@@ -17,7 +17,7 @@ export function configFromJson(json: unknown, name: string): ModelConfig {
   }
   const fields = new ConfigFields(new Map(Object.entries(json)), name);
   const family = FAMILIES.get(fields.text("model_type"));
-  if (family === undefined) throw fields.unsupported("model_type", `supported are ${[...FAMILIES.keys()].join(", ")}`);
+  if (family === undefined) throw fields.unsupported("model_type", `supported: ${[...FAMILIES.keys()].join(", ")}`);
   if (fields.has("quantization_config")) {
     throw fields.unsupported("quantization_config", "use the model's unquantised safetensors, or a GGUF");
   }

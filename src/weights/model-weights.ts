@@ -106,7 +106,7 @@ export function checkNothingLeftOver(config: ModelConfig, directory: TensorDirec
     if (used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
     throw new LlmError(
       "unsupported",
-      `"${name}" in ${directory.name}: no part of a ${config.family} model of ${config.layerCount} layers as we know it. ` +
+      `"${name}" in ${directory.name}: not part of a known ${config.family} model of ${config.layerCount} layers. ` +
         "Is the file a variant of the architecture, or its config another model's?",
     );
   }

@@ -47,7 +47,7 @@ export function packVector(length: number, parts: readonly PackPart[]): Float32A
         const value = stored[from + i * fromStep];
         assert(value !== undefined, `${where}: element ${from + i * fromStep} of ${stored.length}`);
         if (!Number.isFinite(value))
-          throw new LlmError("bad-weights", `${where}, element ${from + i * fromStep}: ${value} is no finite number`);
+          throw new LlmError("bad-weights", `${where}, element ${from + i * fromStep}: ${value} is not a finite number`);
         vector[to + i * toStep] = value;
       }
     }

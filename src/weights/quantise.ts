@@ -20,7 +20,7 @@ export const ENCODERS: Readonly<Record<WeightFormat, RowEncoder>> = {
 
 function encodeF32(weights: Float32Array, { codes, codeStride }: PackedRows, row: number): void {
   for (let i = 0; i < weights.length; i++) {
-    if (!Number.isFinite(weights[i])) throw new ValueProblem(`${weights[i]} is no finite number`);
+    if (!Number.isFinite(weights[i])) throw new ValueProblem(`${weights[i]} is not a finite number`);
   }
   new Float32Array(codes.buffer, row * codeStride).set(weights);
 }
@@ -36,7 +36,7 @@ function encodeF16(weights: Float32Array, { codes, codeStride }: PackedRows, row
 
 /** The error for a weight that `halfBits` turns into infinity or NaN. */
 export function tooLargeForHalf(weight: number): ValueProblem {
-  if (!Number.isFinite(weight)) return new ValueProblem(`${weight} is no finite number`);
+  if (!Number.isFinite(weight)) return new ValueProblem(`${weight} is not a finite number`);
   return new ValueProblem(`${weight} is too large for a 16-bit float, which ends at 65504. Load the model with quantise: "q8"`);
 }
 
@@ -60,7 +60,7 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
 
 /** The half nearest to `max` / 127, or the next larger one if `max` would be out of reach: far below 2^-14 halves are coarse. */
 function q8Scale(max: number): number {
-  if (!Number.isFinite(max)) throw new ValueProblem("a weight is no finite number");
+  if (!Number.isFinite(max)) throw new ValueProblem("a weight is not a finite number");
   const bits = halfBits(max / Q8_MAX);
   if (isHalfNonFinite(bits)) throw scaleTooLarge(max / Q8_MAX);
   return halfValue(bits) * Q8_REACH < max ? bits + 1 : bits;
@@ -129,7 +129,7 @@ function q4Scale(weights: Float32Array, first: number): number {
     if (Math.abs(weight) > Math.abs(extreme)) extreme = weight;
     sum += Math.abs(weight);
   }
-  if (!Number.isFinite(sum)) throw new ValueProblem("a weight is no finite number");
+  if (!Number.isFinite(sum)) throw new ValueProblem("a weight is not a finite number");
   if (extreme === 0) return 0;
   let scale = 0;
   let explained = 0; // the part of the sum of squares that the best scale so far accounts for

@@ -9,7 +9,7 @@ export async function readMatrix({ rows, columns, format, parts }: MatrixRecipe,
   return { rows, columns, format, parts: await readParts(parts, signal) };
 }
 
-/** @throws LlmError "bad-weights" when a value is no finite number; what the source throws */
+/** @throws LlmError "bad-weights" when a value is not a finite number; what the source throws */
 export async function readVector(
   { length, parts }: Pick<VectorRecipe, "length" | "parts">,
   signal?: AbortSignal,

@@ -167,6 +167,6 @@ function readScale(stored: DataView, at: number): number {
 /** The bits of a computed scale. */
 function scaleOf(value: number): number {
   const bits = halfBits(value);
-  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale or minimum, ${value}, is no 16-bit float`);
+  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale or minimum, ${value}, does not fit a 16-bit float`);
   return bits;
 }

@@ -12,7 +12,7 @@ export function ropeFromJson(fields: ConfigFields, headDim: number): RopeConfig 
   const theta = current && parameters.has("rope_theta") ? parameters.positive("rope_theta") : fields.positive("rope_theta", DEFAULT_THETA);
   for (const place of [fields, parameters]) {
     if (place.positive("partial_rotary_factor", 1) !== 1) {
-      throw place.unsupported("partial_rotary_factor", "in this family only whole heads are rotated");
+      throw place.unsupported("partial_rotary_factor", "this family rotates whole heads only");
     }
   }
   const typeKey = parameters.has("rope_type") ? "rope_type" : "type"; // `type` is the oldest name
@@ -22,7 +22,7 @@ export function ropeFromJson(fields: ConfigFields, headDim: number): RopeConfig 
     case "llama3":
       return { theta, dimensions: headDim, frequencyDivisors: llama3Divisors(parameters, theta, headDim) };
     default:
-      throw parameters.unsupported(typeKey, "supported are default and llama3");
+      throw parameters.unsupported(typeKey, "supported: default and llama3");
   }
 }
 

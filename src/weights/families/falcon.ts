@@ -34,7 +34,7 @@ function configFromJson(fields: ConfigFields): ModelConfig {
   if (fields.flag("bias", false)) throw fields.unsupported("bias", "biases of the projections are not supported");
   if (!fields.flag("parallel_attn", true)) throw fields.unsupported("parallel_attn", "only parallel blocks are supported");
   const activation = ACTIVATIONS.get(fields.text("activation", "gelu"));
-  if (activation === undefined) throw fields.unsupported("activation", `supported are ${[...ACTIVATIONS.keys()].join(", ")}`);
+  if (activation === undefined) throw fields.unsupported("activation", `supported: ${[...ACTIVATIONS.keys()].join(", ")}`);
   const newArchitecture = fields.flag("new_decoder_architecture", false);
   const hiddenSize = fields.count("hidden_size");
   const headCount = fields.count("num_attention_heads");
@@ -66,7 +66,7 @@ function oldKvHeadCount(fields: ConfigFields, headCount: number): number {
 function hasTwoNorms(fields: ConfigFields, newArchitecture: boolean): boolean {
   const normCount = fields.count("num_ln_in_parallel_attn", newArchitecture ? 2 : 1);
   if (normCount > 2 || (normCount === 2 && !newArchitecture)) {
-    throw fields.unsupported("num_ln_in_parallel_attn", "supported are 1 and, in the new decoder architecture, 2");
+    throw fields.unsupported("num_ln_in_parallel_attn", "supported: 1 and, in the new decoder architecture, 2");
   }
   return normCount === 2;
 }

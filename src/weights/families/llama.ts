@@ -30,7 +30,7 @@ export function llamaConfigFromJson(fields: ConfigFields, traits: LlamaTraits): 
   for (const key of ["attention_bias", "mlp_bias"]) {
     if (fields.flag(key, false)) throw fields.unsupported(key, "these biases are not supported");
   }
-  if (fields.text("hidden_act", "silu") !== "silu") throw fields.unsupported("hidden_act", "supported is silu");
+  if (fields.text("hidden_act", "silu") !== "silu") throw fields.unsupported("hidden_act", "only silu is supported");
   const hiddenSize = fields.count("hidden_size");
   const headCount = fields.count("num_attention_heads");
   const headDim = fields.count("head_dim", hiddenSize / headCount);

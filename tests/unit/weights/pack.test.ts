@@ -144,6 +144,6 @@ describe("packVector", () => {
 
   test("refuses what is not finite", () => {
     const error = errorOf(() => packVector(2, [floatPart([1, Number.NaN], rowsInOrder(2))]));
-    expect([error.code, error.message]).toEqual(["bad-weights", '"x" in file, element 1: NaN is no finite number']);
+    expect([error.code, error.message]).toEqual(["bad-weights", '"x" in file, element 1: NaN is not a finite number']);
   });
 });

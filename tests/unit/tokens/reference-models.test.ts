@@ -1,5 +1,5 @@
-// Real models from ../shared: the ids, texts and prompts that transformers makes, from tokenizer.json and from the GGUF's own vocabulary.
-// Qwen2.5's GGUF is not kept there: name a copy in QWEN_GGUF to have it read too.
+// Real models from ../shared: ids, texts and prompts compared with transformers, from tokenizer.json and from the GGUF's own vocabulary.
+// Qwen2.5's GGUF is not stored there: set QWEN_GGUF to the path of a copy to test it too.
 import { beforeAll, describe, expect, test } from "vitest";
 import { readGguf } from "../../../src/formats/gguf";
 import type { ChatMessage } from "../../../src/tokens/chat-template";
@@ -46,14 +46,14 @@ for (const { folder, reference: referenceFile, gguf, stopIds } of MODELS) {
 
       test("the vocabulary gives the reference's ids and texts", () => expectReference(tokenizer, reference));
 
-      test("the chat template writes the reference's prompts", () => {
+      test("the chat template gives the reference's prompts", () => {
         for (const { messages, prompt, prompt_ids: ids } of reference.chats) {
           expect(tokenizer.renderChat(messages)).toBe(prompt);
           expect(tokenizer.encode(tokenizer.renderChat(messages), { addSpecialTokens: false })).toEqual(ids);
         }
       });
 
-      test("an answer ends at its stop token, and reads as transformers decodes it", () => {
+      test("an answer ends at its stop token, and its text is what transformers decodes", () => {
         expect([...tokenizer.stopIds].sort((a, b) => a - b)).toEqual(stopIds);
         for (const { greedy, text } of reference.chats) {
           expect(tokenizer.decode(greedy)).toBe(text);

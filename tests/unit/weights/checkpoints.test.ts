@@ -54,7 +54,7 @@ async function values(recipe: MatrixRecipe): Promise<Float32Array> {
 }
 
 describe.each(CASES_WITH_GGUF)("%s as safetensors and as GGUF", (name) => {
-  test("has the same configuration, but for what llama.cpp does not write", async () => {
+  test("has the same configuration, except for what llama.cpp does not write", async () => {
     const { rope, normEpsilon, ...config } = (await openSafetensors(name)).config;
     const gguf = (await openGguf(shared(name))).config;
     expect(gguf).toMatchObject(name.startsWith("falcon") ? { ...config, maxPositions: 2048 } : config);
@@ -89,7 +89,7 @@ test.each(CASES)("%s has no tensor that no recipe uses", async (name) => {
   expect(() => checkNothingLeftOver(config, directory)).not.toThrow();
 });
 
-test("llama-gqa's q, k and v lie one after the other, and gate and up in turns", async () => {
+test("llama-gqa's q, k and v follow one another, and gate and up alternate", async () => {
   const checkpoint = await openSafetensors("llama-gqa");
   const { config, directory } = checkpoint;
   const { matrices } = layerRecipe(config, directory, 3);
@@ -108,7 +108,7 @@ test("llama-gqa's q, k and v lie one after the other, and gate and up in turns",
   expect(mismatchCount(gateUp ?? [], expectedGateUp)).toBe(0);
 });
 
-test("falcon-new-arch's fused projection is taken apart group by group", async () => {
+test("falcon-new-arch's fused projection is split group by group", async () => {
   const { config, directory } = await openSafetensors("falcon-new-arch");
   const { headCount, kvHeadCount, headDim, hiddenSize } = config;
   const fused = await readTensorValues(directory, "transformer.h.2.self_attention.query_key_value.weight");
@@ -133,7 +133,7 @@ test("rows are padded with zeros to whole groups of 32, in every format", async 
 });
 
 describe.skipIf(CASES_WITH_GGUF.length === 0)("pieces of a matrix", () => {
-  test.each(["llama-gqa", "falcon-new-arch", "qwen2-bias"])("of %s, put together again, are the matrix", async (name) => {
+  test.each(["llama-gqa", "falcon-new-arch", "qwen2-bias"])("of %s together give the whole matrix", async (name) => {
     for (const checkpoint of [await openSafetensors(name), await openGguf(shared(name))]) {
       for (const recipe of allRecipes(checkpoint).flatMap(({ matrices }) => matrices)) {
         const whole = packMatrix(await readMatrix(recipe));
@@ -161,15 +161,18 @@ test.skipIf(!(await hasTestFile(mixed)))("a matrix of mixed types has the format
   expect(qkvOf(1)?.format).toBe("q8");
 });
 
-test.skipIf(!(await hasTestFile(smol)))("the real SmolLM2 is planned from its header, and its table comes in pieces", async () => {
-  const { config, directory } = await openGguf(smol);
-  expect(() => checkNothingLeftOver(config, directory)).not.toThrow();
-  expect(config).toMatchObject({ family: "llama", layerCount: 30, kvHeadCount: 3, tiedEmbedding: true, vocabSize: 49152 });
-  const [embedding] = outerRecipe(config, directory).matrices;
-  const pieces = embedding ? splitRows(embedding, 8 * 2 ** 20) : [];
-  expect(pieces.length).toBe(4);
-  for (const { recipe } of pieces) expect(recipeFileBytes(recipe)).toBeLessThanOrEqual(8 * 2 ** 20);
-  const table = requireTensor(directory, "token_embd.weight");
-  expect(pieces.map(({ recipe }) => recipe.parts[0]?.tensor.range.start)[0]).toBe(table.range.start);
-  expect(pieces.at(-1)?.recipe.parts[0]?.tensor.range.end).toBe(table.range.end);
-});
+test.skipIf(!(await hasTestFile(smol)))(
+  "the real SmolLM2 gets its recipes from its header, and its table is split into pieces",
+  async () => {
+    const { config, directory } = await openGguf(smol);
+    expect(() => checkNothingLeftOver(config, directory)).not.toThrow();
+    expect(config).toMatchObject({ family: "llama", layerCount: 30, kvHeadCount: 3, tiedEmbedding: true, vocabSize: 49152 });
+    const [embedding] = outerRecipe(config, directory).matrices;
+    const pieces = embedding ? splitRows(embedding, 8 * 2 ** 20) : [];
+    expect(pieces.length).toBe(4);
+    for (const { recipe } of pieces) expect(recipeFileBytes(recipe)).toBeLessThanOrEqual(8 * 2 ** 20);
+    const table = requireTensor(directory, "token_embd.weight");
+    expect(pieces.map(({ recipe }) => recipe.parts[0]?.tensor.range.start)[0]).toBe(table.range.start);
+    expect(pieces.at(-1)?.recipe.parts[0]?.tensor.range.end).toBe(table.range.end);
+  },
+);

@@ -72,7 +72,7 @@ async function hasTokenizer(files: ModelFiles): Promise<boolean> {
 function loadFlags({ context, kv = "f16", quantise, without }: ModelFlags): LoadOptions {
   const left = without?.split(",") ?? [];
   const features = left.filter((feature) => feature === "f16" || feature === "subgroups" || feature === "subgroup-matrix");
-  if (features.length < left.length) throw new UsageError(`--without is ${without}, not of f16, subgroups and subgroup-matrix`);
+  if (features.length < left.length) throw new UsageError(`--without is ${without}, expected a list of f16, subgroups and subgroup-matrix`);
   return {
     kvFormat: parseChoice("--kv", kv, ["f16", "f32"]),
     without: features,

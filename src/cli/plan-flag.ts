@@ -32,8 +32,8 @@ function readPlan(path: string): object {
     value = parseStrictJson(readFileSync(path, "utf8"));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : cause;
-    if (cause instanceof SyntaxError) throw new LlmError("bad-file", `${path} is no JSON: ${reason}`, { cause });
-    throw new LlmError("not-found", `--plan ${path} is none of auto, whole and default, nor a file that can be read (${reason})`, {
+    if (cause instanceof SyntaxError) throw new LlmError("bad-file", `${path} is not JSON: ${reason}`, { cause });
+    throw new LlmError("not-found", `--plan ${path} is not auto, whole, default or a readable file (${reason})`, {
       cause,
     });
   }

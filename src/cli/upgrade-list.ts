@@ -50,7 +50,7 @@ export function indexUpgrades(
   return upgrades.map(({ stage: name, at }) => {
     const stage = stageIndex("--upgrade", name, names);
     const words = `${name}@${at}`;
-    if (at >= idCount) throw new UsageError(`--upgrade ${words}: there are ${idCount} ids, so that N is at most ${idCount - 1}`);
+    if (at >= idCount) throw new UsageError(`--upgrade ${words}: there are ${idCount} ids, so N is at most ${idCount - 1}`);
     if (stage <= before.stage) throw new UsageError(`--upgrade ${words} comes after ${before.words}; stages must rise in the plan's order`);
     if (at <= before.at) throw new UsageError(`--upgrade ${words} comes after ${before.words}; the numbers of ids must rise`);
     before = { stage, at, words };

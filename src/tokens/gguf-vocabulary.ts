@@ -241,7 +241,7 @@ function required<T extends keyof Scalars>(metadata: GgufMetadata, key: string, 
 function stringArray(metadata: GgufMetadata, key: string): readonly string[] {
   const value = metadata.get(key);
   if (!Array.isArray(value) || value.length === 0)
-    throw broken(`${key} is ${value === undefined ? "missing" : "no array"}, expected strings`);
+    throw broken(`${key} is ${value === undefined ? "missing" : "not an array"}, expected strings`);
   const other = value.findIndex((item) => typeof item !== "string");
   if (other >= 0) throw broken(`${key}[${other}] is a ${typeof value[other]}, expected a string`);
   return value;
@@ -251,7 +251,7 @@ function stringArray(metadata: GgufMetadata, key: string): readonly string[] {
 function numberArray(metadata: GgufMetadata, key: string, length: number): ArrayLike<number> {
   const value = metadata.get(key);
   const isNumbers = value instanceof Float64Array || (Array.isArray(value) && value.every((item) => typeof item === "number"));
-  if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "no array of numbers"}, expected one for each token`);
+  if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "not an array of numbers"}, expected one for each token`);
   const numbers = value as ArrayLike<number>;
   if (numbers.length !== length) throw broken(`${key} has ${numbers.length} values, expected ${length}, one for each token`);
   return numbers;

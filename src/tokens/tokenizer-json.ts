@@ -162,7 +162,7 @@ function readAddedToken(json: unknown, index: number): AddedToken {
   const where = `added_tokens[${index}]`;
   const { id, content, special, single_word: singleWord } = asRecord(json, where);
   if (typeof content !== "string" || content === "") throw broken(`${where}.content is ${JSON.stringify(content)}, expected a token`);
-  if (singleWord === true) throw unsupported(`added token "${content}" with single_word, which stands only between spaces`);
+  if (singleWord === true) throw unsupported(`added token "${content}" with single_word, which matches whole words only`);
   return { id: asId(id, `${where}.id`), content, special: special === true };
 }
 

@@ -13,7 +13,10 @@ export type RowSet = readonly RowSpan[];
 /** The union of `spans`, which may be in any order, overlap or be empty. */
 export function rowSet(spans: Iterable<RowSpan>): RowSet {
   const filled = [...spans].filter(({ start, end }) => {
-    assert(Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start <= end, `[${start}, ${end}) is no span of rows`);
+    assert(
+      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start <= end,
+      `[${start}, ${end}) is not a span of rows`,
+    );
     return start < end;
   });
   return nearbySpans(

@@ -84,6 +84,6 @@ describe("--plan", () => {
 
   test("lists the possible values if there is no such file", () => {
     expect(() => readPlanFlag("wohle", files)).toThrow(LlmError);
-    expect(() => readPlanFlag("wohle", files)).toThrow(/wohle.*auto, whole and default/);
+    expect(() => readPlanFlag("wohle", files)).toThrow(/wohle.*auto, whole, default/);
   });
 });

@@ -43,7 +43,7 @@ describe("an error names the place, the value found and the value expected:", ()
     ["no object", [], "hashes is [], expected an object"],
     ["null", null, "hashes is null, expected an object"],
     ["nothing", undefined, "hashes is missing, expected an object"],
-    ["no file", {}, "hashes is {}, expected one file at least"],
+    ["no file", {}, "hashes is {}, expected at least one file"],
     ["a file without a name", { " ": ENTRY }, 'hashes[" "] is'],
     ["an entry that is no object", { "model.gguf": "abc" }, 'hashes["model.gguf"] is "abc", expected an object'],
     ["a key that nobody knows", entry({ sha265: "" }), 'hashes["model.gguf"].sha265 is "", expected no such key'],

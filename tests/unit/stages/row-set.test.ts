@@ -74,7 +74,7 @@ describe("a set of rows", () => {
   test.each([[{ start: 3, end: 2 }], [{ start: -1, end: 2 }], [{ start: 0, end: 1.5 }], [{ start: Number.NaN, end: 4 }]])(
     "is not made of %j",
     (span) => {
-      expect(() => rowSet([span])).toThrow("no span of rows");
+      expect(() => rowSet([span])).toThrow("not a span of rows");
     },
   );
 });

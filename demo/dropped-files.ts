@@ -1,9 +1,9 @@
-// Files out of a drop: single ones, or those of a dropped folder.
+// Reads the files of a drop: single files, or those of a dropped folder.
 
 const isFileEntry = (entry: FileSystemEntry): entry is FileSystemFileEntry => entry.isFile;
 const isFolderEntry = (entry: FileSystemEntry): entry is FileSystemDirectoryEntry => entry.isDirectory;
 
-/** Must be called while the drop event is handled: afterwards the browser takes the files away. */
+/** Must be called while the drop event is handled; afterwards the browser withdraws the files. */
 export function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   const entries = [...transfer.items].flatMap((item) => item.webkitGetAsEntry() ?? []);
   return filesOf(entries);
@@ -22,7 +22,7 @@ async function filesOf(entries: readonly FileSystemEntry[]): Promise<File[]> {
 async function childrenOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
   const reader = folder.createReader();
   const children: FileSystemEntry[] = [];
-  // A reader hands out some hundred entries a call, and none when there are no more.
+  // A reader returns about a hundred entries a call, and none at the end.
   for (;;) {
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (some.length === 0) return children;

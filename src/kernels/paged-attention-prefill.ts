@@ -18,7 +18,10 @@ export interface PagedAttentionPrefillOptions extends CachedHeads {
 
 type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
-/** `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. `partial`: `prefillPartialBytes`. */
+/**
+ * `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], of which headCount · headDim of a row are written.
+ * `partial`: `prefillPartialBytes`.
+ */
 export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefillOptions, StepShape>({
   name: "paged-attention-prefill",
   wgsl,

@@ -23,7 +23,7 @@ export function parseFileHashes(json: unknown, where: string): ReadonlyMap<strin
   };
   if (!isObject(json)) throw refuse("hashes", json, "an object");
   const files = Object.entries(json);
-  if (files.length === 0) throw refuse("hashes", json, "one file at least");
+  if (files.length === 0) throw refuse("hashes", json, "at least one file");
   return new Map(
     files.map(([name, value]) => {
       const path = `hashes[${JSON.stringify(name)}]`;
@@ -38,7 +38,7 @@ type Refuse = (path: string, value: unknown, expected: string) => LlmError;
 function readHashes(json: unknown, path: string, refuse: Refuse): FileHashes {
   if (!isObject(json)) throw refuse(path, json, "an object");
   const unknown = Object.keys(json).find((key) => !KEYS.includes(key));
-  if (unknown !== undefined) throw refuse(`${path}.${unknown}`, json[unknown], `no such key: known here are ${KEYS.join(", ")}`);
+  if (unknown !== undefined) throw refuse(`${path}.${unknown}`, json[unknown], `no such key: known keys: ${KEYS.join(", ")}`);
 
   const { bytes, chunkBytes, sha256 } = json;
   if (!isWhole(bytes) || bytes < 1) throw refuse(`${path}.bytes`, bytes, "a whole number of at least 1");

@@ -34,7 +34,7 @@ export function parsePlanFile(json: unknown, shape: PlanFileShape, where: string
     const newLayers = layers.filter((layer) => !arrived.layers.includes(layer));
     const units = unitsOf(newLayers, subtractRows(now.rows, arrived.rows));
     if (units.length === 0) {
-      throw place.refusal("a layer or a row that the stages before lack (rows of special and byte tokens come with the first)");
+      throw place.refusal("a layer or a row that no earlier stage has (rows of special and byte tokens come with the first)");
     }
     arrived = now;
     const isLast = index === stages.length - 1;
@@ -48,7 +48,7 @@ function checkVersion(file: Place): void {
   if (format.text() !== FORMAT) throw format.refusal(`"${FORMAT}"`);
   const version = file.child("version");
   if (version.number({ low: 1, isWhole: true }) > VERSION) {
-    throw version.refusal(`${VERSION}, the newest that this Crescendo reads. The plan is from a newer one: update`);
+    throw version.refusal(`${VERSION}, the newest version that this Crescendo reads. Update Crescendo`);
   }
 }
 
@@ -81,7 +81,7 @@ function readLayers(place: Place, layerCount: number): number[] {
     if (layers.has(layer)) throw item.refusal("each layer once");
     layers.add(layer);
   }
-  if (layers.size === 0) throw place.refusal("one layer at least");
+  if (layers.size === 0) throw place.refusal("at least one layer");
   return [...layers].sort((a, b) => a - b);
 }
 
@@ -94,7 +94,7 @@ function readRows(place: Place, vocabSize: number): RowSet {
     const first = start.number({ low: spans.at(-1)?.end ?? 0, high: vocabSize - 1, isWhole: true });
     spans.push({ start: first, end: end.number({ low: first + 1, high: vocabSize, isWhole: true }) });
   }
-  if (spans.length === 0) throw place.refusal("one span of rows at least");
+  if (spans.length === 0) throw place.refusal("at least one span of rows");
   return rowSet(spans);
 }
 
@@ -103,7 +103,7 @@ function readQuality(place: Place): StageQuality {
   const klNats = place.optional("klNats")?.number({ low: 0 });
   const sameFirstChoice = place.optional("sameFirstChoice")?.number({ low: 0, high: 1 });
   const meanNll = place.optional("meanNll")?.number({ low: 0 });
-  if (klNats === undefined && sameFirstChoice === undefined && meanNll === undefined) throw place.refusal("one figure at least");
+  if (klNats === undefined && sameFirstChoice === undefined && meanNll === undefined) throw place.refusal("at least one figure");
   return {
     ...(klNats !== undefined && { klNats }),
     ...(sameFirstChoice !== undefined && { sameFirstChoice }),
@@ -116,9 +116,9 @@ function checkAfter({ place, name, layers, rows }: StatedStage, earlier: readonl
   if (earlier.some((stage) => stage.name === name)) throw place.child("name").refusal("a name that no other stage has");
   const before = earlier.at(-1);
   const lostLayer = before?.layers.find((layer) => !layers.includes(layer));
-  if (lostLayer !== undefined) throw place.child("layers").refusal(`layer ${lostLayer} as well, which the stage before has`);
+  if (lostLayer !== undefined) throw place.child("layers").refusal(`layer ${lostLayer} as well, because the stage before has it`);
   const [lostRows] = subtractRows(before?.rows ?? [], rows);
-  if (lostRows) throw place.child("rows").refusal(`row ${lostRows.start} as well, which the stage before has`);
+  if (lostRows) throw place.child("rows").refusal(`row ${lostRows.start} as well, because the stage before has it`);
 }
 
 function checkWhole(last: StatedStage | undefined, { layerCount, vocabSize }: PlanShape): void {
@@ -170,7 +170,7 @@ class Place {
   /** Refuses unknown keys: a misspelt key would otherwise be ignored silently. */
   checkKeys(known: readonly string[]): void {
     const unknown = Object.keys(this.value ?? {}).find((key) => !known.includes(key));
-    if (unknown !== undefined) throw this.child(unknown).refusal(`no such key: known here are ${known.join(", ")}`);
+    if (unknown !== undefined) throw this.child(unknown).refusal(`no such key: known keys: ${known.join(", ")}`);
   }
 
   items(): Place[] {
@@ -181,7 +181,7 @@ class Place {
   text(maxLength = Number.POSITIVE_INFINITY): string {
     const { value } = this;
     if (typeof value === "string" && value.trim() !== "" && value.length <= maxLength) return value;
-    throw this.refusal(maxLength < Number.POSITIVE_INFINITY ? `a text of 1 to ${maxLength} characters` : "a text that is not empty");
+    throw this.refusal(maxLength < Number.POSITIVE_INFINITY ? `a text of 1 to ${maxLength} characters` : "a non-empty text");
   }
 
   number({

@@ -34,14 +34,14 @@ export interface MatrixRecipe {
   readonly parts: readonly RecipePart[];
 }
 
-/** f32 on the GPU, whatever it is in the file. `qkvBias` has the order of qkv's rows. */
+/** Always f32 on the GPU. `qkvBias` is in the order of qkv's rows. */
 export interface VectorRecipe {
   readonly role: VectorRole;
   readonly length: number;
   readonly parts: readonly RecipePart[];
 }
 
-/** What belongs together: a layer's weights, or those outside the layers. */
+/** The weights of one layer, or those outside the layers. */
 export interface WeightRecipe {
   readonly matrices: readonly MatrixRecipe[];
   readonly vectors: readonly VectorRecipe[];
@@ -49,8 +49,8 @@ export interface WeightRecipe {
 
 export interface RecipeOptions {
   /**
-   * What matrices stored as f32, f16 or bf16 become; unless given f32 stays, f16 and bf16 become f16. With "q4" the embedding and
-   * the head become q8: they suffer most from 4 bits, and llama.cpp's 4-bit files keep them at 6 or 8 as well.
+   * The format for matrices stored as f32, f16 or bf16. By default f32 stays, and f16 and bf16 become f16. With "q4" the embedding and the head
+   * become q8: they suffer most from 4 bits, and llama.cpp's 4-bit files keep them at 6 or 8 bits as well.
    */
   readonly quantise?: "q8" | "q4" | "f16";
 }
@@ -90,7 +90,7 @@ export function outerRecipe(config: ModelConfig, directory: TensorDirectory, opt
 }
 
 /**
- * Refuses a checkpoint with tensors that no recipe uses: a bias or a norm that we know nothing of would change what the model computes.
+ * Refuses a checkpoint with tensors that no recipe uses: an unknown bias or norm would change what the model computes.
  *
  * @throws LlmError "unsupported"; what `layerRecipe` throws
  */
@@ -100,28 +100,28 @@ export function checkNothingLeftOver(config: ModelConfig, directory: TensorDirec
   const used = new Set(
     recipes.flatMap(({ matrices, vectors }) => [...matrices, ...vectors]).flatMap((recipe) => recipe.parts.map((part) => part.tensor.name)),
   );
-  // A tied head may be stored all the same, and old Llama checkpoints hold what their config says about rotary embedding.
+  // A tied head may be stored anyway, and old Llama checkpoints store rotary frequencies that follow from their config.
   used.add(`${familyOf(config).globalNames(directory.format).head}.weight`).add(ROPE_DIVISORS);
   for (const name of [...directory.tensors.keys(), ...directory.unsupported.keys()]) {
     if (used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
     throw new LlmError(
       "unsupported",
-      `"${name}" in ${directory.name}: no part of a ${config.family} model of ${config.layerCount} layers as we know it. ` +
+      `"${name}" in ${directory.name}: not part of a known ${config.family} model of ${config.layerCount} layers. ` +
         "Is the file a variant of the architecture, or its config another model's?",
     );
   }
 }
 
-/** Rows of a matrix, from row `rowOffset` on, as a recipe of their own. */
+/** Some rows of a matrix, from row `rowOffset` on, as a separate recipe. */
 export interface MatrixPiece {
   readonly rowOffset: number;
   readonly recipe: MatrixRecipe;
 }
 
-// Heads and pairs of gate and up do not straddle pieces, so that no row of the file is read twice.
+// Pieces never split a head or a pair of gate and up, so no row of the file is read twice.
 const PIECE_ROWS = 256;
 
-/** Pieces as `splitRows` makes them, of some of the rows only. */
+/** Like `splitRows`, for some of the rows. */
 export function splitRowSet(recipe: MatrixRecipe, rows: RowSet, maxFileBytes: number): readonly MatrixPiece[] {
   return rows.flatMap(({ start, end }) => {
     const narrowed = narrowRows(recipe, start, end);
@@ -132,7 +132,7 @@ export function splitRowSet(recipe: MatrixRecipe, rows: RowSet, maxFileBytes: nu
   });
 }
 
-/** `recipe` in pieces of at most about `maxFileBytes` to read (and at least 256 rows): one piece, the recipe itself, where that is enough. */
+/** Splits `recipe` into pieces that read at most about `maxFileBytes` (but at least 256 rows). A small recipe stays one piece. */
 export function splitRows(recipe: MatrixRecipe, maxFileBytes: number): readonly MatrixPiece[] {
   const fileBytes = recipeFileBytes(recipe);
   if (fileBytes <= maxFileBytes) return [{ rowOffset: 0, recipe }];
@@ -151,15 +151,15 @@ function narrowRows(recipe: MatrixRecipe, start: number, end: number): MatrixPie
   return { rowOffset: start, recipe: { ...recipe, rows: end - start, parts } };
 }
 
-/** Bytes of the files that the recipe reads. */
+/** File bytes that the recipe reads. */
 export function recipeFileBytes({ parts }: Pick<MatrixRecipe | VectorRecipe, "parts">): number {
   return parts.reduce((sum, { tensor }) => sum + tensor.range.end - tensor.range.start, 0);
 }
 
-/** The tensor of a GGUF that divides the rotary frequencies: `configFromGguf` puts it into the config. */
+/** A GGUF's tensor of divisors for the rotary frequencies. `configFromGguf` puts it into the config. */
 export const ROPE_DIVISORS = "rope_freqs.weight";
 
-/** A tensor of `rows` rows that the checkpoint calls `<stem>.weight` or `<stem>.bias`, and where its rows go. */
+/** A tensor `<stem>.weight` or `<stem>.bias` of `rows` rows, and the target of each row. */
 interface NamedPart {
   readonly stem: string;
   readonly rows: number;
@@ -191,7 +191,7 @@ function qkvParts(names: QkvNames, { headCount, kvHeadCount, headDim }: ModelCon
   ];
 }
 
-/** The part's share in rows `start` to `end` of its matrix; nothing if it has none. */
+/** The part's contribution to rows `start` to `end` of its matrix; empty if it has none. */
 function narrowedPart({ tensor, runs }: RecipePart, start: number, end: number): RecipePart[] {
   const clipped = clipRuns(runs, start, end);
   if (clipped.length === 0) return [];
@@ -258,7 +258,7 @@ function formatFor(type: TensorType, { quantise }: RecipeOptions): WeightFormat 
 
 const NARROWEST_FIRST: readonly WeightFormat[] = ["q4", "q4m", "q8", "f16", "f32"];
 
-/** A matrix has one format: that of its most precise part, which holds the others as well as their own would, or nearly. */
+/** A matrix has the format of its most precise part, which holds the other parts exactly or nearly so. */
 function widest(formats: readonly WeightFormat[]): WeightFormat {
   return present(
     NARROWEST_FIRST.findLast((format) => formats.includes(format)),

@@ -1,4 +1,4 @@
-// Reads the bytes that recipes name, what lies side by side in one request.
+// Reads the bytes that recipes name. Adjacent ranges share a request.
 import type { ByteRange, ByteSource } from "../bytes/byte-source";
 import type { MatrixRecipe, RecipePart, VectorRecipe } from "./model-weights";
 import { type PackPart, type PackTask, packVector } from "./pack";
@@ -9,7 +9,7 @@ export async function readMatrix({ rows, columns, format, parts }: MatrixRecipe,
   return { rows, columns, format, parts: await readParts(parts, signal) };
 }
 
-/** @throws LlmError "bad-weights" when a value is no finite number; what the source throws */
+/** @throws LlmError "bad-weights" when a value is not a finite number; what the source throws */
 export async function readVector(
   { length, parts }: Pick<VectorRecipe, "length" | "parts">,
   signal?: AbortSignal,
@@ -17,14 +17,14 @@ export async function readVector(
   return packVector(length, await readParts(parts, signal));
 }
 
-/** Bytes of the files that lie side by side, or nearly: tensors are padded to multiples of 32 bytes and more. */
+/** A run of adjacent file bytes. Small gaps count as adjacent: tensors are padded to multiples of 32 bytes and more. */
 interface Span extends ByteRange {
   readonly source: ByteSource;
 }
 
 const MAX_GAP_BYTES = 256;
 
-/** The parts' bytes, each in a buffer of its own. Throws what the sources throw. */
+/** The bytes of each part, in separate buffers. Throws what the sources throw. */
 export async function readParts(parts: readonly RecipePart[], signal?: AbortSignal): Promise<PackPart[]> {
   const spans = spansOf(parts);
   const bytesOfSpans = await Promise.all(spans.map(({ source, start, end }) => source.read({ start, end }, signal)));

@@ -1,4 +1,4 @@
-// What the default plan's first stage weighs in files of real models: their tensors' sizes and types as the files have them, the sums by hand.
+// The size of the default plan's first stage in files of real models: tensor sizes and types from the files, sums computed by hand.
 import { describe, expect, test } from "vitest";
 import {
   directoryOf,
@@ -20,24 +20,24 @@ interface FileShape {
     "family" | "layerCount" | "hiddenSize" | "headCount" | "kvHeadCount" | "headDim" | "intermediateSize" | "vocabSize" | "qkvBias"
   >;
   readonly embedding: TensorType;
-  /** Absent where the embedding is the head as well. */
+  /** Absent if the embedding is also the head. */
   readonly head?: TensorType;
   readonly layer: TensorType;
-  /** Of down and v in some layers. */
+  /** Type of down and v in some layers. */
   readonly down?: (layer: number) => TensorType;
   readonly value?: (layer: number) => TensorType;
   readonly requiredRows: RowSet;
 }
 
 interface FirstStage {
-  /** Of all tensors. */
+  /** Bytes of all tensors. */
   readonly totalBytes: number;
   readonly absentLayers: readonly number[];
   readonly absentBytes: number;
   readonly rowCount: number;
   readonly rowBytes: number;
   readonly stageBytes: number;
-  /** In percent of all tensors. */
+  /** Percentage of all tensors. */
   readonly share: number;
 }
 
@@ -116,7 +116,7 @@ const MODELS: readonly (readonly [string, FileShape, FirstStage])[] = [
   ],
 ];
 
-/** The tensors of a GGUF, of which nothing is read. */
+/** The tensors of a GGUF, without any contents. */
 function directory({ config, embedding, head, layer: layerType, down, value }: FileShape): TensorDirectory {
   const { layerCount, hiddenSize, headCount, kvHeadCount, headDim, intermediateSize, vocabSize, qkvBias } = config;
   const kvSize = kvHeadCount * headDim;
@@ -160,7 +160,7 @@ describe.each(MODELS)("by the default plan of %s", (_, shape, expected) => {
   const { layerCount, vocabSize } = config;
   const plan = defaultPlan({ layerCount, vocabSize, layerBytes, rowBytes, otherBytes, requiredRows: shape.requiredRows });
 
-  test("the first stage goes without the middle layers and the last rows, and has this share of the bytes", () => {
+  test("the first stage omits the middle layers and the last rows, and has the expected share of the bytes", () => {
     const { layers, rows } = stageContents(plan, 0);
     const absentLayers = [...Array(layerCount).keys()].filter((layer) => !layers.has(layer));
     const stageBytes = recipe.unitBytes(plan.stages[0]?.units ?? []) + otherBytes;

@@ -1,4 +1,4 @@
-// What every plan must satisfy, whoever made it: each layer and each row arrives exactly once, and the first stage can answer.
+// Checks what every plan must satisfy: each layer and each row arrives exactly once, and the first stage can answer.
 import { expect } from "vitest";
 import type { StagePlan } from "../../../src/stages/plan";
 import { countRows, unionRows } from "../../../src/weights/row-set";

@@ -1,4 +1,4 @@
-// Every tensor type against what gguf-py makes of it, from ../shared: random codes, scales from the smallest to the largest.
+// Compares every tensor type with gguf-py's result in ../shared: random codes, scales from the smallest to the largest.
 import { beforeAll, describe, expect, test } from "vitest";
 import { readGguf } from "../../../src/formats/gguf";
 import { readSafetensors } from "../../../src/formats/safetensors";
@@ -38,7 +38,7 @@ describe("gguf-types", await needsFiles(`${FOLDER}/types.gguf`, `${FOLDER}/expec
     return unpackMatrix(packMatrix({ format, rows: ROWS, columns: COLUMNS, parts: [part] }));
   }
 
-  test.each(TYPES)("%s decodes to the very floats that gguf-py gives", async (type) => {
+  test.each(TYPES)("%s decodes to exactly the floats of gguf-py", async (type) => {
     const bytes = await bytesOf(type);
     const values = new Float32Array(ROWS * COLUMNS);
     DECODERS[type](new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, values, values.length);
@@ -58,7 +58,7 @@ describe("gguf-types", await needsFiles(`${FOLDER}/types.gguf`, `${FOLDER}/expec
     expect(mismatchCount(await packed(type, format), await readTensorValues(expected, type))).toBe(0);
   });
 
-  // Half a step of the code, and what rounding the scale to a half adds. Scales below 2^-14 are coarser: half a step is 2^-25 there.
+  // Half a step of the code, plus the rounding of the scale to a half. Scales below 2^-14 are coarser: half a step is 2^-25 there.
   test.each(["Q4_1", "Q5_1", "Q4_K", "Q5_K", "Q6_K"] as const)(
     "%s becomes q8 within half of 1/127 of a group's largest weight",
     async (type) => {

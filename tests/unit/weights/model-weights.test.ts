@@ -86,7 +86,7 @@ test("the sizes of the matrices are those of the configuration", () => {
   ]);
 });
 
-test.each(Object.keys(SHAPES))("%s is missed by its name, and refused in another shape by both shapes", (name) => {
+test.each(Object.keys(SHAPES))("the error for a missing %s names it, and the error for a wrong shape names both shapes", (name) => {
   const missing = errorOf(() => allRecipes({ shapes: { [name]: undefined } }));
   expect([missing.code, missing.message]).toEqual(["bad-weights", `"${name}" in model.safetensors: missing`]);
   const shape = SHAPES[name] ?? [];
@@ -97,7 +97,7 @@ test.each(Object.keys(SHAPES))("%s is missed by its name, and refused in another
   );
 });
 
-test("a tensor of a type that we do not know is refused by its name and type", () => {
+test("the error for a tensor of an unknown type names the tensor and the type", () => {
   const error = errorOf(() => allRecipes({ types: { [`${layer}.mlp.up_proj.weight`]: "Q2_K" } }));
   expect([error.code, error.message]).toEqual(["unsupported", expect.stringMatching(/up_proj\.weight.*Q2_K.*Q4_K/)]);
 });
@@ -109,7 +109,7 @@ describe("formats", () => {
     expect(types.map(kept)).toEqual(["f32", "f16", "f16", "q8", "q4", "q4m", "q8", "q8", "q4m", "q8", "q8"]);
   });
 
-  test("a matrix of several tensors has the widest", () => {
+  test("a matrix of several tensors has the widest format", () => {
     const qkv = (q: TensorType, k: TensorType, v: TensorType) =>
       formats({
         types: {
@@ -125,7 +125,7 @@ describe("formats", () => {
     expect(qkv("F32", "BF16", "Q8_0")).toBe("f32");
   });
 
-  test("quantising leaves quantised tensors alone, and the tables of 4-bit models at 8 bits", () => {
+  test("quantising keeps quantised tensors, and stores the tables of 4-bit models with 8 bits", () => {
     expect(formats({}, { quantise: "q8" })).toEqual({
       embedding: "q8",
       head: "q8",
@@ -159,7 +159,7 @@ describe("tensors that no recipe uses", () => {
     },
   );
 
-  test("are no matter where they change nothing: a stored copy of a tied head, rotary frequencies", () => {
+  test("are accepted if they change nothing: a stored copy of a tied head, rotary frequencies", () => {
     expect(() => check({ [`${layer}.self_attn.rotary_emb.inv_freq`]: [8] }, { ...config, tiedEmbedding: true })).not.toThrow();
   });
 });

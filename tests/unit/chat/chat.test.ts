@@ -4,9 +4,11 @@ import { Chat, type ChatEvent, type ChatOptions } from "../../../src/chat/chat";
 import { Engine } from "../../../src/chat/engine";
 import type { Delivery } from "../../../src/engine/delivery";
 import { LlmError } from "../../../src/errors";
+import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type FakeChatCore, type FakeModel, fakeModel, settled } from "../../support/fake-chat-core";
 import { END_ID } from "../../support/tiny-chat-model";
+import { sentencePiece, sentencePieceMetadata } from "../tokens/golden-tokens";
 
 // Refuses two messages of one role in a row, as Gemma's and Mistral's do.
 const ALTERNATING =
@@ -349,6 +351,24 @@ describe("completions", () => {
     run.say(...encode("ab\ncd"));
     expect(await answer.finished).toMatchObject({ text: "ab", finishReason: "stop" });
     expect(core.released).toEqual([run.request.sequence]);
+  });
+
+  // The space that a chat's answer rightly drops at its start was dropped here too.
+  test("keep the space between prompt and answer, in vocabularies that put one before each text", async () => {
+    const tokenizer = await Tokenizer.fromGguf(sentencePieceMetadata());
+    const whole = sentencePiece.strings.find((text) => /^\w+ \w/.test(text)) ?? "";
+    const ids = tokenizer.encode(whole, { addSpecialTokens: false });
+    const cut = ids.findIndex((id, index) => index > 0 && tokenizer.decode([id], { continuesText: true }).startsWith(" "));
+    expect(cut).toBeGreaterThan(0);
+    const core = model.core();
+    const engine = new Engine(core as never, tokenizer, {} as Delivery);
+    const prompt = tokenizer.decode(ids.slice(0, cut));
+    const answer = engine.completeText(prompt);
+    const run = await core.run(0);
+    run.say(...ids.slice(cut));
+    run.end();
+    expect(prompt + (await answer.finished).text).toBe(tokenizer.decode(ids));
+    expect((await answer.finished).text).toMatch(/^ /);
   });
 
   test("refuse messages, with the form that takes them", () => {

@@ -7,13 +7,8 @@ import { LlmError } from "../../../src/errors";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type FakeChatCore, type FakeModel, fakeModel, settled } from "../../support/fake-chat-core";
-import { END_ID } from "../../support/tiny-chat-model";
+import { ALTERNATING_TEMPLATE, END_ID } from "../../support/tiny-chat-model";
 import { sentencePiece, sentencePieceMetadata } from "../tokens/golden-tokens";
-
-// Refuses two messages of one role in a row, as Gemma's and Mistral's do.
-const ALTERNATING =
-  "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}" +
-  "<begin>{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}{% if add_generation_prompt %}<begin>assistant\n{% endif %}";
 
 let model: FakeModel;
 beforeAll(async () => {
@@ -159,7 +154,7 @@ describe("an answer that ends before its first text", () => {
       },
     ],
   ])("and %s goes with its question, also in a template that wants turns to alternate", async (_, end) => {
-    const alternating = await fakeModel(ALTERNATING);
+    const alternating = await fakeModel(ALTERNATING_TEMPLATE);
     const core = alternating.core();
     const chat = new Chat(core, alternating.tokenizer, () => undefined, {});
     const first = chat.send("one");

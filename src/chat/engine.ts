@@ -3,6 +3,7 @@ import type { DeliverOptions, Delivery, StageInfo } from "../engine/delivery";
 import type { EngineCore, EngineMemory } from "../engine/engine-core";
 import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
+import { checkStopIds } from "../kernels/sampling-params";
 import type { StagePlan } from "../stages/plan";
 import type { Evaluation, EvaluationRequest } from "../steps/evaluate";
 import type { GenerationResult } from "../steps/generation-progress";
@@ -13,7 +14,7 @@ import { Answer } from "./answer";
 import { type AnswerOptions, AnswerRun } from "./answer-run";
 import { Chat, type ChatEvent, type ChatOptions } from "./chat";
 import { ChatSnapshot } from "./chat-snapshot";
-import { checkOptions, checkStopIds, checkText, type OptionForms, SAMPLING_FORMS } from "./request-checks";
+import { checkOptions, checkText, type OptionForms, SAMPLING_FORMS } from "./request-checks";
 
 export interface IdGenerationOptions extends SamplingSettings {
   /** Ids to generate, at most: 0 or more, or Infinity. */

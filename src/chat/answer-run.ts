@@ -1,11 +1,12 @@
 // Runs one answer: sampled ids to text, up to a stop token, a stop string or a limit.
+import { checkStopIds } from "../kernels/sampling-params";
 import { type ResolvedSampling, resolveSampling, type SamplingSettings } from "../steps/sampling-settings";
 import type { Sequence } from "../steps/sequence";
 import { AnswerText } from "../tokens/stop-conditions";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { AnswerDelta, AnswerSummary } from "./answer";
 import type { ChatCore } from "./chat-core";
-import { checkOptions, checkStopIds, type OptionForms, SAMPLING_FORMS } from "./request-checks";
+import { checkOptions, type OptionForms, SAMPLING_FORMS } from "./request-checks";
 
 export interface AnswerOptions extends SamplingSettings {
   /** Tokens of the answer, at most. Default: until the context is full. */

@@ -3,6 +3,7 @@ import type { DeliverOptions, Delivery, StageInfo } from "../engine/delivery";
 import type { EngineCore, EngineMemory } from "../engine/engine-core";
 import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
+import { checkStopIds } from "../kernels/sampling-params";
 import type { StagePlan } from "../stages/plan";
 import type { Evaluation, EvaluationRequest } from "../steps/evaluate";
 import type { GenerationResult } from "../steps/generation-progress";
@@ -13,7 +14,7 @@ import { Answer } from "./answer";
 import { type AnswerOptions, AnswerRun } from "./answer-run";
 import { Chat, type ChatEvent, type ChatOptions } from "./chat";
 import { ChatSnapshot } from "./chat-snapshot";
-import { checkOptions, checkStopIds, checkText, type OptionForms, SAMPLING_FORMS } from "./request-checks";
+import { checkOptions, checkText, type OptionForms, SAMPLING_FORMS } from "./request-checks";
 
 export interface IdGenerationOptions extends SamplingSettings {
   /** Ids to generate, at most: 0 or more, or Infinity. */
@@ -87,7 +88,7 @@ export class Engine implements Disposable {
     return this.#delivery.stageInfo(this.#core.stage);
   }
 
-  /** In their order; the last one is the whole model. */
+  /** All stages of the plan, in order; the last one is the whole model. */
   get stages(): readonly StageInfo[] {
     return this.plan.stages.map((_, index) => this.#delivery.stageInfo(index));
   }
@@ -98,23 +99,23 @@ export class Engine implements Disposable {
   }
 
   /**
-   * Loads the stages up to `stage` (an index; the last unless given) and resolves when it answers. Conversations go on meanwhile, and
-   * keep their K/V below what changed.
+   * Loads the stages up to `stage` (an index; default: the last) and resolves when that stage answers. Conversations go on meanwhile, and keep the
+   * K/V of layers below the first one that changes.
    *
-   * @throws LlmError of the sources or the device; the signal's reason. The stage that answered by then goes on.
+   * @throws LlmError of the sources or the device; the signal's reason. The stage that answered until then stays.
    */
   upgrade(options: DeliverOptions = {}): Promise<void> {
     return this.#delivery.deliver(options);
   }
 
-  /** Asks for no more bytes of later stages until `resumeDelivery`: on a metered link, say. */
+  /** Stops downloading later stages until `resumeDelivery`: on a metered connection, say. */
   pauseDelivery(): void {
     this.#delivery.pause();
   }
 
   /**
-   * Goes on loading later stages: after a pause, after a failure, or for the first time where delivery is manual. It goes as far as was asked
-   * with `upgrade`; to the last one where nothing was.
+   * Loads later stages again after a pause or a failure, or for the first time where delivery is manual: up to the stage that `upgrade` was called
+   * with, or to the last one.
    */
   resumeDelivery(): void {
     this.#delivery.resume();

@@ -4,7 +4,7 @@ const MAX_QUOTED = 200; // characters
 
 /** "5", a text in quotation marks, "a list of 3", "an object": for messages that say what was found. */
 export function quote(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(clip(value));
+  if (typeof value === "string") return clip(JSON.stringify(value.slice(0, MAX_QUOTED)));
   if (Array.isArray(value)) return `a list of ${value.length}`;
   if (value === undefined) return "missing";
   if (typeof value === "function" || (typeof value === "object" && value !== null))

@@ -1,6 +1,5 @@
 // Checks what a caller asks for before anything is computed. Callers without types get an error that names the option and the form that it takes.
 import { LlmError } from "../errors";
-import { MAX_STOP_IDS } from "../kernels/sampling-params";
 import type { SamplingSettings } from "../steps/sampling-settings";
 import { quote } from "./quote";
 
@@ -47,13 +46,6 @@ export function checkOptions<T>(options: T, forms: OptionForms<T>, what: string)
     if (!Object.hasOwn(forms, name)) throw unknownOption(name, forms, what);
     const [expected, holds] = FORMS[forms[name as keyof T]];
     if (!holds(value)) throw new LlmError("bad-request", `${name} is ${quote(value)}; expected ${expected}.`);
-  }
-}
-
-/** @throws LlmError "bad-request" for stop tokens that are no ids, and for more of them than the sampling kernels compare with. */
-export function checkStopIds(stopIds: readonly number[]): void {
-  if (stopIds.length > MAX_STOP_IDS) {
-    throw new LlmError("bad-request", `${stopIds.length} tokens are to end the answer; at most ${MAX_STOP_IDS} can. Give fewer.`);
   }
 }
 

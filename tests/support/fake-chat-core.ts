@@ -17,6 +17,7 @@ export interface FakeRun {
   readonly request: Request;
   /** The sequence's tokens when it was asked for. */
   readonly prompt: readonly number[];
+  readonly isOver: boolean;
   say(...ids: number[]): void;
   /** Ends it well. */
   end(finishReason?: GenerationResult["finishReason"]): void;
@@ -54,22 +55,27 @@ export class FakeChatCore implements ChatCore {
     const { sequence, signal } = request;
     const done = new Promise<GenerationResult>((resolve, reject) => {
       if (this.#end) reject(this.#end);
-      if (this.runs.some((run) => run.request.sequence === sequence && !isOver.has(run))) reject(new Error("two requests for a sequence"));
+      if (this.runs.some((run) => run.request.sequence === sequence && !run.isOver)) reject(new Error("two requests for a sequence"));
+      let isOver = false;
       const run: FakeRun = {
         request,
         prompt: [...sequence.tokens],
+        get isOver() {
+          return isOver;
+        },
         say: (...ids) => {
           for (const id of ids) {
+            if (isOver) return;
             sequence.append([id]);
             if (!request.onToken(id, 0)) run.end("stop");
           }
         },
         end: (finishReason = "length") => {
-          isOver.add(run);
+          isOver = true;
           resolve({ ...TIMINGS, decodeTokensPerSecond: 0, finishReason });
         },
         fail: (error) => {
-          isOver.add(run);
+          isOver = true;
           reject(error);
         },
       };
@@ -108,8 +114,6 @@ export class FakeChatCore implements ChatCore {
   }
 }
 
-const isOver = new WeakSet<FakeRun>();
-
 export interface FakeModel {
   readonly tokenizer: Tokenizer;
   core(identity?: Partial<ModelIdentity>): FakeChatCore;
@@ -123,5 +127,5 @@ export async function fakeModel(template?: string): Promise<FakeModel> {
 
 /** Long enough for everything that waits for nothing. */
 export function settled(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 5));
+  return new Promise((resolve) => setTimeout(resolve));
 }

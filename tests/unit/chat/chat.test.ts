@@ -4,14 +4,11 @@ import { Chat, type ChatEvent, type ChatOptions } from "../../../src/chat/chat";
 import { Engine } from "../../../src/chat/engine";
 import type { Delivery } from "../../../src/engine/delivery";
 import { LlmError } from "../../../src/errors";
+import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type FakeChatCore, type FakeModel, fakeModel, settled } from "../../support/fake-chat-core";
-import { END_ID } from "../../support/tiny-chat-model";
-
-// Refuses two messages of one role in a row, as Gemma's and Mistral's do.
-const ALTERNATING =
-  "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}" +
-  "<begin>{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}{% if add_generation_prompt %}<begin>assistant\n{% endif %}";
+import { ALTERNATING_TEMPLATE, END_ID } from "../../support/tiny-chat-model";
+import { sentencePiece, sentencePieceMetadata } from "../tokens/golden-tokens";
 
 let model: FakeModel;
 beforeAll(async () => {
@@ -157,7 +154,7 @@ describe("an answer that ends before its first text", () => {
       },
     ],
   ])("and %s goes with its question, also in a template that wants turns to alternate", async (_, end) => {
-    const alternating = await fakeModel(ALTERNATING);
+    const alternating = await fakeModel(ALTERNATING_TEMPLATE);
     const core = alternating.core();
     const chat = new Chat(core, alternating.tokenizer, () => undefined, {});
     const first = chat.send("one");
@@ -349,6 +346,24 @@ describe("completions", () => {
     run.say(...encode("ab\ncd"));
     expect(await answer.finished).toMatchObject({ text: "ab", finishReason: "stop" });
     expect(core.released).toEqual([run.request.sequence]);
+  });
+
+  // The space that a chat's answer rightly drops at its start was dropped here too.
+  test("keep the space between prompt and answer, in vocabularies that put one before each text", async () => {
+    const tokenizer = await Tokenizer.fromGguf(sentencePieceMetadata());
+    const whole = sentencePiece.strings.find((text) => /^\w+ \w/.test(text)) ?? "";
+    const ids = tokenizer.encode(whole, { addSpecialTokens: false });
+    const cut = ids.findIndex((id, index) => index > 0 && tokenizer.decode([id], { continuesText: true }).startsWith(" "));
+    expect(cut).toBeGreaterThan(0);
+    const core = model.core();
+    const engine = new Engine(core as never, tokenizer, {} as Delivery);
+    const prompt = tokenizer.decode(ids.slice(0, cut));
+    const answer = engine.completeText(prompt);
+    const run = await core.run(0);
+    run.say(...ids.slice(cut));
+    run.end();
+    expect(prompt + (await answer.finished).text).toBe(tokenizer.decode(ids));
+    expect((await answer.finished).text).toMatch(/^ /);
   });
 
   test("refuse messages, with the form that takes them", () => {

@@ -41,6 +41,8 @@ export default defineConfig({
           name: "unit",
           include: ["tests/unit/**/*.test.ts"],
           environment: "node",
+          // A limit for what never comes, not a measure: the machine may be busy.
+          testTimeout: 30_000,
           maxWorkers: availableParallelism(),
           setupFiles: ["tests/support/property-seed.ts"],
         },

@@ -10,14 +10,13 @@ const MODEL = "/public/models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.g
 const LIMIT_BYTES = 64e6;
 
 test("loading the embedded model, from the network and then from the browser's cache, holds less than 64 MB", async ({ page }) => {
-  await page.route("**/heap.html", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>heap</title>" }));
   // As many workers as a large machine has: each holds what it packs.
   await page.addInitScript(() => Object.defineProperty(navigator, "hardwareConcurrency", { value: 16 }));
   for (const source of ["the network", "the browser's cache"]) await expectSmallHeap(page, source);
 });
 
 async function expectSmallHeap(page: Page, source: string): Promise<void> {
-  await page.goto("/heap.html");
+  await page.goto("/tests/e2e/empty.html");
   const load = () =>
     page.evaluate(
       `import("/dist/crescendo.js").then(async ({ loadEngine }) => (await loadEngine(location.origin + "${MODEL}")).dispose())`,

@@ -42,7 +42,7 @@ function open(demo: DemoPage, parameters: Readonly<Record<string, string>> = {})
   return demo.open(`?${new URLSearchParams({ hub: hub.url, model: MODEL, ...parameters })}`);
 }
 
-/** What was asked for before a pause comes to its end: no byte in a second, at 1 MB/s. */
+/** What was asked for before a pause comes to its end: no byte in a second, at half a megabyte each. */
 async function underWayHasEnded(page: Page): Promise<void> {
   await expect(async () => {
     const before = await arrivedMegabytes(page);
@@ -59,7 +59,7 @@ async function arrivedMegabytes(page: Page): Promise<number> {
   return Number(arrived);
 }
 
-test.describe("a visit on a link of 8 Mbit/s", () => {
+test.describe("a visit on a link of 4 Mbit/s", () => {
   // One page for all: each step goes on from the one before.
   test.describe.configure({ mode: "serial" });
   let context: BrowserContext;
@@ -77,10 +77,10 @@ test.describe("a visit on a link of 8 Mbit/s", () => {
 
   test("the first stage answers before all bytes are down, and says what it lacks and what it is worth", async () => {
     release = holdLaterStages();
-    await open(demo, { link: "8" });
+    await open(demo, { link: "4" });
     const first = megabytes(FIRST_BYTES);
     await expect(strip(page)).toContainText(`Stage A comes first with 3 of 6 layers, ${first}.`, { timeout: SLOW_MS });
-    const arriving = new RegExp(`\\d MB of ${escaped(first)} until it answers · 1\\.\\d MB/s · about`);
+    const arriving = new RegExp(`\\d MB of ${escaped(first)} until it answers · 0\\.\\d MB/s · about`);
     await expect(page.getByText(arriving)).toBeVisible({ timeout: SLOW_MS });
     await demo.isReady();
     await expect(strip(page)).toContainText("Stage A answers with 3 of 6 layers: first choice as the whole model’s in 84 of 100 tokens");
@@ -129,7 +129,7 @@ test.describe("a visit on a link of 8 Mbit/s", () => {
     await expect(bar).toBeHidden();
     const [, answering, whole] =
       /answering since (\d+) s; the whole model would have begun at (\d+) s/.exec((await strip(page).textContent()) ?? "") ?? [];
-    expect(Number(whole) - Number(answering)).toBeGreaterThan(5); // 9.6 MB at 1 MB/s
+    expect(Number(whole) - Number(answering)).toBeGreaterThan(5); // 9.6 MB at 0.5 MB/s, less what compiling took longer than the first 9.7
     await expect(page.getByRole("button", { name: /Pause|Resume/ })).toBeHidden();
   });
 
@@ -145,7 +145,7 @@ test.describe("a visit on a link of 8 Mbit/s", () => {
   test("the speed of the link is a setting, which holds for the next load, past the cache", async () => {
     await page.getByRole("button", { name: "Settings" }).click();
     const speed = page.getByLabel("Speed of the link");
-    await expect(speed).toHaveValue("8");
+    await expect(speed).toHaveValue("4");
     await speed.selectOption("100 Mbit/s");
     await expect(page).toHaveURL(/link=100/);
     const requested = page.waitForRequest(WEIGHTS);
@@ -197,7 +197,7 @@ function chatThroughStages(page: Page, questions: readonly string[]) {
       let askedBytes = 0;
       const countingFetch: typeof fetch = (input, init) => {
         const [, start, end] = /^bytes=(\d+)-(\d+)$/.exec(new Headers(init?.headers).get("range") ?? "") ?? [];
-        if (String(input).endsWith("/model.safetensors")) askedBytes += Number(end) + 1 - Number(start);
+        if (/model\.safetensors/.test(String(input))) askedBytes += Number(end) + 1 - Number(start);
         return fetch(input, init);
       };
       const saying = { temperature: 0, maxTokens: 6 };
@@ -230,8 +230,7 @@ function chatThroughStages(page: Page, questions: readonly string[]) {
 test("on a link of 8 Mbit/s the first word comes with the first stage, and the chat that goes on over both upgrades ends as the whole model's", async ({
   page,
 }) => {
-  await page.route("**/chat.html", (route) => route.fulfill({ contentType: "text/html", body: "<!doctype html><title>chat</title>" }));
-  await page.goto("/chat.html");
+  await page.goto("/tests/e2e/empty.html");
   await limitLink(page, 1_000_000);
   const questions = ["What is the capital of France?", "What is the capital of Japan?", "Which country did I ask about first?"];
   const { turns, wholeText, firstWordBytes, firstStageBytes, askedBytes } = await chatThroughStages(page, questions);

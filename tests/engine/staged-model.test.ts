@@ -167,7 +167,8 @@ describe("Crescendo 64M, upgraded in the middle of a text", TIMEOUT, () => {
     }
   }
 
-  test("from A to B to C, is at each position the stage that it has come to", async () => {
+  // Smaller models take this way in upgrade.test.ts.
+  longTest("from A to B to C, is at each position the stage that it has come to", async () => {
     const upgrades = [
       { at: 5, stage: 1, policy },
       { at: 11, stage: 2, policy },

@@ -21,6 +21,10 @@ export async function needsFiles(...paths: readonly string[]): Promise<Pick<Test
   const missing = paths.filter((_, index) => !isThere[index]);
   return {
     ...(paths.some((path) => path.startsWith("../shared/")) ? { tags: [SHARED_TAG] } : {}),
-    ...(missing.length > 0 ? { skip: true, meta: { skipReason: `no ${missing.join(", no ")}` } } : {}),
+    ...(missing.length > 0 ? { skip: true, meta: { skipReason: describeMissing(missing) } } : {}),
   };
+}
+
+function describeMissing([first, ...others]: readonly string[]): string {
+  return others.length === 0 ? `no ${first}` : `no ${first}, and ${others.length} more`;
 }

@@ -9,6 +9,7 @@ describe("a test that needs files", () => {
   });
   test("is skipped where one is not there, and says which", async () => {
     expect(await needsFiles("package.json", "tests/none")).toEqual({ skip: true, meta: { skipReason: "no tests/none" } });
+    expect((await needsFiles("tests/none", "tests/nothing", "LICENSE")).meta?.skipReason).toBe("no tests/none, and 1 more");
   });
   test("is marked where one is of ../shared, there or not", async () => {
     expect(await needsFiles("package.json", "../shared/none")).toMatchObject({ tags: ["shared"], skip: true });

@@ -65,9 +65,12 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
     );
   });
 
+  // SentencePiece writes U+2581 for a space, and so cannot tell the two apart (decision 4): the test below has that by name.
+  const ownText = dropsFirstSpace ? hardText.map((text) => text.replaceAll("\u2581", "")) : hardText;
+
   test("a text survives encoding and decoding; each push has whole characters, and at most three bytes are pending", () => {
     fc.assert(
-      fc.property(hardText, (text) => {
+      fc.property(ownText, (text) => {
         const stream = tokenizer.detokenizer({ skipSpecialTokens: false });
         let shown = "";
         let pushedBytes = dropsFirstSpace && text !== "" ? -1 : 0; // the space in front is no part of the text
@@ -84,6 +87,15 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
       { numRuns: 300 },
     );
   });
+});
+
+test("U+2581 in a text comes back as a space from SentencePiece, and as itself from byte-level pairs", () => {
+  for (const text of ["\u2581", "a\u2581b", "\u2581\u2581"]) {
+    const plain = { addSpecialTokens: false };
+    expect(byteFallback.decode(byteFallback.encode(text, plain))).toBe(text.replaceAll("\u2581", " "));
+    expect(byteFallback.encode(text, plain)).toEqual(byteFallback.encode(text.replaceAll("\u2581", " "), plain));
+    expect(byteLevel.decode(byteLevel.encode(text, plain))).toBe(text);
+  }
 });
 
 describe("a stream", () => {

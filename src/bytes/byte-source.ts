@@ -47,6 +47,8 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
+  /** The server has another version of the file than the cache: the copy is dropped, and the file fetched anew. */
+  | { readonly type: "cache-outdated"; readonly source: string; readonly reason: string }
   /** Bytes were not what the model's hashes say: they are read once more, past the cache where there is one. */
   | { readonly type: "hash-mismatch"; readonly source: string; readonly range: ByteRange }
   /** The network did not answer: the file was opened from the cache alone, unchecked for changes. */

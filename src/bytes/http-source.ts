@@ -44,9 +44,9 @@ export async function openHttp(url: string, options: HttpOptions = {}, opening: 
     return source;
   }
   client.onEvent?.({ type: "ranges-unsupported", source: client.url });
-  if (status === 200) return openStream(client, first, options.signal);
+  if (status === 200) return openStream(client, first, options);
   first.close(); // ranges, but Content-Range is hidden (CORS): neither the size nor what came can be checked
-  return openStream(client, await ask(WHOLE_FILE), options.signal);
+  return openStream(client, await ask(WHOLE_FILE), options);
 }
 
 class HttpSource implements ByteSource {

@@ -50,23 +50,37 @@ export async function cached(source: ByteSource, options: CacheOptions = {}): Pr
 /**
  * The file at `url` behind the cache. Whether a cached copy is still the server's is asked with one small request. If
  * network or server do not answer, the copy is used as it is (event `offline-cache-used`), and only what is missing from
- * it needs the network.
+ * it needs the network. A copy of another version than the server's is dropped (event `cache-outdated`).
  *
  * @throws As `openHttp`; "not-found" offline too, where the server had no such file. Reads throw "bytes-changed" where the
  * copy turns out to be of an older version.
  */
 export async function openCachedHttp(url: string, options: CachedHttpOptions = {}): Promise<ByteSource> {
-  const copy = await findCopy(absoluteUrl(url), options);
-  if (copy !== undefined && options.immutable && !isAbsent(copy)) return openCopy(copy, options, {});
+  const name = absoluteUrl(url);
+  const copy = await findCopy(name, options);
+  const isCopied = copy !== undefined && !isAbsent(copy);
+  // A part of an immutable file that the server by now has under another version cannot be told to belong to the rest: so that is asked first.
+  if (isCopied && options.immutable && (await isWholeCopy(copy, options))) return openCopy(copy, options, {});
   try {
-    const source = copy === undefined ? openHttp(url, options) : openHttp(url, { ...options, headBytes: 1 }, REVALIDATION);
-    return await cached(await source, options);
+    const source = await openHttp(url, isCopied ? { ...options, headBytes: 1 } : options, copy && REVALIDATION);
+    if (isCopied && source.version !== undefined && (source.version !== copy.version || source.size !== copy.size)) {
+      options.onEvent?.({
+        type: "cache-outdated",
+        source: name,
+        reason: `${describeState(copy)} here, ${describeState(source)} on the server`,
+      });
+    }
+    return await cached(source, options);
   } catch (error) {
-    if (error instanceof LlmError && error.code === "not-found") await rememberAbsence(absoluteUrl(url), options);
+    if (error instanceof LlmError && error.code === "not-found") await rememberAbsence(name, options);
     if (copy === undefined || !isUnreachable(error)) throw error;
     options.onEvent?.({ type: "offline-cache-used", source: copy.url, reason: error.message });
     return openCopy(copy, options, REVALIDATION);
   }
+}
+
+function describeState({ version, size }: Pick<ByteSource, "version" | "size">): string {
+  return `version ${version} of ${size} bytes`;
 }
 
 /** What the cache holds. @throws LlmError "unsupported" where there is no OPFS. */
@@ -107,6 +121,14 @@ async function findCopy(url: string, location: CacheLocation): Promise<CachedFil
     return await (await openCache(location)).find(url);
   } catch {
     return undefined; // `cached` meets the same failure next, and tells of it
+  }
+}
+
+async function isWholeCopy(copy: CachedFile, location: CacheLocation): Promise<boolean> {
+  try {
+    return await (await openCache(location)).isWhole(copy);
+  } catch {
+    return false; // `cached` meets the same failure next, and tells of it
   }
 }
 

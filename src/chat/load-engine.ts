@@ -6,34 +6,29 @@ import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/
 import { EngineCore } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { guardedListener } from "../engine/guarded-listener";
-import { LlmError } from "../errors";
-import type { TensorDirectory } from "../formats/tensor-directory";
+import type { LlmError } from "../errors";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
 import type { OuterWeights } from "../model/model";
-import { describeModel, readPlanFile } from "../repository/model-description";
-import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
-import { defaultPlan, type StageOptions } from "../stages/default-plan";
-import { parseFileHashes } from "../stages/file-hashes";
-import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
-import { parsePlanFile } from "../stages/plan-file";
+import { type InspectedModel, inspectModel, type RepositoryEvent } from "../repository/inspect-model";
+import { type FetchOptions, type ModelFiles, type ModelLocation, modelFiles } from "../repository/model-files";
+import type { PlanChoice } from "../repository/plan-choice";
+import { stageContents } from "../stages/plan";
 import { StageLoader, type StageLoaderOptions } from "../stages/stage-loader";
-import { WeightPlans } from "../stages/weight-plans";
+import type { WeightPlans } from "../stages/weight-plans";
 import type { UpgradePolicy } from "../takeover/upgrader";
-import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import { tuneWhenIdle } from "../tuning/gemv-tuner";
 import { GemvTunings, type TuningEvent, type TuningStore } from "../tuning/gemv-tunings";
 import type { RejectedVariant } from "../tuning/self-test";
-import type { ModelConfig } from "../weights/model-config";
 import type { PlanOptions } from "../weights/model-weights";
 import { Packer, type PackerEvent } from "../weights/packer";
-import { type RowSet, rowsOf } from "../weights/row-set";
+import type { RowSet } from "../weights/row-set";
 import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
 /** News of what runs by itself. */
 export type EngineEvent =
   | ByteEvent
-  | TokenizerEvent
+  | RepositoryEvent
   | PackerEvent
   | ChatEvent
   | StageEvent
@@ -45,8 +40,6 @@ export type EngineEvent =
    * slowly. Told by each engine on the device, and again for the device that replaces a lost one. `GpuOptions.without` leaves them out untested.
    */
   | ({ readonly type: "variant-rejected" } & RejectedVariant)
-  /** Whether the model has a plan of its own could not be found out: it comes as one without. */
-  | { readonly type: "plan-unavailable"; readonly reason: string }
   /** Weights that are on the GPU, in bytes of their files: fewer again where a stage failed to come, or the device was lost. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
@@ -57,19 +50,12 @@ export type EngineEvent =
   | { readonly type: "device-restored"; readonly stage: StageInfo; readonly adapter: string; readonly recoveryMs: number }
   | { readonly type: "device-recovery-failed"; readonly error: unknown };
 
-export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
+export interface LoadOptions extends EngineOptions, PlanChoice, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: EngineEvent) => void;
   /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing, but for `maxBindingBytes`. */
   readonly shareDeviceWith?: Engine;
-  /**
-   * In which stages the model comes. "auto", the default: as `progressive.json` beside the weights says, else by a plan made from the model's shape,
-   * whose stages nobody has measured. "whole": all at once. Or a plan as that file holds it (docs/progressive-plans.md).
-   */
-  readonly plan?: "auto" | "whole" | object;
-  /** For the plan made from the model's shape. */
-  readonly stageOptions?: StageOptions;
   /** How the engine goes from stage to stage. Default "background". */
   readonly upgradePolicy?: UpgradePolicy;
   /** "manual": later stages are loaded when `engine.upgrade` asks for them. Default "automatic". */
@@ -86,9 +72,6 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
-
-/** "owner/name", "owner/name/file.gguf", a URL, a dropped file or a folder's files, or a place of the application's own. */
-export type ModelLocation = string | URL | File | readonly File[] | ModelFiles;
 
 /**
  * Loads a model and resolves when it can answer.
@@ -146,31 +129,20 @@ interface LoadContext extends InspectContext {
   readonly packer: Packer;
 }
 
-interface Inspected {
-  readonly name: string;
-  readonly config: ModelConfig;
-  readonly directory: TensorDirectory;
-  readonly tokenizer: Tokenizer | null;
-  readonly plans: WeightPlans;
-  readonly plan: StagePlan;
+interface Inspected extends InspectedModel {
   readonly tunings: GemvTunings | null;
 }
 
-/** What is known of the model before any of its weights is read. */
+/** What the files say, and what is remembered of such models on this device. */
 async function inspect(files: ModelFiles, context: InspectContext): Promise<Inspected> {
-  const remembered = rememberedTunings(context);
-  const planJson = await planOf(files, context);
-  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
-  const plans = new WeightPlans(config, directory, context);
-  const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
-  const tunings = await abortable(remembered, context.signal);
-  return { name: files.name, config, directory, tokenizer, plans, plan, tunings };
+  const [model, tunings] = await Promise.all([inspectModel(files, context), abortable(rememberedTunings(context), context.signal)]);
+  return { ...model, tunings };
 }
 
 /** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
 async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
   const { signal, onEvent, packer } = context;
-  const { name, config, directory, tokenizer, plans, plan, tunings } = inspected;
+  const { name, config, tokenizer, identity, plans, plan, tunings } = inspected;
   const { totalBytes } = plans;
   signal.throwIfAborted();
   const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
@@ -195,7 +167,7 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
   };
   const stages = {
     plan,
-    root: modelRoot(directory),
+    root: identity.weights,
     fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
     holdReads: () => source.loader.valve.hold(),
     onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
@@ -305,66 +277,4 @@ async function rememberedTunings({ tuning = "remembered", onEvent }: InspectCont
   if (tuning !== "remembered") return GemvTunings.read(tuning, onEvent);
   const hasOpfs = globalThis.navigator?.storage?.getDirectory !== undefined;
   return hasOpfs ? GemvTunings.read(new OpfsText(TUNING_FILE), onEvent) : null;
-}
-
-interface PlanJson {
-  readonly value: unknown;
-  /** For messages. */
-  readonly where: string;
-}
-
-/** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: InspectContext): Promise<PlanJson | null> {
-  if (typeof plan === "object") return { value: plan, where: "the plan" };
-  try {
-    return await readPlanFile(files, signal);
-  } catch (error) {
-    // Without network a model comes from the cache, which need not know that it has no plan.
-    if (!(error instanceof LlmError && error.code === "fetch-failed")) throw error;
-    onEvent({ type: "plan-unavailable", reason: error.message });
-    return null;
-  }
-}
-
-/** The files, checked against the hashes that come with a plan. */
-function verified(files: ModelFiles, planJson: PlanJson | null, onEvent: LoadContext["onEvent"]): ModelFiles {
-  const value = planJson?.value;
-  if (typeof value !== "object" || value === null || !("hashes" in value)) return files;
-  const hashes = parseFileHashes(value.hashes, planJson?.where ?? "");
-  return verifiedFiles(files, hashes, (source, range) => onEvent({ type: "hash-mismatch", source, range }));
-}
-
-interface KnownModel {
-  readonly config: ModelConfig;
-  readonly plans: WeightPlans;
-  readonly tokenizer: Tokenizer | null;
-}
-
-function stagePlan(
-  files: ModelFiles,
-  planJson: PlanJson | null,
-  { config, plans, tokenizer }: KnownModel,
-  { plan, stageOptions }: InspectContext,
-): StagePlan {
-  if (plan === "whole") return wholePlan(config);
-  const { layerCount, vocabSize } = config;
-  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < vocabSize));
-  const shape = { layerCount, vocabSize, requiredRows };
-  if (planJson)
-    return parsePlanFile(planJson.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, planJson.where);
-  const { layerBytes, rowBytes, otherBytes } = plans;
-  return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
-}
-
-/** Tells the weights of one model from those of another: what was computed with them is kept under it. */
-function modelRoot({ name, tensors }: TensorDirectory): string {
-  const [first] = tensors.values();
-  return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
-}
-
-function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {
-  if (typeof location === "string" || location instanceof URL) return locateModel(location, options);
-  if (Array.isArray(location)) return droppedFiles(location, options.onEvent);
-  if (typeof File !== "undefined" && location instanceof File) return droppedFiles([location], options.onEvent);
-  return location as ModelFiles;
 }

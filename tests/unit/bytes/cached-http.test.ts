@@ -1,6 +1,6 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ByteEvent } from "../../../src/bytes/byte-source";
-import { type CachedHttpOptions, cacheEntries, openCachedHttp } from "../../../src/bytes/opfs-cache";
+import { type CachedHttpOptions, cacheEntries, deleteCacheEntry, openCachedHttp } from "../../../src/bytes/opfs-cache";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type HubServer, startHub } from "../../support/hub-server";
 import { MemoryDirectory } from "../../support/memory-directory";
@@ -86,13 +86,83 @@ test("a file that changed while the network was away is an error, never a mixtur
   await expectLlmError(source.read({ start: 90_000, end: 200_000 }), "bytes-changed", "Load it again");
 });
 
-test("an immutable file asks the network for nothing but what is missing", async () => {
-  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+test("an immutable file that is all here asks the network for nothing", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
   const source = await visit({ immutable: true });
-  await expectRange(source, { start: 0, end: 100_000 }, bytes);
-  expect(hub.requests).toEqual([]);
   await expectRange(source, { start: 0, end: SIZE }, bytes);
+  expect(hub.requests).toEqual([]);
+});
+
+test("an immutable file that is here in part asks for one byte and what is missing; without network what is here is read", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, bytes);
   expect(sentBytes()).toBeLessThan(SIZE - 100_000 + (32 << 10));
+  await deleteCacheEntry(hub.fileUrl(PATH), { directory: async () => root.handle });
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  await hub.pause();
+  await expectRange(await visit({ immutable: true }), { start: 0, end: 100_000 }, bytes);
+  expect(types()).toEqual(["offline-cache-used", "bytes-received"]);
+});
+
+// Half of a commit's file was cached when its ETag became another: each later load ended in "bytes-changed … Load it again".
+test.each([
+  ["its ETag", { withoutHeaders: [], changedEtag: { afterRequests: 0 } }, bytes],
+  ["its bytes", {}, randomBytes(SIZE, "the same commit")],
+])("an immutable file that is here in part when the server changes %s is fetched anew, and an event says so", async (_, faults, next) => {
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  hub.put(PATH, next);
+  hub.faults = faults;
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, next);
+  expect(events.filter(({ type }) => type === "cache-outdated")).toHaveLength(1);
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, next);
+  expect(hub.requests).toEqual([]);
+});
+
+describe("one 404 does not cost a visitor what is in the cache", () => {
+  afterEach(() => vi.useRealTimers());
+  const DAY_MS = 24 * 3_600_000;
+  const missingOnce = async () => {
+    hub.faults = { status: { code: 404, times: 1 } };
+    await expectLlmError(visit(), "not-found", "404");
+    hub.faults = {};
+  };
+  const later = (ms: number) => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + ms });
+
+  test("though it comes again within the hour", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    for (let times = 0; times < 3; times++) await missingOnce();
+    later(3_600_000);
+    await missingOnce();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
+
+  test("and without network the copy is read", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    await hub.pause();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+  });
+
+  test("but a file that is gone for a day is dropped", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    later(DAY_MS + 1);
+    await missingOnce();
+    expect(await cacheEntries({ directory: async () => root.handle })).toEqual([]);
+    await hub.pause();
+    await expectLlmError(visit(), "not-found", "when it was last asked");
+  });
+
+  test("and an answer between two of them counts them anew", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    await visit();
+    later(DAY_MS + 1);
+    await missingOnce();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
 });
 
 test("a file that the server did not have is not found without network either, and found once it is there", async () => {
@@ -126,5 +196,29 @@ test("an abort ends a read that waits for the network, and a later read works", 
   setTimeout(() => abort.abort("enough"), 50);
   await expect(read).rejects.toBe("enough");
   hub.faults = {};
+  await expectRange(source, { start: 0, end: SIZE }, bytes);
+});
+
+// The signal of a load is aborted for good when its device is lost.
+test("what is missing comes though the signal that opened the file was aborted since", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const opener = new AbortController();
+  const source = await visit({ immutable: true, signal: opener.signal });
+  await source.evict?.({ start: 0, end: SIZE });
+  opener.abort("the device was lost");
+  await expectRange(source, { start: 10, end: SIZE }, bytes);
+});
+
+test("of two reads that wait for the network, one that gives up does not end the other", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const source = await visit({ immutable: true });
+  await source.evict?.({ start: 0, end: SIZE });
+  hub.faults = { stall: { afterBytes: 0, times: 1 } };
+  const [one, two] = [new AbortController(), new AbortController()];
+  const reads = [source.read({ start: 0, end: 100 }, one.signal), source.read({ start: 0, end: 100 }, two.signal)];
+  setTimeout(() => one.abort("one"), 30);
+  await expect(reads[0]).rejects.toBe("one");
+  setTimeout(() => two.abort("two"), 30);
+  await expect(reads[1]).rejects.toBe("two");
   await expectRange(source, { start: 0, end: SIZE }, bytes);
 });

@@ -76,8 +76,8 @@ describe("a repository of a hub", () => {
 describe("a URL", () => {
   test("of a weights file has other files beside it, and its query goes with each", async () => {
     const location = "https://host.test/models/model%20a.gguf?token=1#part";
-    expect(locateModel(location).weightsFile).toBe("model%20a.gguf");
-    expect(await urlOf(location, "model%20a.gguf")).toBe("https://host.test/models/model%20a.gguf?token=1");
+    expect(locateModel(location).weightsFile).toBe("model a.gguf");
+    expect(await urlOf(location, "model a.gguf")).toBe("https://host.test/models/model%20a.gguf?token=1");
     expect(await urlOf(new URL(location), "tokenizer.json")).toBe("https://host.test/models/tokenizer.json?token=1");
   });
 

@@ -47,6 +47,8 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
+  /** An answer has another ETag than the first one, and the same length and date: it counts as the same file, on another server of a CDN. */
+  | { readonly type: "etag-differs"; readonly source: string; readonly first: string; readonly found: string }
   /** The server has another version of the file than the cache: the copy is dropped, and the file fetched anew. */
   | { readonly type: "cache-outdated"; readonly source: string; readonly reason: string }
   /** Bytes were not what the model's hashes say: they are read once more, past the cache where there is one. */

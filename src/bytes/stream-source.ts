@@ -6,7 +6,7 @@ import { allocate } from "./byte-range";
 import type { ByteRange, ByteSource } from "./byte-source";
 import type { Download } from "./download";
 import { type HttpClient, type HttpOptions, WHOLE_FILE } from "./http-client";
-import { contentLengthOf, versionOf } from "./http-headers";
+import { changedError, contentLengthOf, type FileState, fileStateOf, isSameFile } from "./http-headers";
 import { RetryableError } from "./retry";
 
 const SPOOL_BYTES = 4 << 20; // what is held outside a Blob at most
@@ -25,7 +25,7 @@ export type StreamOptions = Pick<HttpOptions, "signal" | "maxUnsizedBytes">;
 export async function openStream(client: HttpClient, first: Download, options: StreamOptions): Promise<ByteSource> {
   const { headers } = first.response;
   const size = contentLengthOf(headers);
-  const source = new StreamSource(client, { size, version: versionOf(headers) }, options);
+  const source = new StreamSource(client, fileStateOf(headers, size), options);
   if (size === undefined || size <= SMALL_FILE_BYTES) await source.readAll(first);
   else first.close();
   return source;
@@ -35,6 +35,7 @@ class StreamSource implements ByteSource {
   readonly name: string;
   readonly version?: string;
   readonly #client: HttpClient;
+  readonly #file: FileState;
   readonly #size: number | undefined;
   readonly #opener: AbortSignal | undefined;
   readonly #maxUnsizedBytes: number;
@@ -45,14 +46,11 @@ class StreamSource implements ByteSource {
   #readerCount = 0;
   readonly #arrivals = new Arrivals();
 
-  constructor(
-    client: HttpClient,
-    file: { readonly size: number | undefined; readonly version: string | undefined },
-    { signal, maxUnsizedBytes = MAX_UNSIZED_BYTES }: StreamOptions,
-  ) {
+  constructor(client: HttpClient, file: FileState, { signal, maxUnsizedBytes = MAX_UNSIZED_BYTES }: StreamOptions) {
     this.name = client.url;
     if (file.version !== undefined) this.version = file.version;
     this.#client = client;
+    this.#file = file;
     this.#size = file.size;
     this.#opener = signal;
     this.#maxUnsizedBytes = maxUnsizedBytes;
@@ -159,13 +157,8 @@ class StreamSource implements ByteSource {
 
   #check({ status, headers }: Response): void {
     if (status === 416) throw new LlmError("fetch-failed", `${this.name}: the server answered 416 to a request for the whole file`);
-    const version = versionOf(headers);
-    const size = contentLengthOf(headers);
-    if (version === this.version && size === this.#size) return;
-    throw new LlmError(
-      "bytes-changed",
-      `${this.name}: the file changed while it was read: it was ${this.version} of ${this.#size} bytes, now it is ${version} of ${size} bytes. Load it again.`,
-    );
+    const now = fileStateOf(headers, contentLengthOf(headers));
+    if (!isSameFile(this.#file, now)) throw changedError(this.name, this.#file, now);
   }
 }
 

@@ -26,6 +26,8 @@ export interface ByteSource {
   read(range: ByteRange, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
   /** Drops all copies of `range`, so that the next read of it asks where the bytes come from. Absent where none are kept. */
   evict?(range: ByteRange): Promise<void>;
+  /** From now on every byte is checked against hashes: an answer of the right length counts, whatever its ETag. Absent where none is compared. */
+  leaveToHashes?(): void;
 }
 
 export type ByteEvent =

@@ -23,6 +23,7 @@ export class LaterSource implements ByteSource {
   readonly #patience: Partial<Patience>;
   #opening: Opening | undefined;
   #waitingCount = 0;
+  #isLeftToHashes = false;
 
   /** @param patience Of the first request, where that differs from later ones. */
   constructor({ url, version, size }: CachedFile, options: HttpOptions, patience: Partial<Patience>) {
@@ -49,13 +50,19 @@ export class LaterSource implements ByteSource {
     return source.read(range, signal);
   }
 
+  leaveToHashes(): void {
+    this.#isLeftToHashes = true;
+    this.#opening?.source.then((source) => source.leaveToHashes?.()).catch(() => undefined); // seen where it is read
+  }
+
   /** One opening for all reads that wait: the last one to give up ends it. After a failure the next read tries again. */
   #open(): Opening {
     // The signal of whoever made this source may have aborted since; it has nothing to say about who reads now.
     const maker = this.#options.signal;
     const abort = linkAbort(maker?.aborted ? undefined : maker);
     const source = openHttp(this.name, { ...this.#options, signal: abort.signal }, this.#patience).then((opened) => {
-      if (opened.version === this.version && opened.size === this.size) return opened;
+      if (this.#isLeftToHashes) opened.leaveToHashes?.();
+      if (opened.size === this.size && (this.#isLeftToHashes || opened.version === this.version)) return opened;
       throw new LlmError(
         "bytes-changed",
         `${this.name}: the cache holds a part of version ${this.version} (${this.size} bytes), but the server now has ` +

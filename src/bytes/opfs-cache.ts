@@ -21,7 +21,7 @@ export interface CacheOptions extends CacheLocation {
 }
 
 export interface CachedHttpOptions extends HttpOptions, CacheLocation {
-  /** The URL names one content for ever, such as a commit's: once it is cached, the network is not asked for changes. */
+  /** The URL names one content for ever, such as a commit's: once all of it is cached, the network is not asked for changes. */
   readonly immutable?: boolean;
 }
 

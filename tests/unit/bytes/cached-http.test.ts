@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ByteEvent } from "../../../src/bytes/byte-source";
 import { type CachedHttpOptions, cacheEntries, deleteCacheEntry, openCachedHttp } from "../../../src/bytes/opfs-cache";
+import { verifySource } from "../../../src/bytes/verified-source";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type HubServer, startHub } from "../../support/hub-server";
 import { MemoryDirectory } from "../../support/memory-directory";
+import { hashesOf } from "./hashed-file";
 import { expectRange, randomBytes } from "./test-bytes";
 
 const PATH = "user/model/model.safetensors";
@@ -221,4 +223,17 @@ test("of two reads that wait for the network, one that gives up does not end the
   setTimeout(() => two.abort("two"), 30);
   await expect(reads[1]).rejects.toBe("two");
   await expectRange(source, { start: 0, end: SIZE }, bytes);
+});
+
+test("hashes, not the ETag, tell whether what is missing belongs to what is here", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const read = async () => {
+    const source = await visit({ immutable: true });
+    await source.evict?.({ start: 100_000, end: SIZE });
+    return verifySource(source, hashesOf(bytes, 4096));
+  };
+  hub.faults = { changedEtag: { afterRequests: 0 } };
+  await expectRange(await read(), { start: 0, end: SIZE }, bytes);
+  hub.put(PATH, randomBytes(SIZE, "another file of this length"));
+  await expectLlmError((await read()).read({ start: 0, end: SIZE }), "bad-hash", "came twice");
 });

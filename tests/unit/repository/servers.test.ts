@@ -1,6 +1,7 @@
 // Habits of servers that a model must load from all the same.
 import { beforeAll, describe, expect, test } from "vitest";
 import { openHttp } from "../../../src/bytes/http-source";
+import { verifySource } from "../../../src/bytes/verified-source";
 import { readSafetensors } from "../../../src/formats/safetensors";
 import { type InspectOptions, inspectModel, type RepositoryEvent } from "../../../src/repository/inspect-model";
 import { locateModel, verifiedFiles } from "../../../src/repository/model-files";
@@ -219,6 +220,17 @@ describe("servers of one CDN that tag one file differently", () => {
   test("are one where a tag is weak now and then, without an event", async () => {
     const { bytes, told } = await readWeights(tagging((count) => ({ ETag: count % 2 ? 'W/"a"' : '"a"' })));
     expect([bytes.length, told.includes("etag-differs")]).toEqual([whole["model.safetensors"]?.length, false]);
+  });
+
+  test("and send no date are one where hashes tell, and are not where a hash is wrong", async () => {
+    const weights = whole["model.safetensors"] ?? new Uint8Array();
+    const read = async (content: Uint8Array) => {
+      const fetch = tagging((count) => ({ ETag: `"${count % 2}"` }));
+      const source = await openHttp("https://host.test/model.safetensors", { fetch, headBytes: 1000, partBytes: 100_000 });
+      return verifySource(source, hashesOf(content, 4096)).read({ start: 0, end: source.size });
+    };
+    expect(Buffer.compare(await read(weights), weights)).toBe(0);
+    await expectLlmError(read(weights.slice().fill(1, 200_000, 200_010)), "bad-hash", "came twice");
   });
 
   test("and send no date end the load with what their maker must mend", async () => {

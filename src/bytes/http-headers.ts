@@ -57,9 +57,11 @@ export function isSameFile(a: FileState, b: FileState): boolean {
   );
 }
 
+const MOST_QUOTED = 200; // characters of a header
+
 /** The error for a file that was `before` and is `now`. */
 export function changedError(name: string, before: FileState, now: FileState): LlmError {
-  const told = ({ version, size }: FileState) => `${version ?? "without ETag or date"} of ${size ?? "untold"} bytes`;
+  const told = ({ version, size }: FileState) => `${version?.slice(0, MOST_QUOTED) ?? "without ETag or date"} of ${size ?? "untold"} bytes`;
   const isTagAlone = before.size === now.size && before.version !== undefined && now.version !== undefined;
   const advice = isTagAlone
     ? "Load it again. If that does not help, several servers tag the file differently: whoever publishes it must have them send one ETag, or one Last-Modified."

@@ -146,7 +146,7 @@ class HttpSource implements ByteSource {
     if (range?.start !== asked.start || range.end > asked.end) {
       throw new LlmError(
         "bytes-truncated",
-        `${this.name}: bytes ${asked.start}-${asked.end - 1} were asked for, the answer's Content-Range is "${headers.get("Content-Range")}"`,
+        `${this.name}: bytes ${asked.start}-${asked.end - 1} were asked for, the answer's Content-Range is "${headers.get("Content-Range")?.slice(0, 200)}"`,
       );
     }
   }
@@ -156,7 +156,10 @@ class HttpSource implements ByteSource {
 function emptySource(name: string, headers: Headers): ByteSource {
   const contentRange = headers.get("Content-Range");
   if (contentRange !== null && contentRange !== "bytes */0") {
-    throw new LlmError("fetch-failed", `${name}: the server answered 416 to the first bytes' range (Content-Range "${contentRange}")`);
+    throw new LlmError(
+      "fetch-failed",
+      `${name}: the server answered 416 to the first bytes' range (Content-Range "${contentRange.slice(0, 200)}")`,
+    );
   }
   const version = versionOf(headers);
   const empty = { name, size: 0, ...(version !== undefined && { version }) };

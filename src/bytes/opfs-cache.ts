@@ -6,6 +6,7 @@ import { CacheDirectory, type CachedFile, type CacheEntryInfo, isAbsent } from "
 import { CachedSource } from "./cached-source";
 import { absoluteUrl, type HttpOptions } from "./http-client";
 import { openHttp } from "./http-source";
+import { isRefused } from "./http-status";
 import { LaterSource } from "./later-source";
 import { isUnreachable, type Patience } from "./retry";
 
@@ -72,7 +73,9 @@ export async function openCachedHttp(url: string, options: CachedHttpOptions = {
     }
     return await cached(source, options);
   } catch (error) {
-    if (error instanceof LlmError && error.code === "not-found") await rememberAbsence(name, options);
+    // A refusal may be a token past its time, which costs no copy; where there is none it is how some buckets say that there is no such file.
+    const isAbsence = (error instanceof LlmError && error.code === "not-found") || (isRefused(error) && !isCopied);
+    if (isAbsence) await rememberAbsence(name, options);
     if (copy === undefined || !isUnreachable(error)) throw error;
     options.onEvent?.({ type: "offline-cache-used", source: copy.url, reason: error.message });
     return openCopy(copy, options, REVALIDATION);
@@ -112,7 +115,7 @@ export async function opfsRoot(): Promise<FileSystemDirectoryHandle> {
 
 /** @param opening How patiently the network is asked once something is missing. */
 async function openCopy(copy: CachedFile, options: CachedHttpOptions, opening: Partial<Patience>): Promise<ByteSource> {
-  if (isAbsent(copy)) throw new LlmError("not-found", `${copy.url}: the server had no such file when it was last asked`);
+  if (isAbsent(copy)) throw new LlmError("not-found", `${copy.url}: the server had no such file, or refused it, when it was last asked`);
   return cached(new LaterSource(copy, { ...options, headBytes: 1 }, opening), options);
 }
 

@@ -69,12 +69,14 @@ export async function openRequired(files: ModelFiles, file: string, advice: stri
 /** The error for a file that is needed and did not come. */
 export function absence(files: ModelFiles, file: string, answer: Exclude<FileAnswer, { kind: "found" }>, advice: string): LlmError {
   if (answer.kind === "refused") return answer.error;
-  const page = answer.kind === "page" ? ` (${answer.name} answers with a web page)` : "";
-  return new LlmError("not-found", `${files.name} has no ${file}${page}. ${advice}`);
+  if (answer.kind === "absent") return new LlmError("not-found", `${files.name} has no ${file}. ${advice}`);
+  const isShown = /\/(blob|tree)\//.test(answer.name);
+  const instead = isShown ? 'A hub shows files under "/blob/" and "/tree/", and serves them under "/resolve/": use that address.' : advice;
+  return new LlmError("not-found", `${files.name} has no ${file}: ${answer.name} answers with a web page. ${instead}`);
 }
 
 const PROBE_BYTES = 1024; // comments may come first
-const PAGE_START = /^\s*(<!--[\s\S]*?-->\s*)*<(!doctype\s+html|html|head|body)[\s>]/i;
+const PAGE_START = /^\s*(<\?xml[^>]*>\s*)?(<!--[\s\S]*?-->\s*)*<(!doctype\s+html|html|head|body)[\s>]/i;
 
 async function isPage(source: ByteSource, signal?: AbortSignal): Promise<boolean> {
   const bytes = await source.read({ start: 0, end: Math.min(source.size, PROBE_BYTES) }, signal);

@@ -63,16 +63,17 @@ function resolved(repository: readonly string[], path: readonly string[], { hubE
   return { url, isImmutable: COMMIT.test(revision) };
 }
 
-/** The address bar's address of a hub's page means what the page shows. */
-function urlAddress(url: URL, { revision = "main" }: HubOptions): ModelAddress {
+/** The address bar's address of a hub's page means what the page shows. On other sites a folder may well be named "blob". */
+function urlAddress(url: URL, { hubEndpoint, revision = "main" }: HubOptions): ModelAddress {
   const name = url.href;
+  const endpoint = hubEndpoint === undefined ? undefined : httpUrl(hubEndpoint);
   const isHub = HUB_HOSTS.includes(url.hostname);
+  const page = isHub || endpoint?.origin === url.origin ? PAGE_PATH.exec(url.pathname) : null;
   const target = new URL(url);
-  const page = PAGE_PATH.exec(url.pathname);
   if (page) {
     const [, repository, pageRevision = "", path = ""] = page;
     target.pathname = `${repository}/resolve/${pageRevision}${path}`;
-    return { name, url: target, isImmutable: isHub && COMMIT.test(pageRevision) };
+    return { name, url: target, isImmutable: COMMIT.test(pageRevision) };
   }
   if (isHub && /^\/[\w.-]+\/[\w.-]+\/?$/.test(url.pathname)) {
     target.pathname = `${url.pathname.replace(/\/$/, "")}/resolve/${encodeURIComponent(revision)}`;

@@ -237,3 +237,28 @@ test("hashes, not the ETag, tell whether what is missing belongs to what is here
   hub.put(PATH, randomBytes(SIZE, "another file of this length"));
   await expectLlmError((await read()).read({ start: 0, end: SIZE }), "bad-hash", "came twice");
 });
+
+describe("a file that the server refuses, as buckets do with what they do not have,", () => {
+  test("is not found without network, where nothing of it is here", async () => {
+    hub.faults = { status: { code: 403 } };
+    await expectLlmError(visit(), "fetch-failed", "403");
+    await hub.pause();
+    await expectLlmError(visit(), "not-found", "refused it");
+    await hub.resume();
+    hub.faults = {};
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+  });
+
+  test("stays in the cache for good, since a token may be past its time", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    hub.faults = { status: { code: 403 } };
+    for (const days of [0, 2, 4]) {
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + days * 24 * 3_600_000 });
+      await expectLlmError(visit(), "fetch-failed", "403");
+      vi.useRealTimers();
+    }
+    hub.faults = {};
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
+});

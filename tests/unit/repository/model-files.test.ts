@@ -136,7 +136,6 @@ describe("a hub's page", () => {
       "https://huggingface.co/owner/name/blob/main/a/model%20b.gguf?x=1#L1",
       "https://huggingface.co/owner/name/resolve/main/a/model%20b.gguf?x=1",
     ],
-    ["https://mirror.test/hub/owner/name/blob/v1.0/model.gguf", "https://mirror.test/hub/owner/name/resolve/v1.0/model.gguf"],
     ["huggingface.co/owner/name/blob/main/model.gguf", "https://huggingface.co/owner/name/resolve/main/model.gguf"],
   ])("about a file, %s, is the file", async (page, expected) => {
     const { weightsFile } = locateModel(page);
@@ -157,7 +156,15 @@ describe("a hub's page", () => {
     expect(locateModel(page).weightsFile).toBeNull();
   });
 
-  test("of other sites, a folder of two names is a folder", async () => {
+  test("of the hub that the options name is the file, with all that stands in front of the repository", async () => {
+    const page = "https://mirror.test/hub/owner/name/blob/v1.0/model.gguf";
+    const expected = "https://mirror.test/hub/owner/name/resolve/v1.0/model.gguf";
+    expect(await urlOf(page, "model.gguf", { hubEndpoint: "https://mirror.test/hub" })).toBe(expected);
+  });
+
+  test("of other sites, a folder of two names is a folder, and one named blob or raw too", async () => {
+    for (const url of ["https://host.test/group/project/-/raw/main/x.gguf", "https://host.test/a/b/blob/main/x.gguf"])
+      expect(await urlOf(url, "x.gguf")).toBe(url);
     expect(await urlOf("https://host.test/owner/name", "config.json")).toBe("https://host.test/owner/name/config.json");
   });
 });

@@ -113,6 +113,13 @@ test("a server that is down is no server without the file", async () => {
 test("a web page in the place of the weights says so", async () => {
   const error = inspect(serve({}, page), {}, "https://host.test/models/model.gguf").inspected;
   await expectLlmError(error, "not-found", "no model.gguf", "web page");
+  for (const place of ["blob/main/model.gguf", "tree/main"])
+    await expectLlmError(
+      inspect(serve({}, page), {}, `https://hub.test/owner/name/${place}`).inspected,
+      "not-found",
+      "web page",
+      "/resolve/",
+    );
 });
 
 test("plan, config, weights and tokenizer are asked for before the first answer", async () => {

@@ -16,6 +16,8 @@ export interface ByteSource {
    * sources of one name with equal versions and sizes hold the same bytes.
    */
   readonly version?: string;
+  /** The file's date, where it is old enough to tell states apart; absent where nobody tells one. */
+  readonly modified?: string;
   /** Names the bytes themselves, wherever they lie: sources with equal ones hold equal bytes. Absent where nobody has told hashes of them. */
   readonly contentHash?: string;
   /**
@@ -49,7 +51,7 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
-  /** An answer has another ETag than the first one, and the same length and date: it counts as the same file, on another server of a CDN. */
+  /** An answer has another ETag than the first one or than the cached copy, and the same length and date: it counts as the same file, on another server of a CDN. */
   | { readonly type: "etag-differs"; readonly source: string; readonly first: string; readonly found: string }
   /** The server has another version of the file than the cache: the copy is dropped, and the file fetched anew. */
   | { readonly type: "cache-outdated"; readonly source: string; readonly reason: string }

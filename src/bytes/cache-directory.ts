@@ -13,6 +13,8 @@ export interface CachedFile {
   readonly url: string;
   readonly version: string;
   readonly size: number;
+  /** As `ByteSource.modified`. */
+  readonly modified?: string;
 }
 
 interface OpenedFile extends CachedFile {
@@ -138,9 +140,10 @@ export class CacheEntry {
     this.#directory = directory;
   }
 
-  static async load(directory: FileSystemDirectoryHandle, { url, version, size }: CachedFile): Promise<CacheEntry> {
+  static async load(directory: FileSystemDirectoryHandle, file: CachedFile): Promise<CacheEntry> {
+    const { url, version, size, modified } = file;
     try {
-      await writeFile(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+      await writeFile(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size, modified })));
     } catch (error) {
       // On a full disk only the date of opening stays old.
       if ((await readMeta(directory)) === undefined) throw error;
@@ -291,9 +294,10 @@ function parsedMeta(text: string): CachedFile | undefined {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const { url, version, size } = (value ?? {}) as Partial<Record<keyof CachedFile, unknown>>;
+  const { url, version, size, modified } = (value ?? {}) as Partial<Record<keyof CachedFile, unknown>>;
   const isMeta = typeof url === "string" && typeof version === "string" && Number.isSafeInteger(size);
-  return isMeta ? { url, version, size: size as number } : undefined;
+  if (!isMeta) return undefined;
+  return { url, version, size: size as number, ...(typeof modified === "string" && { modified }) };
 }
 
 /** What another tab may remove at any moment, or what is of another kind than ours, is undefined rather than an error. */

@@ -49,6 +49,11 @@ export function fileStateOf(headers: Headers, size: number | undefined, now = Da
   return { version: versionOf(headers), size, modified: isSettled ? modified : undefined };
 }
 
+/** The state of a file that was opened, or is cached. */
+export function stateOf({ version, size, modified }: Partial<FileState>): FileState {
+  return { version, size, modified };
+}
+
 /** Servers of one CDN may tag one file differently: length and date then tell that it is one. */
 export function isSameFile(a: FileState, b: FileState): boolean {
   if (a.size !== b.size) return false;

@@ -53,6 +53,7 @@ class HttpSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly version?: string;
+  readonly modified?: string;
   readonly #client: HttpClient;
   readonly #file: FileState;
   readonly #gate: Gate;
@@ -65,6 +66,7 @@ class HttpSource implements ByteSource {
     this.name = client.url;
     this.size = file.size;
     if (file.version !== undefined) this.version = file.version;
+    if (file.modified !== undefined) this.modified = file.modified;
     this.#client = client;
     this.#file = file;
     this.#gate = new Gate(options.concurrency ?? CONCURRENCY);

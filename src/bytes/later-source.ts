@@ -6,6 +6,7 @@ import { abortable, type LinkedAbort, linkAbort } from "./abort";
 import type { ByteRange, ByteSource } from "./byte-source";
 import type { CachedFile } from "./cache-directory";
 import type { HttpOptions } from "./http-client";
+import { isSameFile, stateOf } from "./http-headers";
 import { openHttp } from "./http-source";
 import { isUnreachable, type Patience } from "./retry";
 
@@ -19,6 +20,7 @@ export class LaterSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly version: string;
+  readonly modified?: string;
   readonly #options: HttpOptions;
   readonly #patience: Partial<Patience>;
   #opening: Opening | undefined;
@@ -26,10 +28,11 @@ export class LaterSource implements ByteSource {
   #isLeftToHashes = false;
 
   /** @param patience Of the first request, where that differs from later ones. */
-  constructor({ url, version, size }: CachedFile, options: HttpOptions, patience: Partial<Patience>) {
+  constructor({ url, version, size, modified }: CachedFile, options: HttpOptions, patience: Partial<Patience>) {
     this.name = url;
     this.size = size;
     this.version = version;
+    if (modified !== undefined) this.modified = modified;
     this.#options = options;
     this.#patience = patience;
   }
@@ -62,7 +65,7 @@ export class LaterSource implements ByteSource {
     const abort = linkAbort(maker?.aborted ? undefined : maker);
     const source = openHttp(this.name, { ...this.#options, signal: abort.signal }, this.#patience).then((opened) => {
       if (this.#isLeftToHashes) opened.leaveToHashes?.();
-      if (opened.size === this.size && (this.#isLeftToHashes || opened.version === this.version)) return opened;
+      if (this.#isLeftToHashes ? opened.size === this.size : isSameFile(stateOf(opened), stateOf(this))) return opened;
       throw new LlmError(
         "bytes-changed",
         `${this.name}: the cache holds a part of version ${this.version} (${this.size} bytes), but the server now has ` +

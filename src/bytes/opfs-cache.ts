@@ -5,6 +5,7 @@ import type { ByteEventListener, ByteSource } from "./byte-source";
 import { CacheDirectory, type CachedFile, type CacheEntryInfo, isAbsent } from "./cache-directory";
 import { CachedSource } from "./cached-source";
 import { absoluteUrl, type HttpOptions } from "./http-client";
+import { isSameFile, stateOf } from "./http-headers";
 import { openHttp } from "./http-source";
 import { isRefused } from "./http-status";
 import { LaterSource } from "./later-source";
@@ -38,11 +39,15 @@ export async function cached(source: ByteSource, options: CacheOptions = {}): Pr
     options.onEvent?.({ type: "cache-unavailable", source: source.name, reason });
     return source;
   };
-  const { name, size, version } = source;
+  const { name, size, version, modified } = source;
   if (version === undefined) return uncached("the server shows neither ETag nor Last-Modified: a changed file would go unseen");
   try {
     const cache = await openCache(options);
-    return new CachedSource(source, await cache.open({ url: name, version, size }), options.onEvent);
+    return new CachedSource(
+      source,
+      await cache.open({ url: name, version, size, ...(modified !== undefined && { modified }) }),
+      options.onEvent,
+    );
   } catch (error) {
     return uncached(String(error));
   }
@@ -64,14 +69,7 @@ export async function openCachedHttp(url: string, options: CachedHttpOptions = {
   if (isCopied && options.immutable && (await isWholeCopy(copy, options))) return openCopy(copy, options, {});
   try {
     const source = await openHttp(url, isCopied ? { ...options, headBytes: 1 } : options, copy && REVALIDATION);
-    if (isCopied && source.version !== undefined && (source.version !== copy.version || source.size !== copy.size)) {
-      options.onEvent?.({
-        type: "cache-outdated",
-        source: name,
-        reason: `${describeState(copy)} here, ${describeState(source)} on the server`,
-      });
-    }
-    return await cached(source, options);
+    return await cached(isCopied ? matched(source, copy, options.onEvent) : source, options);
   } catch (error) {
     // A refusal may be a token past its time, which costs no copy; where there is none it is how some buckets say that there is no such file.
     const isAbsence = (error instanceof LlmError && error.code === "not-found") || (isRefused(error) && !isCopied);
@@ -80,6 +78,26 @@ export async function openCachedHttp(url: string, options: CachedHttpOptions = {
     options.onEvent?.({ type: "offline-cache-used", source: copy.url, reason: error.message });
     return openCopy(copy, options, REVALIDATION);
   }
+}
+
+/** `source`, under the copy's version where the copy is of the same file; an event where it only seems to be another, or is. */
+function matched(source: ByteSource, copy: CachedFile, onEvent: ByteEventListener | undefined): ByteSource {
+  const { name, size, version, modified } = source;
+  if (version === undefined || (version === copy.version && size === copy.size)) return source;
+  if (isSameFile(stateOf(source), stateOf(copy))) {
+    onEvent?.({ type: "etag-differs", source: name, first: copy.version, found: version });
+    const leaveToHashes = () => source.leaveToHashes?.();
+    return {
+      name,
+      size,
+      version: copy.version,
+      ...(modified && { modified }),
+      leaveToHashes,
+      read: (range, signal) => source.read(range, signal),
+    };
+  }
+  onEvent?.({ type: "cache-outdated", source: name, reason: `${describeState(copy)} here, ${describeState(source)} on the server` });
+  return source;
 }
 
 function describeState({ version, size }: Pick<ByteSource, "version" | "size">): string {

@@ -34,6 +34,7 @@ export async function openStream(client: HttpClient, first: Download, options: S
 class StreamSource implements ByteSource {
   readonly name: string;
   readonly version?: string;
+  readonly modified?: string;
   readonly #client: HttpClient;
   readonly #file: FileState;
   readonly #size: number | undefined;
@@ -50,6 +51,7 @@ class StreamSource implements ByteSource {
   constructor(client: HttpClient, file: FileState, { signal, maxUnsizedBytes = MAX_UNSIZED_BYTES }: StreamOptions) {
     this.name = client.url;
     if (file.version !== undefined) this.version = file.version;
+    if (file.modified !== undefined) this.modified = file.modified;
     this.#client = client;
     this.#file = file;
     this.#size = file.size;

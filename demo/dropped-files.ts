@@ -12,11 +12,16 @@ export function droppedFiles(transfer: DataTransfer): Promise<File[]> {
 async function filesOf(entries: readonly FileSystemEntry[]): Promise<File[]> {
   const found = await Promise.all(
     entries.map(async (entry) => {
-      if (isFileEntry(entry)) return [await new Promise<File>((resolve, reject) => entry.file(resolve, reject))];
+      if (isFileEntry(entry)) return [withPath(await new Promise<File>((resolve, reject) => entry.file(resolve, reject)), entry)];
       return isFolderEntry(entry) ? filesOf(await childrenOf(entry)) : [];
     }),
   );
   return found.flat();
+}
+
+/** A dropped file tells no path as a chosen folder's files do, and without one two files of one name cannot be told apart. */
+function withPath(file: File, { fullPath }: FileSystemEntry): File {
+  return Object.defineProperty(file, "webkitRelativePath", { value: fullPath.replace(/^\//, "") });
 }
 
 async function childrenOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {

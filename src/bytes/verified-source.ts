@@ -77,6 +77,7 @@ class VerifiedSource implements ByteSource {
     if (source.version !== undefined) this.version = source.version;
     this.contentHash = `${hashes.bytes}-${hashes.chunkBytes}-${new Murmur3().bytes(hashes.sha256).digest()}`;
     this.#source = source;
+    source.leaveToHashes?.();
     this.#hashes = hashes;
     this.#options = options;
     this.#edges = new EdgeChunks(Math.floor(EDGE_BYTES / hashes.chunkBytes));

@@ -1,40 +1,31 @@
 // From a model's name to an engine that answers.
 import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
-import { fnv1a, hashText } from "../bytes/fnv1a";
 import { OpfsText } from "../bytes/opfs-text";
 import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
 import { type CoreEvent, EngineCore, type EngineSource } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { guardedListener } from "../engine/guarded-listener";
 import { WeightSupply } from "../engine/weight-supply";
-import { LlmError } from "../errors";
-import type { TensorDirectory } from "../formats/tensor-directory";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
-import type { ModelIdentity } from "../repository/identity";
-import { describeModel, readPlanFile } from "../repository/model-description";
-import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
-import { defaultPlan, type StageOptions } from "../stages/default-plan";
-import { parseFileHashes } from "../stages/file-hashes";
-import { ModelRecipe } from "../stages/model-recipe";
-import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
-import { parsePlanFile } from "../stages/plan-file";
+import { type InspectedModel, inspectModel, type RepositoryEvent } from "../repository/inspect-model";
+import { type FetchOptions, type ModelFiles, type ModelLocation, modelFiles } from "../repository/model-files";
+import type { PlanChoice } from "../repository/plan-choice";
+import type { ModelRecipe } from "../stages/model-recipe";
+import { stageContents } from "../stages/plan";
 import type { UpgradePolicy } from "../takeover/upgrader";
-import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import { tuneWhenIdle } from "../tuning/gemv-tuner";
 import { GemvTunings, type TuningEvent, type TuningStore } from "../tuning/gemv-tunings";
 import type { RejectedVariant } from "../tuning/self-test";
-import type { ModelConfig } from "../weights/model-config";
 import type { RecipeOptions } from "../weights/model-weights";
 import type { PackerEvent } from "../weights/packer";
-import { rowsOf } from "../weights/row-set";
 import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
 /** News of what runs by itself. */
 export type EngineEvent =
   | ByteEvent
-  | TokenizerEvent
+  | RepositoryEvent
   | PackerEvent
   | ChatEvent
   | StageEvent
@@ -46,8 +37,6 @@ export type EngineEvent =
    * slowly. Told by each engine on the device, and again for the device that replaces a lost one. `GpuOptions.without` leaves them out untested.
    */
   | ({ readonly type: "variant-rejected" } & RejectedVariant)
-  /** Whether the model has a plan of its own could not be found out: it comes as one without. */
-  | { readonly type: "plan-unavailable"; readonly reason: string }
   /** Weights that are on the GPU, in bytes of their files: fewer again where a stage failed to come, or the device was lost. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
@@ -63,19 +52,12 @@ export type EngineEvent =
    */
   | { readonly type: "gpu-error"; readonly message: string };
 
-export interface LoadOptions extends EngineOptions, RecipeOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
+export interface LoadOptions extends EngineOptions, PlanChoice, RecipeOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: EngineEvent) => void;
   /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing, but for `maxBindingBytes`. */
   readonly shareDeviceWith?: Engine;
-  /**
-   * In which stages the model comes. "auto", the default: as `progressive.json` beside the weights says, else by a plan made from the model's shape,
-   * whose stages nobody has measured. "whole": all at once. Or a plan as that file holds it (docs/progressive-plans.md).
-   */
-  readonly plan?: "auto" | "whole" | object;
-  /** For the plan made from the model's shape. */
-  readonly stageOptions?: StageOptions;
   /** How the engine goes from stage to stage. Default "background". */
   readonly upgradePolicy?: UpgradePolicy;
   /** "manual": later stages are loaded when `engine.upgrade` asks for them. Default "automatic". */
@@ -92,9 +74,6 @@ export interface LoadOptions extends EngineOptions, RecipeOptions, GpuOptions, O
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
-
-/** "owner/name", "owner/name/file.gguf", a URL, a dropped file or a folder's files, or a place of the application's own. */
-export type ModelLocation = string | URL | File | readonly File[] | ModelFiles;
 
 /**
  * Loads a model and resolves when it can answer.
@@ -156,25 +135,14 @@ interface LoadContext extends InspectContext {
   readonly supply: WeightSupply;
 }
 
-interface Inspected {
-  readonly name: string;
-  readonly config: ModelConfig;
-  readonly directory: TensorDirectory;
-  readonly tokenizer: Tokenizer | null;
-  readonly recipe: ModelRecipe;
-  readonly plan: StagePlan;
+interface Inspected extends InspectedModel {
   readonly tunings: GemvTunings | null;
 }
 
-/** What is known of the model before any of its weights is read. */
+/** What the files say, and what is remembered of such models on this device. */
 async function inspect(files: ModelFiles, context: InspectContext): Promise<Inspected> {
-  const remembered = rememberedTunings(context);
-  const planJson = await planOf(files, context);
-  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
-  const recipe = new ModelRecipe(config, directory, context);
-  const plan = stagePlan(files, planJson, { config, recipe, tokenizer }, context);
-  const tunings = await abortable(remembered, context.signal);
-  return { name: files.name, config, directory, tokenizer, recipe, plan, tunings };
+  const [model, tunings] = await Promise.all([inspectModel(files, context), abortable(rememberedTunings(context), context.signal)]);
+  return { ...model, tunings };
 }
 
 /** On failure the caller frees everything by disposing `gpu`; kernels still compiling cannot allocate afterwards. */
@@ -207,11 +175,10 @@ async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): P
 }
 
 function engineSource(inspected: Inspected, context: LoadContext, onCoreEvent: (event: CoreEvent) => void): EngineSource {
-  const { plan, tunings } = inspected;
+  const { plan, identity, tunings } = inspected;
   const { supply, onEvent, recoverDevice = true } = context;
   return {
-    ...{ plan, supply, onEvent: onCoreEvent },
-    identity: modelIdentity(inspected, context),
+    ...{ plan, identity, supply, onEvent: onCoreEvent },
     onVariantRejected: (rejected) => onEvent({ type: "variant-rejected", ...rejected }),
     ...(recoverDevice && { anotherGpu: (signal) => requestAnother(context, signal) }),
     ...(tunings && { tunings }),
@@ -264,73 +231,4 @@ async function rememberedTunings({ tuning = "remembered", onEvent }: InspectCont
   if (tuning !== "remembered") return GemvTunings.read(tuning, onEvent);
   const hasOpfs = globalThis.navigator?.storage?.getDirectory !== undefined;
   return hasOpfs ? GemvTunings.read(new OpfsText(TUNING_FILE), onEvent) : null;
-}
-
-interface PlanJson {
-  readonly value: unknown;
-  /** For messages. */
-  readonly where: string;
-}
-
-/** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: InspectContext): Promise<PlanJson | null> {
-  if (typeof plan === "object") return { value: plan, where: "the plan" };
-  try {
-    return await readPlanFile(files, signal);
-  } catch (error) {
-    // Without network a model comes from the cache, which need not know that it has no plan.
-    if (!(error instanceof LlmError && error.code === "fetch-failed")) throw error;
-    onEvent({ type: "plan-unavailable", reason: error.message });
-    return null;
-  }
-}
-
-/** The files, checked against the hashes that come with a plan. */
-function verified(files: ModelFiles, planJson: PlanJson | null, onEvent: LoadContext["onEvent"]): ModelFiles {
-  const value = planJson?.value;
-  if (typeof value !== "object" || value === null || !("hashes" in value)) return files;
-  const hashes = parseFileHashes(value.hashes, planJson?.where ?? "");
-  return verifiedFiles(files, hashes, (source, range) => onEvent({ type: "hash-mismatch", source, range }));
-}
-
-interface KnownModel {
-  readonly config: ModelConfig;
-  readonly recipe: ModelRecipe;
-  readonly tokenizer: Tokenizer | null;
-}
-
-function stagePlan(
-  files: ModelFiles,
-  planJson: PlanJson | null,
-  { config, recipe, tokenizer }: KnownModel,
-  { plan, stageOptions }: InspectContext,
-): StagePlan {
-  if (plan === "whole") return wholePlan(config);
-  const { layerCount, vocabSize } = config;
-  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < vocabSize));
-  const shape = { layerCount, vocabSize, requiredRows };
-  if (planJson)
-    return parsePlanFile(planJson.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, planJson.where);
-  const { layerBytes, rowBytes, otherBytes } = recipe;
-  return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
-}
-
-/** Tells the weights of one model from those of another: what was computed with them is kept under it. */
-function modelRoot({ name, tensors }: TensorDirectory): string {
-  const [first] = tensors.values();
-  return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
-}
-
-function modelIdentity({ directory, tokenizer }: Inspected, { quantise }: RecipeOptions): ModelIdentity {
-  const weights = `${modelRoot(directory)} ${JSON.stringify(quantise)}`;
-  if (!tokenizer) return { weights, tokenizer: null, isStable: true };
-  const spellings = Array.from({ length: tokenizer.vocabSize }, (_, id) => [...tokenizer.tokenBytes(id), 0]);
-  return { weights, tokenizer: hashText(fnv1a(spellings.flat())), isStable: true };
-}
-
-function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {
-  if (typeof location === "string" || location instanceof URL) return locateModel(location, options);
-  if (Array.isArray(location)) return droppedFiles(location, options.onEvent);
-  if (typeof File !== "undefined" && location instanceof File) return droppedFiles([location], options.onEvent);
-  return location as ModelFiles;
 }

@@ -103,14 +103,13 @@ function addMerge(hash: Murmur3, merge: unknown): void {
   else hash.text(merge.join(" "));
 }
 
-const GGUF_TOKENIZER = "tokenizer.";
-const GGUF_TEMPLATES = "tokenizer.chat_template"; // one, and others by name: they write prompts, and change no token
+const GGUF_VOCABULARY = "tokenizer.ggml."; // beside it lie chat templates, which change no token, and copies of a tokenizer.json
 
 /** The identity of the vocabulary that a GGUF's metadata hold. @throws the signal's reason when aborted. */
 export async function ggufTokenizerIdentity(metadata: TensorDirectory["metadata"], signal?: AbortSignal): Promise<string> {
   const hash = new Murmur3().text("GGUF");
   const slice = new TimeSlice(signal);
-  const keys = [...metadata.keys()].filter((key) => key.startsWith(GGUF_TOKENIZER) && !key.startsWith(GGUF_TEMPLATES));
+  const keys = [...metadata.keys()].filter((key) => key.startsWith(GGUF_VOCABULARY));
   for (const key of keys.sort()) {
     const value = metadata.get(key);
     hash.text(key);

@@ -72,7 +72,12 @@ const generateIds: Operation = {
     const maxTokens = 1 + world.random.integer(6);
     const ending = new AbortController();
     const isAborted = world.random.next() < 0.3;
-    world.track("generateIds", world.engine.generateIds(ids, { ...GREEDY, maxTokens, signal: ending.signal }), { signal: ending.signal });
+    const { engine } = world;
+    const generation = engine.generateIds(ids, { ...GREEDY, maxTokens, signal: ending.signal }).then((result) => {
+      if (result.ids.length !== maxTokens) world.fault(`generateIds gave ${result.ids.length} of ${maxTokens} tokens`);
+      if (engine === world.engine) world.spoken.push({ ids: [...ids, ...result.ids], start: ids.length, stages: result.stages });
+    });
+    world.track("generateIds", generation, { signal: ending.signal });
     if (isAborted) abortSoon(world, ending);
     return `${ids.length} ids, ${maxTokens} tokens${isAborted ? ", aborted" : ""}`;
   },

@@ -30,6 +30,10 @@ export async function quiet(world: World): Promise<void> {
   await world.settle();
   for (const error of await world.gpu.takeErrors()) world.fault(`GPU error that nobody caught: ${error}`);
   for (const talk of world.talks) if (talk && !talk.isGone) await checkTalk(world, talk);
+  for (const { ids, start, stages } of world.spoken.splice(0)) {
+    const faults = await tokenFaults(logitsByStage(world, ids), ids, start, stages);
+    for (const fault of faults) world.fault(`generateIds: ${fault}`);
+  }
   await goOn(world);
   await checkMemory(world);
 }
@@ -78,7 +82,7 @@ export function idsOf(snapshot: ChatSnapshot): readonly number[] {
 async function heardFaults(world: World, answers: readonly HeardAnswer[], ids: readonly number[], decode: Decode): Promise<string[]> {
   const spans = messageSpans(ids, decode).filter(({ role }) => role === "assistant");
   const faults: string[] = [];
-  const byStage = new Map<number, Awaited<ReturnType<World["references"]["logits"]>>>();
+  const reference = logitsByStage(world, ids);
   let from = spans.length;
   // From the last one back: an answer that said nothing may have left no message.
   for (const heard of answers.toReversed()) {
@@ -92,18 +96,41 @@ async function heardFaults(world: World, answers: readonly HeardAnswer[], ids: r
     }
     from = at;
     if (!heard.isGreedy) continue;
-    for (const [index, stage] of stagesOf(heard, span, ids, decode).entries()) {
-      if (stage === null) continue;
-      const reference = byStage.get(stage) ?? (await world.references.logits(stage, ids));
-      byStage.set(stage, reference);
-      const position = span.start + index;
-      const row = reference.logits.subarray((position - 1) * reference.vocabSize, position * reference.vocabSize);
-      const wrong = greedyFaults(row, ids[position] ?? -1, FORBIDDEN, MARGIN);
-      faults.push(...wrong.map((fault) => `at position ${position}, stage ${stage}: ${fault}`));
-      if (wrong.length > 0) break; // what follows is another text
-    }
+    faults.push(...(await tokenFaults(reference, ids, span.start, stagesOf(heard, span, ids, decode))));
   }
   return faults;
+}
+
+type LogitsAt = (stage: number) => ReturnType<World["references"]["logits"]>;
+
+/** The logits of these ids, computed once a stage. */
+function logitsByStage({ references }: World, ids: readonly number[]): LogitsAt {
+  const byStage = new Map<number, ReturnType<LogitsAt>>();
+  return (stage) => {
+    const logits = byStage.get(stage) ?? references.logits(stage, ids);
+    byStage.set(stage, logits);
+    return logits;
+  };
+}
+
+/** The greedy tokens from `start` on: of each the stage that gave it, or null where it is not to be told. */
+async function tokenFaults(
+  logitsAt: LogitsAt,
+  ids: readonly number[],
+  start: number,
+  stages: readonly (number | null)[],
+): Promise<string[]> {
+  for (const [index, stage] of stages.entries()) {
+    if (stage === null) continue;
+    const { logits, vocabSize } = await logitsAt(stage);
+    const position = start + index;
+    const row = logits.subarray((position - 1) * vocabSize, position * vocabSize);
+    const wrong = greedyFaults(row, ids[position] ?? -1, FORBIDDEN, MARGIN);
+    // What follows a wrong token is another text.
+    if (wrong.length > 0)
+      return wrong.map((fault) => `at position ${position}, token ${index} of ${stages.length}, stage ${stage}: ${fault}`);
+  }
+  return [];
 }
 
 /** A stop string may cut a token in two: the ids then say less than was heard. */

@@ -22,6 +22,15 @@ export interface Excuses {
   readonly provoked?: readonly string[];
 }
 
+/** A greedy continuation of ids that are no chat's. */
+export interface SpokenIds {
+  readonly ids: readonly number[];
+  /** Where the continuation begins. */
+  readonly start: number;
+  /** Of each of its tokens. */
+  readonly stages: readonly number[];
+}
+
 export interface WorldOptions {
   readonly gpu: SoakGpu;
   /** A promise that is open for longer hangs. */
@@ -34,6 +43,8 @@ export class World {
   readonly talks: (Talk | null)[] = Array.from({ length: TALK_COUNT }, () => null);
   /** They outlive engines, and phases. */
   readonly snapshots: ChatSnapshot[] = [];
+  /** Not checked yet. */
+  spoken: SpokenIds[] = [];
   /** Of the operation under way. */
   random: Random = seededRandom("");
   /** Whether the engine was told to pause. */
@@ -117,7 +128,7 @@ export class World {
   talkIn(slot: number): Talk {
     const there = this.talks[slot];
     if (there && !there.isGone && there.chat.tokenCount < 140) return there;
-    const chat = this.engine.createChat(this.random.next() < 0.3 ? { system: "Be brief." } : {});
+    const chat = this.engine.createChat(slot % 3 === 0 ? { system: "Be brief." } : {});
     return this.seat(slot, new Talk(chat));
   }
 
@@ -190,6 +201,7 @@ export class World {
 
   #end(): void {
     for (const talk of this.talks) if (talk) talk.isGone = true;
+    this.spoken = [];
     this.talks.fill(null);
     this.isPaused = false;
     const engine = this.#engine;

@@ -58,7 +58,7 @@ const sendAndLeave: Operation = {
   weight: 4,
   run(world) {
     const { slot, message, options } = drawQuestion(world);
-    const leaveAfter = 1 + world.random.integer(5);
+    const leaveAfter = world.random.integer(6);
     world.talkIn(slot).ask(world, message, options, { leaveAfter });
     return `chat ${slot}, ${optionsText(options)}, left after ${leaveAfter}`;
   },

@@ -20,14 +20,20 @@ const ROW_BYTES = 2 * 64 * 4; // of embedding and head
 const SAFETY_COPY_MS = 5_000;
 
 export async function quiet(world: World): Promise<void> {
+  await world.buryDead();
   world.link.mend();
   if (world.isPaused) {
     world.engine.resumeDelivery();
     world.isPaused = false;
   }
-  world.track("engine.complete", world.engine.complete);
+  // Its failure was told to who asked.
+  world.track(
+    "engine.complete",
+    world.engine.complete.catch(() => undefined),
+  );
   world.track("a token", world.engine.generateIds([3], { temperature: 0, maxTokens: 1 })); // there when a lost device is replaced
   await world.settle();
+  await world.buryDead();
   for (const error of await world.gpu.takeErrors()) world.fault(`GPU error that nobody caught: ${error}`);
   for (const talk of world.talks) if (talk && !talk.isGone) await checkTalk(world, talk);
   for (const { ids, start, stages } of world.spoken.splice(0)) {

@@ -82,6 +82,7 @@ async function operate(world: World, index: number, options: SoakOptions, log: S
     world.random.next(),
   );
   log.began(`${index} ${operation.name}`);
+  await runStep(log, () => world.buryDead());
   await runStep(log, async () => log.did(await operation.run(world)));
   if ((index + 1) % quietEvery === 0) {
     log.began(`${index} then quiet`);

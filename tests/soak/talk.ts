@@ -8,7 +8,7 @@ import type { World } from "./world";
 export interface Listening {
   /** Aborted after so many deltas; 0 is at once. */
   readonly abortAfter?: number;
-  /** The reader leaves the loop after so many deltas. */
+  /** The reader leaves the loop after so many deltas; 0 is before it asks for one. */
   readonly leaveAfter?: number;
 }
 
@@ -27,6 +27,9 @@ export const GREEDY = {
 } as const;
 export const FORBIDDEN: ReadonlySet<number> = new Set(GREEDY.logitBias.keys());
 
+/** A question and its answer take fewer. */
+const ASK_TOKENS = 60;
+
 export class Talk {
   readonly chat: Chat;
   /** Heard since the last check, oldest first. */
@@ -37,12 +40,13 @@ export class Talk {
   isGone = false;
   #running = 0;
 
-  constructor(chat: Chat) {
-    this.chat = chat;
+  /** When the answers under way are over. */
+  get expectedTokens(): number {
+    return this.chat.tokenCount + ASK_TOKENS * this.#running;
   }
 
-  get isAnswering(): boolean {
-    return this.#running > 0;
+  constructor(chat: Chat) {
+    this.chat = chat;
   }
 
   dispose(): void {
@@ -62,20 +66,30 @@ export class Talk {
     this.heard.push(heard);
     this.#running++;
     abortInTime();
+    const leave = () => {
+      hasLeft = true;
+      heard.isOpenEnded = true;
+    };
     const listen = async () => {
-      for await (const delta of answer) {
-        heard.deltas.push(delta);
-        world.tokenCame();
-        abortInTime();
-        if (heard.deltas.length !== leaveAfter) continue;
-        hasLeft = true;
-        heard.isOpenEnded = true;
-        break;
-      }
+      if (leaveAfter === 0) {
+        leave();
+        await answer[Symbol.asyncIterator]().return(undefined);
+      } else await read();
       const { text } = await answer.finished;
       if (hasLeft) return;
       const texts = heard.deltas.map((delta) => delta.text);
       for (const fault of deltaFaults(texts, text)) world.fault(`answer to ${JSON.stringify(message)}: ${fault}`);
+    };
+    const read = async () => {
+      for await (const delta of answer) {
+        heard.deltas.push(delta);
+        world.tokenCame();
+        abortInTime();
+        if (heard.deltas.length === leaveAfter) {
+          leave();
+          break;
+        }
+      }
     };
     const over = listen().finally(() => this.#running--);
     answer.finished.catch(() => undefined); // the loop throws the same

@@ -57,6 +57,8 @@ export class World {
   #engine: Engine | null = null;
   /** Its device is gone, and it has no other yet. */
   #isLost = false;
+  /** It gave up getting another. */
+  #isDead = false;
   #references: References | null = null;
 
   constructor(options: WorldOptions) {
@@ -102,11 +104,33 @@ export class World {
   async replaceEngine(): Promise<void> {
     const { stages, isServed } = this.phase;
     const location = isServed ? this.link.url : this.link.files();
-    const onEvent = (event: EngineEvent) => this.#hear(event);
-    const next = await this.#load(location, { plan: planFile(stages), onEvent });
+    const { link } = this;
+    let engine: Engine | null = null;
+    let before = { losses: 0, cuts: 0, isCut: false };
+    const onEvent = (event: EngineEvent) => {
+      if (engine === null || engine !== this.#engine) return;
+      if (event.type === "transcript-rewritten") this.fault("a conversation was encoded anew");
+      if (event.type === "device-lost") before = { losses: this.gpu.losses, cuts: link.cuts, isCut: link.isCut };
+      if (event.type === "device-restored") this.#isLost = false;
+      if (event.type !== "device-recovery-failed") return;
+      this.#isDead = true;
+      const deviceLost = this.gpu.losses > before.losses;
+      const linkCut = before.isCut || link.cuts > before.cuts;
+      const circumstances = { signal: null, isGone: false, hasLeft: false, provoked: [], deviceLost, linkCut };
+      for (const fault of errorFaults(event.error, circumstances)) this.fault(`no device came back: ${fault}`);
+    };
+    engine = await this.#load(location, { plan: planFile(stages), onEvent });
     this.#end();
-    this.#engine = next;
+    this.#engine = engine;
     this.#isLost = false;
+    this.#isDead = false;
+  }
+
+  /** An engine that got no device again is replaced: of what was asked of it nothing can come. */
+  async buryDead(): Promise<void> {
+    if (!this.#isDead) return;
+    this.link.mend();
+    await this.replaceEngine();
   }
 
   /** The device is gone under everything. The engine finds another by itself, the references are loaded anew. */
@@ -127,7 +151,7 @@ export class World {
   /** The talk in a slot, a new one where there is none or it has become too long to go on. */
   talkIn(slot: number): Talk {
     const there = this.talks[slot];
-    if (there && !there.isGone && there.chat.tokenCount < 140) return there;
+    if (there && !there.isGone && there.expectedTokens < 200) return there;
     const chat = this.engine.createChat(slot % 3 === 0 ? { system: "Be brief." } : {});
     return this.seat(slot, new Talk(chat));
   }
@@ -150,8 +174,8 @@ export class World {
       signal: excuses.signal ?? null,
       isGone: engine !== this.#engine || (excuses.isGone?.() ?? false),
       hasLeft: excuses.hasLeft?.() ?? false,
-      deviceLost: gpu.losses > before.losses,
-      linkCut: before.isCut || link.cuts > before.cuts,
+      deviceLost: this.#isDead || gpu.losses > before.losses,
+      linkCut: this.#isDead || before.isCut || link.cuts > before.cuts,
       provoked: excuses.provoked ?? [],
     });
     const settled = promise.then(
@@ -191,12 +215,6 @@ export class World {
       ...{ defaultLimits: true, without: ["subgroup-matrix"] },
       ...options,
     });
-  }
-
-  #hear(event: EngineEvent): void {
-    if (event.type === "device-restored") this.#isLost = false;
-    if (event.type === "device-recovery-failed") this.fault(`no device came back: ${event.error}`);
-    if (event.type === "plan-unavailable") this.fault(`no plan: ${event.reason}`);
   }
 
   #end(): void {

@@ -1,10 +1,13 @@
 // Engines that nothing is done to, one for each stage of a phase's plan: what the soak's engine says must be what they say.
-import type { Engine, EngineMemory } from "../../src/index";
+import type { Engine, EngineMemory, LoadOptions } from "../../src/index";
 import { planFile, type StageContents } from "../support/stage-plans";
 import { evaluateAll } from "../support/test-model";
 
-/** Loads the model whole or in stages, as a plan's file tells, on the soak's device. */
-export type LoadReference = (plan: object) => Promise<Engine>;
+/** Loads the phase's model with a plan as its file has it; options stand before the phase's. */
+export type LoadReference = (plan: object, options?: LoadOptions) => Promise<Engine>;
+
+/** Nothing is kept from one question to the next. */
+const PLAIN: LoadOptions = { prefixCache: false, poolLength: 256 };
 
 export class References {
   readonly #stages: readonly StageContents[];
@@ -40,7 +43,7 @@ export class References {
   }
 
   #at(stage: number): Promise<Engine> {
-    const engine = this.#engines.get(stage) ?? this.#load(planFile(this.#stages.slice(stage)));
+    const engine = this.#engines.get(stage) ?? this.#load(planFile(this.#stages.slice(stage)), PLAIN);
     this.#engines.set(stage, engine);
     return engine;
   }

@@ -83,10 +83,16 @@ async function operate(world: World, index: number, options: SoakOptions, log: S
   );
   log.began(`${index} ${operation.name}`);
   await runStep(log, () => world.buryDead());
-  await runStep(log, async () => log.did(await operation.run(world)));
+  await runStep(log, async () => {
+    const startMs = performance.now();
+    const what = await operation.run(world);
+    log.did(`${what} (${Math.round(performance.now() - startMs)} ms)`);
+  });
   if ((index + 1) % quietEvery === 0) {
     log.began(`${index} then quiet`);
+    const startMs = performance.now();
     await runStep(log, () => quiet(world));
+    log.did(`${Math.round(performance.now() - startMs)} ms`);
   }
   await world.breathe();
 }
@@ -115,7 +121,7 @@ class SoakLog {
   }
 
   did(what: string): void {
-    if (what !== "") this.#lines.push(`${this.#lines.pop()}: ${what}`);
+    this.#lines.push(`${this.#lines.pop()}: ${what}`);
   }
 
   fault(what: string): void {

@@ -96,7 +96,7 @@ export class World {
     this.#phase = phase;
     this.#link = new SoakLink(phase.family, await chatContents(phase.family));
     const link = this.#link;
-    this.#references = new References(phase.stages, (plan) => this.#load(link.files(), { plan, prefixCache: false, poolLength: 256 }));
+    this.#references = new References(phase.stages, (plan, options) => this.#load(link.files(), { plan, ...options }));
     await this.replaceEngine();
   }
 

@@ -5,7 +5,8 @@
 // thread SCORE_ROWS rows × 4 keys, queries straight from memory (every tile reads them again: the first-level cache has them); one thread
 // a row turns scores to weights while the others fetch V over K; then each thread adds its SUM_ROWS rows × 4 dimensions. The tile
 // keeps the cache's format, f16 unpacked as it is used, so half-size K/V doubles the tile in the same memory and needs no feature.
-// The rows are consecutive positions of one sequence: the first row says which. All arithmetic is f32. Tiles begin at multiples of KEYS: without IS_SPLIT, how a prompt was cut in chunks never changes a bit of the result.
+// The rows are consecutive positions of one sequence: the first row says which. All arithmetic is f32. Tiles begin at multiples of KEYS:
+// without IS_SPLIT, how a prompt was cut in chunks never changes a bit of the result.
 // The longest rows are dispatched first.
 // With IS_SPLIT, workgroups share out the tiles of a row: where rows are few and their context long, one sweep by each leaves most of the device
 // idle. `partial` gets, after the number of splits and three floats of padding, what paged-attention-decode leaves of each (split, row, head).

@@ -51,7 +51,7 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
-  /** An answer has another ETag than the first one or than the cached copy, and the same length and date: it counts as the same file, on another server of a CDN. */
+  /** An answer has another ETag than the first one or the cached copy, but the same length and date: it counts as the same file, on another CDN server. */
   | { readonly type: "etag-differs"; readonly source: string; readonly first: string; readonly found: string }
   /** The server has another version of the file than the cache: the copy is dropped, and the file fetched anew. */
   | { readonly type: "cache-outdated"; readonly source: string; readonly reason: string }

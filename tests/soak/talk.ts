@@ -73,7 +73,7 @@ export class Talk {
     const listen = async () => {
       if (leaveAfter === 0) {
         leave();
-        await answer[Symbol.asyncIterator]().return(undefined);
+        await answer[Symbol.asyncIterator]().return();
       } else await read();
       const { text } = await answer.finished;
       if (hasLeft) return;

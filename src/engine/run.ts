@@ -137,6 +137,7 @@ export class Run {
     if (this.#submitted === 0) return; // chunks of its prompt were marked as they were submitted
     const written = this.promptLength + this.#submitted - 1;
     this.sequence.settle(Math.min(written, this.sequence.tokens.length - (this.#isStopped ? 1 : 0)));
+    this.sequence.checkpoint();
   }
 
   finish(finishReason: FinishReason): void {

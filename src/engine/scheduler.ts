@@ -276,6 +276,7 @@ export class Scheduler {
     }
     this.#wasChunk = true;
     if (nextSpan(sequence.parts, promptLength)) return true;
+    sequence.checkpoint();
     const { sampling, stopIds } = run.request;
     sampler.begin(slot, sampling, stopIds, sequence.tokens, run.progress.said);
     run.state = "decode";

@@ -111,7 +111,7 @@ export function findRestorable(snapshot: KvSnapshot, group: KvGroup, ids: readon
 export async function restorePages(
   gpu: Gpu,
   group: KvGroup,
-  pages: readonly PageId[],
+  pages: readonly number[],
   { snapshot, pageCount }: Restorable,
   signal?: AbortSignal,
 ): Promise<number> {
@@ -136,7 +136,7 @@ function fits({ contents, pages }: GroupSnapshot, group: KvGroup): boolean {
 }
 
 /** Pages that lie side by side in the pool, so that one copy moves them. */
-function pageRuns(pages: readonly PageId[]): { readonly page: number; readonly first: number; count: number }[] {
+function pageRuns(pages: readonly number[]): { readonly page: number; readonly first: number; count: number }[] {
   const runs: { readonly page: number; readonly first: number; count: number }[] = [];
   for (const [index, page] of pages.entries()) {
     const last = runs.at(-1);

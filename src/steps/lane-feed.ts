@@ -2,8 +2,8 @@
 import { assert } from "../assert";
 import type { Gpu } from "../gpu/device";
 import { type ChunkRows, chunkRows, encodeState, ROW_BYTES, STATE_HEAD_BYTES } from "../kernels/step-state";
+import type { LayerState } from "../kv/layer-state";
 import type { Lane } from "../model/lane";
-import type { SequenceKv } from "./sequence";
 
 export interface ParkedRow {
   /** In the state. */
@@ -49,12 +49,12 @@ export class LaneFeed {
   }
 
   /** The page tables of a slot's sequence. */
-  uploadPages(slot: number, parts: readonly SequenceKv[]): void {
+  uploadPages(slot: number, parts: readonly LayerState[]): void {
     const { tableRowBytes, tableSlotBytes } = this.lane;
     const rowWords = tableRowBytes / 4;
     const rows = new Uint32Array(rowWords * this.#layerCount);
-    for (const { group, table } of parts) {
-      for (let layer = group.first; layer < group.end; layer++) rows.set(table.pages, layer * rowWords);
+    for (const { group, places } of parts) {
+      for (let layer = group.first; layer < group.end; layer++) rows.set(places, layer * rowWords);
     }
     this.#gpu.device.queue.writeBuffer(this.lane.buffer("table"), slot * tableSlotBytes, rows);
   }

@@ -2,7 +2,8 @@
 import { assert } from "../assert";
 import { LlmError } from "../errors";
 import type { KvGroup } from "../kv/kv-cache";
-import { PageTable } from "../kv/page-table";
+import type { LayerState } from "../kv/layer-state";
+import { PagedKv } from "../kv/paged-kv";
 
 export type TokenId = number;
 
@@ -12,84 +13,17 @@ export function checkIds(ids: readonly TokenId[], vocabSize: number): void {
   if (at >= 0) throw new LlmError("bad-request", `Token ${at} has the id ${ids[at]}; this model's ids are 0 to ${vocabSize - 1}.`);
 }
 
-/** A sequence's pages in one group of layers. */
-export class SequenceKv {
-  readonly group: KvGroup;
-  readonly table: PageTable;
-  /** Positions from the start whose K/V was, or will in queue order be, written by a real pass. Nothing beyond is ever read. */
-  cachedLength = 0;
-  #recordedLength = 0;
-
-  constructor(group: KvGroup) {
-    this.group = group;
-    this.table = new PageTable(group.pool);
-  }
-
-  /** The same of the residual that leaves the group: 0 where none is kept. */
-  get recordedLength(): number {
-    return this.group.residuals ? this.#recordedLength : 0;
-  }
-
-  /** Forgets all from `length` on. */
-  truncate(length: number): void {
-    this.cachedLength = Math.min(this.cachedLength, length);
-    this.#recordedLength = Math.min(this.#recordedLength, length);
-    this.table.truncate(this.cachedLength);
-  }
-
-  /** Makes the pages that are full known to sequences that begin alike. */
-  publish(ids: readonly TokenId[]): void {
-    this.group.prefixes.publish(ids.slice(0, this.cachedLength), this.table.pages, this.recordedLength);
-  }
-
-  /** Takes pages that others filled, where they reach further than its own. */
-  adopt(ids: readonly TokenId[]): void {
-    const { pageSize } = this.group.layout;
-    const found = this.group.prefixes.find(ids);
-    if (found.length * pageSize <= this.cachedLength) return;
-    this.truncate(Math.floor(this.cachedLength / pageSize) * pageSize);
-    const own = this.cachedLength / pageSize;
-    for (const { page } of found.slice(own)) this.table.share(page);
-    const firstUnrecorded = found.findIndex(({ isRecorded }, index) => index >= own && !isRecorded);
-    if (this.#recordedLength === this.cachedLength)
-      this.#recordedLength = pageSize * (firstUnrecorded < 0 ? found.length : firstUnrecorded);
-    this.cachedLength = found.length * pageSize;
-  }
-
-  /** Makes the page that the next position is written to its own. False when there is no page for the copy. */
-  ownLastPage(): boolean {
-    const { pageSize } = this.group.layout;
-    if (this.cachedLength % pageSize === 0) return true;
-    const copy = this.table.own(Math.floor(this.cachedLength / pageSize));
-    if (copy) this.group.copyPage(copy.from, copy.to);
-    return copy !== false;
-  }
-
-  /** Says that K/V of `length` positions, and residuals of `recorded`, were written by copying from a snapshot of a real pass. */
-  markRestored(length: number, recorded: number): void {
-    this.cachedLength = length;
-    this.#recordedLength = Math.min(length, recorded);
-  }
-
-  markCached(length: number): void {
-    // A residual is recorded with the K/V below it; a gap in the record is not closed by what comes after it.
-    if (this.group.recordsResidual && this.#recordedLength >= Math.min(this.cachedLength, length)) this.#recordedLength = length;
-    this.#recordedLength = Math.min(this.#recordedLength, length);
-    this.cachedLength = length;
-  }
-}
-
 export class Sequence {
   readonly #tokens: TokenId[] = [];
-  #parts: readonly SequenceKv[];
-  #nextParts: readonly SequenceKv[] | null = null;
+  #parts: readonly LayerState[];
+  #nextParts: readonly LayerState[] | null = null;
   #versionOffset = 0;
   #revision = 0;
   /** When it last ran; the engine takes the pages of the longest idle sequence when the pool is full. */
   lastUsed = 0;
 
   constructor(groups: readonly KvGroup[]) {
-    this.#parts = groups.map((group) => new SequenceKv(group));
+    this.#parts = groups.map((group) => new PagedKv(group));
   }
 
   get tokens(): readonly TokenId[] {
@@ -97,7 +31,7 @@ export class Sequence {
   }
 
   /** A part for each group of layers. A later one never has more cached than one before it. */
-  get parts(): readonly SequenceKv[] {
+  get parts(): readonly LayerState[] {
     return this.#parts;
   }
 
@@ -108,12 +42,12 @@ export class Sequence {
 
   /** Positions that have a page in some layers. */
   get capacity(): number {
-    return Math.max(...this.#parts.map(({ table }) => table.capacity));
+    return Math.max(...this.#parts.map(({ capacity }) => capacity));
   }
 
   /** Changes whenever pages do: what was uploaded before is then stale. */
   get pagesVersion(): number {
-    return this.#parts.reduce((sum, { table }) => sum + table.version, this.#versionOffset);
+    return this.#parts.reduce((sum, { version }) => sum + version, this.#versionOffset);
   }
 
   append(ids: Iterable<TokenId>): void {
@@ -122,7 +56,7 @@ export class Sequence {
 
   /** Room for `positions` in every layer; false when a pool has too few free pages. */
   reserve(positions: number): boolean {
-    return this.#parts.every(({ table }) => table.reserve(positions));
+    return this.#parts.every((part) => part.reserve(positions));
   }
 
   /** Takes K/V of sequences that begin alike, where they have more of it. */
@@ -141,7 +75,7 @@ export class Sequence {
 
   /** Whether the pages that the next positions are written to are its own now: false when there is no page for a copy. */
   ownLastPages(): boolean {
-    return this.#parts.every((part) => part.ownLastPage());
+    return this.#parts.every((part) => part.own());
   }
 
   /** Forgets all tokens from `length` on. */
@@ -153,7 +87,10 @@ export class Sequence {
   /** Forgets K/V from `length` on; the tokens stay. */
   forget(length: number): void {
     this.#revision++;
-    for (const part of [...this.#parts, ...(this.#nextParts ?? [])]) part.truncate(length);
+    for (const parts of [this.#parts, this.#nextParts ?? []]) {
+      // What a group cannot keep, those above it do not keep either.
+      parts.reduce((left, part) => part.truncate(left), length);
+    }
   }
 
   /** Makes these the tokens, keeping the K/V of the longest prefix that they share with what is there. */
@@ -167,7 +104,12 @@ export class Sequence {
   /** Says that the first `length` tokens' K/V has been, or will in queue order be, written, in the parts from `firstPart` on. */
   markCached(length: number, firstPart = 0): void {
     assert(length <= this.#tokens.length, `${length} positions cached of ${this.#tokens.length}`);
-    for (const part of this.#parts.slice(firstPart)) part.markCached(length);
+    for (const part of this.#parts.slice(firstPart)) part.append(length);
+  }
+
+  /** Keeps the way back to what is there now: a prompt is complete, or a turn. */
+  checkpoint(): void {
+    for (const part of this.#parts) part.checkpoint();
   }
 
   /** Says that the first `length` tokens' K/V is there, and nothing else. */
@@ -187,18 +129,18 @@ export class Sequence {
   }
 
   /** What a rebuild has of the sequence, in the groups that are to come. It forgets what the sequence forgets. */
-  get nextParts(): readonly SequenceKv[] | null {
+  get nextParts(): readonly LayerState[] | null {
     return this.#nextParts;
   }
 
-  beginNext(groups: readonly KvGroup[]): readonly SequenceKv[] {
-    this.#nextParts = groups.map((group) => new SequenceKv(group));
+  beginNext(groups: readonly KvGroup[]): readonly LayerState[] {
+    this.#nextParts = groups.map((group) => new PagedKv(group));
     return this.#nextParts;
   }
 
   /** Gives up what a rebuild has. */
   dropNext(): void {
-    for (const part of this.#nextParts ?? []) part.truncate(0);
+    for (const part of this.#nextParts ?? []) part.free();
     this.#nextParts = null;
   }
 
@@ -209,7 +151,7 @@ export class Sequence {
     const version = this.pagesVersion + 1;
     const next = this.#nextParts?.[0]?.group === groups[index] ? this.#nextParts : null;
     if (!next) this.dropNext();
-    this.#parts = [...this.#parts.slice(0, index), ...(next ?? groups.slice(index).map((group) => new SequenceKv(group)))];
+    this.#parts = [...this.#parts.slice(0, index), ...(next ?? groups.slice(index).map((group) => new PagedKv(group)))];
     this.#nextParts = null;
     this.#versionOffset += version - this.pagesVersion;
   }

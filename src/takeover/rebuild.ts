@@ -4,11 +4,12 @@ import { assert, present } from "../assert";
 import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
+import type { LayerState } from "../kv/layer-state";
 import type { Lane } from "../model/lane";
 import { encodeInput, encodeLayers, type Walk } from "../model/walk";
 import { LaneFeed } from "../steps/lane-feed";
 import { nextSpan } from "../steps/prefill-span";
-import type { Sequence, SequenceKv } from "../steps/sequence";
+import type { Sequence } from "../steps/sequence";
 import { submitPass } from "../steps/stepper";
 
 export interface RebuildParts {
@@ -136,21 +137,21 @@ export class Rebuild {
     return { sequence, revision: sequence.revision, start: span.start, rows, isReread, walk: chunkWalk, layer: firstLayer };
   }
 
-  #reserve(sequence: Sequence, length: number): readonly SequenceKv[] {
+  #reserve(sequence: Sequence, length: number): readonly LayerState[] {
     this.#sequences.add(sequence);
     const parts = sequence.nextParts ?? sequence.beginNext(this.#parts.groups);
-    for (const { table } of parts) {
-      if (table.reserve(length)) continue;
+    for (const part of parts) {
+      if (part.reserve(length)) continue;
       // The new pools are as large as the old: what is missing, others hold whose K/V can be built when they are next used.
       for (const other of this.#sequences) if (other !== sequence) other.dropNext();
-      assert(table.reserve(length), "a new pool smaller than the old one");
+      assert(part.reserve(length), "a new pool smaller than the old one");
     }
     return parts;
   }
 
   #finish({ sequence, start, rows, isReread }: Chunk): void {
     this.#chunk = null;
-    for (const part of sequence.nextParts ?? []) if (part.cachedLength <= start) part.markCached(start + rows);
+    for (const part of sequence.nextParts ?? []) if (part.cachedLength <= start) part.append(start + rows);
     this.recomputed += rows;
     if (isReread) this.reread += rows;
   }

@@ -4,7 +4,8 @@ import type { Gpu } from "../gpu/device";
 import type { KvGroup } from "../kv/kv-cache";
 import { decideKvCarry, type LayerDecision } from "../kv/kv-carry";
 import { findRestorable, type HeldPages, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
-import type { Sequence, SequenceKv } from "../steps/sequence";
+import type { LayerState } from "../kv/layer-state";
+import type { Sequence } from "../steps/sequence";
 import type { Sequences } from "../steps/sequences";
 
 export interface RestoreReport {
@@ -15,12 +16,7 @@ export interface RestoreReport {
 
 /** A copy of the sequence's K/V. The sequence must not run until this resolves. */
 export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
-  const held = sequence.parts.map(({ group, table, cachedLength, recordedLength }) => ({
-    group,
-    pages: table.pages,
-    cachedLength,
-    recordedLength,
-  }));
+  const held = sequence.parts.map((part) => part.held());
   return takeHeld(gpu, held, [...sequence.tokens], { signal });
 }
 
@@ -31,15 +27,10 @@ export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSig
 export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: number, signal?: AbortSignal): Promise<KvSnapshot | null> {
   const { revision } = sequence;
   const kept = sequence.parts.filter(({ group }) => group.end <= boundary);
-  const fullLength = ({ group, cachedLength }: SequenceKv) => cachedLength - (cachedLength % group.layout.pageSize);
+  const fullLength = ({ group, cachedLength }: LayerState) => cachedLength - (cachedLength % group.layout.pageSize);
   const length = Math.min(...kept.map(fullLength));
   if (kept.length === 0 || length === 0) return null;
-  const held = kept.map(({ group, table, recordedLength }) => ({
-    group,
-    pages: table.pages,
-    cachedLength: length,
-    recordedLength: Math.min(length, recordedLength),
-  }));
+  const held = kept.map((part) => part.held(length));
   const snapshot = await takeHeld(gpu, held, sequence.tokens.slice(0, length), { gentle: true, signal });
   // What was forgotten meanwhile may have been written over before it was copied.
   return sequence.revision === revision ? snapshot : null;
@@ -81,9 +72,9 @@ export async function restoreSequence(
           const restorable = found[index];
           const decision = decisions[index];
           if (!restorable || decision?.carry !== "restore") continue;
-          restoredBytes += await restorePages(gpu, part.group, part.table.pages, restorable, signal);
+          restoredBytes += await restorePages(gpu, part.group, part.places, restorable, signal);
           if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
-          part.markRestored(decision.positions, restorable.recordedLength);
+          part.restored(decision.positions, restorable.recordedLength);
         }
       }),
   );

@@ -188,7 +188,7 @@ test.each(["active", "idle"])(
       await continueSequence(core, chat, { maxTokens: 1 });
       const before = await core.snapshot(chat);
       // As after a snapshot that had none, or on a device that could not bind them.
-      for (const part of chat.parts) part.markRestored(part.cachedLength, 0);
+      for (const part of chat.parts) part.restored(part.cachedLength, 0);
       if (which === "idle") {
         const other = core.createSequence();
         other.append(ids.slice(0, 20));

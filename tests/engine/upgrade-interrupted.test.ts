@@ -112,7 +112,7 @@ describe("an upgrade that is aborted", () => {
       const before = await upgrades.look(core);
       const sequence = await idleSequence(core, ids.slice(0, 60));
       const [front] = sequence.parts;
-      front?.markRestored(front.cachedLength, 0);
+      front?.restored(front.cachedLength, 0);
       const abort = new AbortController();
       const restore = replaceMethod(core.model, "prepareReread", (prepare) => (...place) => {
         restore();
@@ -201,7 +201,7 @@ test("a kernel of the rebuild that does not compile ends the upgrade, and not th
     const sequence = await idleSequence(core, ids.slice(0, 60));
     const expected = await generateAfresh(core, sequence.tokens, { maxTokens: 6, ...DRAWN });
     const [front] = sequence.parts;
-    front?.markRestored(front.cachedLength, 0);
+    front?.restored(front.cachedLength, 0);
     const mend = replaceMethod(core.model, "prepareReread", () => () => Promise.reject(ENOUGH));
     let answer: Promise<unknown> | undefined;
     const onPrepared = () => {

@@ -114,7 +114,7 @@ describe("an upgrade that comes while the one before it", () => {
     await withScene(async (scene) => {
       const { core, engine, events, sequence } = scene;
       const [front] = sequence.parts;
-      front?.markRestored(front.cachedLength, 0);
+      front?.restored(front.cachedLength, 0);
       const taken = gate();
       let calls = 0;
       const restore = replaceMethod(core.model, "prepareReread", (prepare) => async (...layer) => {

@@ -93,9 +93,10 @@ async function recordLogits(
   const { stepper } = await core.alone(async (runtime) => runtime);
   const restore = replaceMethod(stepper, "submitDecode", (submit) => (rows) => {
     const results = submit(rows);
+    const places = rows.map(({ sequence, position }) => ({ sequence, position })); // a run's position goes on
     const tensor = { ...core.model.context.scratch.tensor("logits"), bytes: rows.length * vocabSize * 4 };
     const read = readback(core.gpu, tensor).then((bytes) => {
-      for (const [row, { sequence, position }] of rows.entries()) {
+      for (const [row, { sequence, position }] of places.entries()) {
         const ofSequence = logits.get(sequence) ?? new Map<number, Float32Array>();
         logits.set(sequence, ofSequence.set(position, new Float32Array(bytes.slice(row * vocabSize * 4, (row + 1) * vocabSize * 4))));
       }

@@ -52,7 +52,7 @@ function longPrompt(length: number): number[] {
 }
 
 function pagesOf({ parts }: Sequence): readonly number[] {
-  return parts.flatMap(({ table }) => table.pages);
+  return parts.flatMap(({ places }) => places);
 }
 
 beforeAll(async () => {

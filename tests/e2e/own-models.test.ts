@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 import { type HubServer, startHub } from "../support/hub-server";
 import { DemoPage, fitsItsWidth, hasEnded, SLOW_MS } from "./demo-page";
+import { stagedRepository } from "./staged-repository";
 import { tinyRepository } from "./tiny-repository";
 
 test.describe.configure({ mode: "parallel", timeout: 2 * SLOW_MS });
@@ -18,10 +19,10 @@ test.beforeAll(async () => {
 test.afterAll(() => hub.close());
 
 /** Opens the page on a model of the local hub. Temperature 1: the tiny model says the same for ever otherwise. */
-async function visit(page: Page, model: string): Promise<DemoPage> {
+async function visit(page: Page, model: string, parameters: Readonly<Record<string, string>> = {}): Promise<DemoPage> {
   const demo = new DemoPage(page);
   await demo.keepSettings({ temperature: 1, maxTokens: 12 });
-  await demo.open(`?${new URLSearchParams({ hub: hub.url, model })}`);
+  await demo.open(`?${new URLSearchParams({ hub: hub.url, model, ...parameters })}`);
   return demo;
 }
 
@@ -230,15 +231,26 @@ test("files chosen one by one load, and a model without a chat template continue
   await expect(await demo.askAndWait("abc")).toContainText("12 tokens");
 });
 
-test("a folder dropped on the page loads", async ({ page }, testInfo) => {
-  const folder = testInfo.outputPath("tiny");
+test("a folder dropped on the page loads; with ?plan=whole all of it comes first, and there are no stages to tell apart", async ({
+  page,
+}, testInfo) => {
+  const folder = testInfo.outputPath("staged");
   mkdirSync(folder);
-  for (const { name, buffer } of tinyRepository()) writeFileSync(join(folder, name), buffer);
-  const demo = await visit(page, "somebody/nothing");
+  const { files, stageBytes } = stagedRepository();
+  for (const { name, buffer } of files) writeFileSync(join(folder, name), buffer);
+  const demo = await visit(page, "somebody/nothing", { plan: "whole" });
   await expect(demo.error).toBeVisible({ timeout: SLOW_MS });
   await drop(page, [folder]);
+  const strip = page.getByRole("region", { name: "Stages of the model" });
+  const megabytes = stageBytes.reduce((sum, bytes) => sum + bytes, 0) / 1e6;
+  await expect(strip).toContainText(`The whole model comes at once: ${megabytes.toFixed(1)} MB`, { timeout: SLOW_MS });
   await demo.isReady();
-  await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
+  await expect(strip).toContainText(/The whole model is here\s*answering since [\d.]+ s/);
+  await expect(strip).not.toContainText("would have begun");
+  await expect(page.getByRole("button", { name: "Stages", exact: true })).toBeHidden();
+  const answer = await demo.askAndWait("Hello");
+  await expect(answer).toContainText("12 tokens");
+  await expect(answer).not.toContainText("by stage");
 });
 
 /** As the system's file manager drops: script can make no drop that carries a folder. */

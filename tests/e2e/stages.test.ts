@@ -244,15 +244,3 @@ test("on a link of 8 Mbit/s the first word comes with the first stage, and the c
   for (const { text } of turns) expect(text.length).toBeGreaterThanOrEqual(6);
   expect(last?.text).toBe(wholeText);
 });
-
-test("with ?plan=whole all of the model comes first, and there are no stages to tell apart", async ({ page }) => {
-  const demo = new DemoPage(page);
-  await demo.keepSettings(KEPT);
-  await open(demo, { plan: "whole" });
-  await expect(strip(page)).toContainText(`The whole model comes at once: ${megabytes(TOTAL_BYTES)}`, { timeout: SLOW_MS });
-  await demo.isReady();
-  await expect(strip(page)).toContainText(/The whole model is here\s*answering since [\d.]+ s/);
-  await expect(strip(page)).not.toContainText("would have begun");
-  await expect(page.getByRole("button", { name: "Stages", exact: true })).toBeHidden();
-  await expect(await demo.askAndWait("What is the capital of France?")).not.toContainText("by stage");
-});

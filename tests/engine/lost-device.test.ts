@@ -195,6 +195,7 @@ test("all who share a lost device hear of it, and those who had left do not", as
   expect(await gpu.lossError()).toBeNull();
   left.dispose();
   gpu.device.destroy();
+  await Promise.all([gpu.lost, stays.lost]);
   await settled();
   expect(heard).toEqual(["gpu", "stays"]);
   expect(await stays.lossError()).toMatchObject({ code: "device-lost" });

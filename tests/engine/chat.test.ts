@@ -260,6 +260,39 @@ describe("several chats on one engine", () => {
     for (const chat of chats) chat.dispose();
   });
 
+  test("answer at the same time", async () => {
+    const chats = MESSAGES.slice(0, 2).map(() => engine.createChat());
+    const order: number[] = [];
+    const reading = chats.map(async (chat, index) => {
+      for await (const _ of chat.send(MESSAGES[index] ?? "", { ...PLAIN, maxTokens: 40 })) order.push(index);
+    });
+    await Promise.all(reading);
+    for (const [one, other] of [
+      [0, 1],
+      [1, 0],
+    ] as const) {
+      expect(order.indexOf(one)).toBeLessThan(order.lastIndexOf(other));
+    }
+    for (const chat of chats) chat.dispose();
+  });
+
+  test("are called off without touching each other", async () => {
+    const [leaving, staying] = [engine.createChat(), engine.createChat()];
+    const abort = new AbortController();
+    const answer = leaving.send("hello", { ...PLAIN, maxTokens: 60, signal: abort.signal });
+    const other = say(staying, "good day");
+    const waiting = say(leaving, "go on");
+    for await (const _ of answer) {
+      abort.abort();
+      break;
+    }
+    await expect(answer.finished).rejects.toMatchObject({ name: "AbortError" });
+    expect((await other).text).toBe((await answersAlone("good day"))[0]);
+    expect((await waiting).finishReason).toBe("length");
+    expect(leaving.messages).toHaveLength(4);
+    for (const chat of [leaving, staying]) chat.dispose();
+  });
+
   test("answer the same where the pool holds only one of them", async () => {
     const alone = await Promise.all(MESSAGES.map(answersAlone));
     using crowded = await load({ contextLength: 96, poolLength: 96, pageSize: 16 });

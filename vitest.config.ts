@@ -1,9 +1,12 @@
 // Three ways to run tests: `unit` in Node, `gpu` in Chromium (the suite that counts), `dawn` the same files in Node for quick development.
+import { randomInt } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { playwright } from "@vitest/browser-playwright";
 import { defineConfig } from "vitest/config";
 import { adapterKind, chromiumLaunchOptions } from "./tests/support/chromium.ts";
 import { ErrorReport } from "./tests/support/error-report.ts";
+import { OutcomeList } from "./tests/support/outcome-list.ts";
+import { SHARED_TAG } from "./tests/support/shared-tag.ts";
 import { testFileServer } from "./tests/support/test-file-server.ts";
 
 const ENGINE_TESTS = ["tests/engine/**/*.test.ts"];
@@ -14,19 +17,36 @@ const SECOND_HALF = [...KERNEL_TESTS, "tests/engine/upgrade*.test.ts", "tests/en
 // SwiftShader on two cores takes seconds for what a GPU does in milliseconds.
 const GPU_TIMEOUTS = { testTimeout: 120_000, hookTimeout: 120_000 };
 
-// Where `npm test` reads the counts from.
+// Where `npm test` reads what became of each test.
 const results = process.env.CRESCENDO_RESULTS;
+
+const longSuite = Boolean(process.env.CRESCENDO_LONG);
+const FIXED_SEED = 20_250_701;
+// CRESCENDO_SEED draws again what a run of the long suite drew.
+const propertySeed = Number(process.env.CRESCENDO_SEED ?? (longSuite ? randomInt(2 ** 31) : FIXED_SEED));
+if (propertySeed !== FIXED_SEED) console.log(`Property tests draw from CRESCENDO_SEED=${propertySeed}.`);
 
 export default defineConfig({
   test: {
-    reporters: ["default", new ErrorReport(), ...(results ? (["json"] as const) : [])],
-    ...(results ? { outputFile: { json: results } } : {}),
+    reporters: ["default", new ErrorReport(), ...(results ? [new OutcomeList(results)] : [])],
     allowOnly: !process.env.CI,
-    // See tests/support/long-test.ts.
-    provide: { longSuite: Boolean(process.env.CRESCENDO_LONG) },
+    // See tests/support/long-test.ts and tests/support/property-seed.ts.
+    provide: { longSuite, propertySeed },
+    // See tests/support/needed-files.ts.
+    tags: [{ name: SHARED_TAG, description: "reads ../shared, which is not part of a clone" }],
     projects: [
       // Vitest would leave a core out: of two that is half.
-      { test: { name: "unit", include: ["tests/unit/**/*.test.ts"], environment: "node", maxWorkers: availableParallelism() } },
+      {
+        test: {
+          name: "unit",
+          include: ["tests/unit/**/*.test.ts"],
+          environment: "node",
+          // A limit for what never comes, not a measure: the machine may be busy.
+          testTimeout: 30_000,
+          maxWorkers: availableParallelism(),
+          setupFiles: ["tests/support/property-seed.ts"],
+        },
+      },
       {
         plugins: [testFileServer(import.meta.dirname)],
         // Found while the tests run, they would make Vite reload the page under them.

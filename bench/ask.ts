@@ -1,11 +1,11 @@
-// Puts the questions where a script asks them: on a page without a word, since a machine with nothing but a GPU has no fonts.
+// Exposes the questions to a script. The page shows no text: a bare GPU machine has no fonts.
 import { droppedFiles, type ModelFiles } from "../src/repository/model-files";
 import { filesOf, question } from "./questions";
 import { tablesOf, textTable } from "./tables";
 
 /**
- * `model` is a URL, a synthetic model's name, or null for the file that the page was given; with the option `cache`, what was read once
- * comes from OPFS.
+ * `model` is a URL, the name of a synthetic model, or null for the file chosen in the page. With the option `cache`, a second read comes from
+ * OPFS.
  */
 export async function ask(name: string, model: string | null, options: Record<string, unknown> = {}): Promise<object> {
   const date = new Date().toISOString();

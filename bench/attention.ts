@@ -1,10 +1,11 @@
-// What does attention cost by context? One layer of a decode step, splits and reduction together, and one of a prefill chunk.
+// What does attention cost by context? Times one layer of a decode step (splits and reduction together) and of a prefill chunk.
 import type { TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
 import { KernelCache } from "../src/gpu/kernel";
 import { attentionPartialBytes, pagedAttentionDecode } from "../src/kernels/paged-attention-decode";
 import { pagedAttentionPrefill } from "../src/kernels/paged-attention-prefill";
 import { pagedAttentionReduce } from "../src/kernels/paged-attention-reduce";
+import { encodeState } from "../src/kernels/step-state";
 import { seededRandom } from "../tests/support/random";
 import { gpuTime } from "./gpu-time";
 
@@ -63,7 +64,7 @@ function sequenceTensors(gpu: Gpu, { headCount, kvHeadCount, headDim }: Heads, p
   const halves = new Uint32Array((pages * PAGE_SIZE * kvHeadCount * headDim) / 2);
   for (let i = 0; i < halves.length; i++) halves[i] = (random.integer(2 ** 32) & 0x83ff83ff) | 0x34003400; // about 1/4
   return {
-    state: upload("state", Uint32Array.of(positions - rows, rows, 0, 0)).view(),
+    state: upload("state", encodeState(Array.from({ length: rows }, (_, row) => ({ position: positions - rows + row })))).view(),
     qkv: upload("qkv", random.normal([rows, qkvStride])).view(),
     table: upload("table", random.permutation(pages)).view(),
     keys: upload("keys", halves).view(),

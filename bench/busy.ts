@@ -1,11 +1,10 @@
-// Does decoding keep the GPU busy? Every pass of real answers carries timestamps: how much of the time between the first and the last do passes take?
+// Does decoding keep the GPU busy? Every pass of real answers has timestamps: what share of the time between the first and the last are they?
 
 import { present } from "../src/assert";
 import type { Gpu } from "../src/gpu/device";
 import { PassClock } from "../src/gpu/pass-clock";
 import type { ModelFiles } from "../src/repository/model-files";
-import { resolveSampling } from "../src/steps/sampling-settings";
-import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
+import { generate, type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 
 export interface BusyOptions extends LoadedCoreOptions {
@@ -13,7 +12,7 @@ export interface BusyOptions extends LoadedCoreOptions {
   readonly tokens?: number;
 }
 
-/** @throws Error where the device has no timestamps. */
+/** @throws Error if the device has no timestamps */
 export async function measureBusy(files: ModelFiles, { contexts = [128, 2048], tokens = 256, ...options }: BusyOptions = {}) {
   const { core, dispose } = await loadCore(files, { contextLength: Math.max(...contexts) + tokens + 64, ...options });
   try {
@@ -26,22 +25,14 @@ export async function measureBusy(files: ModelFiles, { contexts = [128, 2048], t
       sequence.append(testIds(context, core.config.vocabSize));
       const decode = async (maxTokens: number) => {
         const times: number[] = [];
-        await core.takeTurn((generate) =>
-          generate({
-            ...{ sequence, sampling: resolveSampling({ temperature: 0 }, core.config.vocabSize), stopIds: [], maxTokens },
-            onToken: () => {
-              times.push(performance.now());
-              return true;
-            },
-          }),
-        );
+        await generate(core, sequence, maxTokens, () => times.push(performance.now()) > 0);
         return times;
       };
       await decode(16); // warm
       const plain = await decode(tokens);
       const { times, passes, dispatches } = await withTimestamps(gpu, tokens + 16, () => decode(tokens));
       const wallMs = (of: readonly number[]) => (present(of.at(-1), "token") - present(of[0], "token")) / (of.length - 1);
-      // The first pass is the prefill of the last answer's end.
+      // The first pass is the prefill of the previous answer's last token.
       const steps = passes.slice(-(tokens - 1));
       const busyMs = steps.reduce((sum, { start, end }) => sum + end - start, 0);
       const spanMs = present(steps.at(-1), "step").end - present(steps[0], "step").start;
@@ -60,7 +51,7 @@ export async function measureBusy(files: ModelFiles, { contexts = [128, 2048], t
   }
 }
 
-/** Lets every pass that `act` encodes take its time and count its dispatches. */
+/** Adds timestamps to every pass that `act` encodes, and counts dispatches. */
 async function withTimestamps(gpu: Gpu, maxPasses: number, act: () => Promise<number[]>) {
   const { device } = gpu;
   const clock = new PassClock(gpu, maxPasses);

@@ -1,7 +1,7 @@
 // Runs the built bench page in headless Chromium on this machine's GPU and prints the result as tables, or writes it as JSON.
 //   node bench/chromium.mjs --dist dist-bench --question speed [--model path/to/model.gguf] [--options '{"decodeContexts":[128]}'] [--out result.json]
 // `npm run bench -- …` builds the page first.
-// Plain JavaScript and playwright-core alone, so that it also runs where nothing can be installed (CHROMIUM names the browser).
+// Plain JavaScript that needs only playwright-core, so that it runs where nothing can be installed (CHROMIUM is the path of the browser).
 import { createReadStream, statSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -16,7 +16,7 @@ const { values } = parseArgs({
     options: { type: "string", default: "{}" },
     out: { type: "string" },
     adapter: { type: "string", default: "hardware" },
-    // The model as a file that a visitor chose, instead of over HTTP.
+    // Load the model as a chosen file instead of over HTTP.
     local: { type: "boolean", default: false },
   },
 });

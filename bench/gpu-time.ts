@@ -1,29 +1,29 @@
-// How long does the GPU take? Work is repeated until a batch lasts long enough for browsers' rough clocks, and the shortest batch counts.
+// Times GPU work. Repeats it until a batch is long enough for the coarse clocks of browsers, and takes the shortest batch.
 import { present } from "../src/assert";
 import type { Gpu } from "../src/gpu/device";
 import { PassClock } from "../src/gpu/pass-clock";
 
 export interface Timing {
-  /** Work of one repetition, into a pass; `index` counts repetitions, so that operands can take turns. */
+  /** Encodes one repetition. `index` counts them, so that operands can rotate. */
   readonly encode: (pass: GPUComputePassEncoder, index: number) => void;
   /** Batches last at least this long. */
   readonly atLeastMs?: number;
   readonly batches?: number;
 }
 
-/** Of one repetition, in milliseconds. */
+/** Milliseconds of one repetition. */
 export interface RepeatTimes {
-  /** Between the device's timestamps at a pass's two ends; null where it has none. */
+  /** Between timestamps at the beginning and the end of the pass; null if the device has no timestamps. */
   readonly gpuMs: number | null;
-  /** What the caller waits for, its own share left out: the browser takes the pass apart before the GPU begins. */
+  /** From the submit to its completion. Includes the work of the browser before the GPU begins, not the encoding. */
   readonly wallMs: number;
 }
 
-// A submit with its wait costs 0.1 to 0.2 ms, and Chromium's clock and its timestamps have steps of 0.1 ms.
+// A submit and its wait cost 0.1 to 0.2 ms; Chromium's clock and timestamps have a resolution of 0.1 ms.
 const AT_LEAST_MS = 25;
 const MAX_REPEATS = 20_000;
 
-/** Milliseconds of one repetition on the GPU, or where it cannot tell, those that the caller waits. */
+/** Milliseconds of one repetition on the GPU, or wall time if the device has no timestamps. */
 export async function gpuTime(gpu: Gpu, timing: Timing): Promise<number> {
   const { gpuMs, wallMs } = await repeatTimes(gpu, timing);
   return gpuMs ?? wallMs;
@@ -33,7 +33,7 @@ export async function repeatTimes(gpu: Gpu, { encode, atLeastMs = AT_LEAST_MS, b
   const clock = gpu.features.timestamps ? new PassClock(gpu, 1) : null;
   try {
     const batch = (repeats: number) => runBatch(gpu, encode, repeats, clock);
-    await batch(1); // drivers compile lazily
+    await batch(1); // warm-up: drivers compile at the first dispatch
     let repeats = 2;
     let spent = await batch(repeats);
     const lasted = () => spent.gpuMs ?? spent.wallMs;

@@ -1,18 +1,18 @@
-// How long from bytes at hand to a model that answers, cold and with its kernels compiled? And is the page held up meanwhile?
+// How long does a load take, with and without compiled kernels? And how long does it block the page?
 import { type Engine, type LoadOptions, loadEngine, type ModelLocation } from "../src/index";
 import { testIds } from "./loaded-core";
 
 export interface LoadTimes {
-  /** From the call: the header is read and understood, the device is there. */
+  /** Until the header is parsed and the device exists. */
   readonly describedMs: number;
-  /** The last of the weights' bytes was handed to the GPU. */
+  /** Until the last weights were uploaded. */
   readonly uploadedMs: number;
   readonly readyMs: number;
-  /** The first token of a short prompt, from the call on. */
+  /** Until the first token of a short prompt. */
   readonly firstTokenMs: number;
-  /** A second prompt's, alone. */
+  /** The first token of a second prompt, from its call. */
   readonly secondTokenMs: number;
-  /** The longest that a timer of the page was late. */
+  /** The longest delay of a timer. */
   readonly longestBlockMs: number;
 }
 
@@ -58,7 +58,7 @@ function watchBlocks() {
 export async function measureLoad(model: ModelLocation, options: LoadOptions = {}) {
   const load: LoadOptions = { plan: "whole", cache: false, tuning: "off", ...options };
   const cold = await timedLoad(model, load);
-  // The same device knows the kernels by now.
+  // The same device: its kernels are compiled.
   const warm = await timedLoad(model, { ...load, shareDeviceWith: cold.engine });
   const fresh = await timedLoad(model, load);
   for (const { engine } of [warm, cold, fresh]) engine.dispose();

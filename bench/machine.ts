@@ -1,16 +1,16 @@
-// What is this machine at best? The bandwidth of plain reads, and what dispatches and submits cost: the measure of all other figures.
+// What are this machine's limits? The bandwidth of plain reads, and the cost of dispatches and submits.
 import type { Gpu } from "../src/gpu/device";
 import { gpuTime, repeatTimes, wallTime } from "./gpu-time";
 
 export interface MachineFigures {
-  /** Of reading a buffer much larger than the last cache, in GB/s. */
+  /** GB/s of reading a buffer much larger than the last-level cache. */
   readonly readGBps: number;
-  /** Each reads what the one before wrote. */
+  /** Microseconds of a dispatch that reads what the previous one wrote. */
   readonly dependentDispatchUs: number;
   readonly independentDispatchUs: number;
-  /** Of a dependent one, as its caller waits for it: many in one submit, which the browser takes apart before the GPU begins. */
+  /** Wall time of a dependent dispatch, from many in one submit: includes the work of the browser before the GPU begins. */
   readonly dispatchWallUs: number;
-  /** An empty submit and its end, in microseconds. */
+  /** Microseconds from an empty submit to its completion. */
   readonly submitUs: number;
 }
 
@@ -30,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) w
   if (all(sum == vec4<u32>(0x12345u))) { target_[0] = sum; }
 }`;
 
-// Each reads what the one before wrote, or writes a buffer of its own.
+// Dependent if all dispatches share a buffer, independent otherwise.
 const STEP = /* wgsl */ `
 @group(0) @binding(0) var<storage, read_write> counter: array<u32>;
 @compute @workgroup_size(32)

@@ -8,7 +8,7 @@ import { TENSOR_BLOCKS } from "../src/formats/tensor-directory";
 import type { WeightFormat } from "../src/weight-format";
 import { configFromGguf } from "../src/weights/config-from-gguf";
 import { DECODERS } from "../src/weights/dequantise";
-import { planGlobals, planLayer, splitRows } from "../src/weights/model-weights";
+import { layerRecipe, outerRecipe, splitRows } from "../src/weights/model-weights";
 import { type PackPart, type PackTask, packMatrix } from "../src/weights/pack";
 import { readMatrix } from "../src/weights/read-weights";
 import { rowsInOrder } from "../src/weights/row-runs";
@@ -65,10 +65,10 @@ class Tally {
 async function packModel(path: string, tallies: Map<string, Tally>): Promise<void> {
   const directory = await readGguf(await openFile(path));
   const config = await configFromGguf(directory);
-  const layers = Array.from({ length: config.layerCount }, (_, layer) => planLayer(config, directory, layer));
-  for (const plan of [planGlobals(config, directory), ...layers].flatMap(({ matrices }) => matrices)) {
-    for (const piece of splitRows(plan, PIECE_BYTES)) {
-      const { parts, format, columns } = await readMatrix(piece.plan);
+  const layers = Array.from({ length: config.layerCount }, (_, layer) => layerRecipe(config, directory, layer));
+  for (const recipe of [outerRecipe(config, directory), ...layers].flatMap(({ matrices }) => matrices)) {
+    for (const piece of splitRows(recipe, PIECE_BYTES)) {
+      const { parts, format, columns } = await readMatrix(piece.recipe);
       for (const part of parts) tallyOf(tallies, `${part.type} → ${format}`).add(format, columns, part);
     }
   }

@@ -1,4 +1,4 @@
-// The bench page: asks the questions for a person.
+// The bench page: a form for the questions.
 import { present } from "../src/assert";
 import { ask } from "./ask";
 import { QUESTIONS } from "./questions";

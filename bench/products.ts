@@ -1,4 +1,4 @@
-// How close do the matrix products come to the machine? `gemv`: a decode step's, against the bandwidth of this run. `gemm`: a prefill chunk's.
+// How close do matrix products come to the machine's limits? `gemv`: those of a decode step, against measured bandwidth. `gemm`: of a prefill chunk.
 import { assert } from "../src/assert";
 import type { GpuTensor, TrackedBuffer } from "../src/gpu/buffer";
 import { Gpu, type GpuOptions } from "../src/gpu/device";
@@ -10,6 +10,7 @@ import { type MatmulTileOptions, matmulTile, type TileKind, tileKind } from "../
 import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
 import { quantiseRows } from "../src/kernels/quantise-rows";
 import type { StepShape } from "../src/kernels/step-shape";
+import { encodeState } from "../src/kernels/step-state";
 import { GROUP, paddedColumns, rowCodeBytes, rowScaleBytes, type WeightFormat } from "../src/weight-format";
 import { seededRandom } from "../tests/support/random";
 import { gpuTime, repeatTimes } from "./gpu-time";
@@ -22,7 +23,7 @@ export interface ProductsOptions extends GpuOptions {
   readonly shapes?: readonly (readonly [number, number])[];
   /** Rows of x, for gemm. */
   readonly rows?: readonly number[];
-  /** Tries every cut of gemv, and every tile of gemm, beside the one that the engine takes. */
+  /** Try all GEMV parameters and all GEMM tiles, not only those the engine uses. */
   readonly sweep?: boolean;
 }
 
@@ -35,9 +36,9 @@ const SHAPES = [
   [8192, 8192],
 ] as const;
 const FORMATS = ["q4", "q4m", "q8"] as const;
-// More than any last-level cache holds, so that weights come from memory as they do in a real step.
+// Larger than any last-level cache: weights come from memory, as in a real step.
 const ROTATED_BYTES = 192 * 2 ** 20;
-// Dawn's constants come after this file is read.
+// A function: in Node, Dawn defines GPUBufferUsage after this module is evaluated.
 const usage = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
 const CHECKED_ROWS = 5;
 
@@ -47,7 +48,7 @@ function upload(gpu: Gpu, label: string, data: Float32Array<ArrayBuffer> | Uint3
   return buffer;
 }
 
-const cutsOf = ({ staged }: GemvTuning): readonly GemvTuning[] =>
+const tuningsLike = ({ staged }: GemvTuning): readonly GemvTuning[] =>
   [8, 16, 32, 64].flatMap((lanes) =>
     [1, 2, 4].flatMap((rowsPerThread) => [64, 128, 256].map((workgroupSize) => ({ lanes, rowsPerThread, workgroupSize, staged }))),
   );
@@ -72,7 +73,7 @@ export async function measureGemv(options: ProductsOptions = {}) {
   for (const format of formats) {
     for (const [rows, columns] of shapes) {
       const chosen = gemvTuning(format, rows, columns, gpu.features);
-      const tunings = sweep ? [chosen, ...cutsOf(chosen).filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
+      const tunings = sweep ? [chosen, ...tuningsLike(chosen).filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
       for (const tuning of tunings) results.push(await gemv(gpu, machine.readGBps, format, rows, columns, tuning));
     }
   }
@@ -87,10 +88,10 @@ async function gemv(owner: Gpu, readGBps: number, format: WeightFormat, rows: nu
     const x = seededRandom("x")
       .normal([paddedColumns(columns)])
       .fill(0, columns);
-    const tensors = { state: upload(gpu, "state", Uint32Array.of(0, 1, 0, 0)).view(), x: upload(gpu, "x", x).view() };
+    const tensors = { state: upload(gpu, "state", encodeState([{}])).view(), x: upload(gpu, "x", x).view() };
     const subgroups = gpu.features.subgroups !== null;
     const kernel = await KernelCache.of(gpu).compile(matmulVector, {
-      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, subgroups, tuning },
+      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, yStride: rows, subgroups, tuning },
     });
     const shape = { rows: 1, positions: 1 };
     const bind = async () => {
@@ -134,7 +135,7 @@ export async function measureGemm(options: ProductsOptions = {}) {
 
 type ProductTile = TileKind | "subgroup-matrix" | Dp4aTile;
 
-/** `error` is from the exact product. With x in eight bits `us` is the product's alone, `quantisedUs` that with x quantised before. */
+/** `error` is against the exact product. With 8-bit x, `us` is the product alone and `quantisedUs` includes quantising x. */
 async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly [number, number], stepRows: number, tile: ProductTile) {
   const gpu = owner.share();
   try {
@@ -143,12 +144,12 @@ async function gemm(owner: Gpu, format: WeightFormat, [rows, columns]: readonly 
     for (let row = 0; row < stepRows; row++) x.fill(0, row * stride + columns, (row + 1) * stride);
     const { matrix, rowProduct } = await randomMatrix(gpu, { format, rows, columns });
     const y = gpu.createBuffer("y", stepRows * rows * 4, "scratch", usage()).view();
-    const state = upload(gpu, "state", Uint32Array.of(0, stepRows, 0, 0)).view();
+    const state = upload(gpu, "state", encodeState(Array.from({ length: stepRows }, () => ({})))).view();
     const options = { format, rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0 } as const;
     const tensors = { state, x: upload(gpu, "x", x).view(), ...matrix.rowTensors(0, 0, rows), y };
     const { step, quantise } = await bindProduct(gpu, options, tile, tensors, stepRows);
     const shape = { rows: stepRows, positions: stepRows };
-    // First, as it makes what the product alone reads.
+    // First: it writes what the product alone reads.
     const quantisedMs =
       quantise &&
       (await gpuTime(gpu, {
@@ -173,7 +174,7 @@ function tileName(tile: ProductTile): string {
 
 type ProductTensors = Readonly<Record<"state" | "x" | "codes" | "scales" | "y", GpuTensor>>;
 
-/** `quantise` where the product takes x in eight bits: it is to run first. */
+/** `quantise` has to run first; null unless the product takes x in 8 bits. */
 async function bindProduct(
   gpu: Gpu,
   options: Omit<MatmulTileOptions, "tile">,
@@ -190,7 +191,7 @@ async function bindProduct(
     return { step: kernel.bind({ ...tensors, x }), quantise: null };
   }
   const { format, columns } = options;
-  assert(isDp4aFormat(format), `${format} weights are no bytes`);
+  assert(isDp4aFormat(format), `${format} weights are not 8-bit`);
   const groups = (stepRows * paddedColumns(columns)) / GROUP;
   const quantised = {
     x_codes: gpu.createBuffer("x codes", groups * GROUP, "scratch", usage()).view(),
@@ -203,9 +204,9 @@ async function bindProduct(
   return { step: product.bind({ ...tensors, ...quantised }), quantise: quantise.bind({ state: tensors.state, x, ...quantised }) };
 }
 
-/** Of a few rows, as a share of the largest. */
+/** The largest error among a few rows, relative to the largest expected value. */
 function largestError(y: Float32Array, rows: number, expected: (row: number) => number): number {
-  // Spread over the matrix, and apart among the rows that a random one repeats.
+  // Spread over the matrix, and at different offsets in the rows that a random matrix repeats.
   const picked = Array.from({ length: CHECKED_ROWS }, (_, i) => (Math.floor((i * rows) / CHECKED_ROWS) + 17 * i) % rows);
   const largest = Math.max(...picked.map((row) => Math.abs(expected(row))));
   return Math.max(...picked.map((row) => Math.abs((y[row] ?? Number.NaN) - expected(row)))) / largest;

@@ -1,7 +1,8 @@
-// What can be asked, of a page and of Node alike.
+// The questions that the bench answers, in a page and in Node.
 import { present } from "../src/assert";
 import { locateModel, type ModelFiles } from "../src/repository/model-files";
 import { measureAttention } from "./attention";
+import { measureBatch } from "./batch";
 import { measureBusy } from "./busy";
 import { measureLoad } from "./load";
 import { measureGemm, measureGemv } from "./products";
@@ -13,7 +14,7 @@ import { measureUpgrade } from "./upgrade";
 
 type Options = Record<string, unknown>;
 
-/** Every question takes its options as JSON would give them, with `gpu` beside; some need no model. */
+/** Options are JSON, plus `gpu` in Node. Some questions need no model. */
 export type Question = (files: ModelFiles | null, options: Options) => Promise<object>;
 
 const ofKernels =
@@ -33,19 +34,20 @@ export const QUESTIONS: Readonly<Record<string, Question>> = {
   step: ofModel(measureStep),
   busy: ofModel(measureBusy),
   speed: ofModel(measureSpeed),
+  batch: ofModel(measureBatch),
   load: ofModel(measureLoad),
   tune: ofModel(measureTuning),
   upgrade: ofModel(measureUpgrade),
 };
 
-/** @throws Error naming what there is. */
+/** @throws Error that lists the questions */
 export function question(name: string): Question {
   const found = QUESTIONS[name];
   if (!found) throw new Error(`no question "${name}"; there are ${Object.keys(QUESTIONS).join(", ")}`);
   return found;
 }
 
-/** The files at a URL, read anew each time unless they may come from the browser's cache, or a synthetic model's. */
+/** The files at a URL, or of a synthetic model. Without `cache` they are downloaded again each time. */
 export function filesOf(place: string | null, cache = false): ModelFiles | null {
   if (place === null) return null;
   return isSynthetic(place) ? syntheticModel(place) : locateModel(place, { cache });

@@ -1,4 +1,4 @@
-// Matrices of random codes on the GPU: as fast as real ones, and known, so that a few rows of a product can be checked.
+// Random matrices on the GPU: as fast as real weights, and known, so that a few rows of a product can be checked.
 import type { Gpu } from "../src/gpu/device";
 import { GpuMatrix, type MatrixShape } from "../src/model/gpu-matrix";
 import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes } from "../src/weight-format";
@@ -10,7 +10,7 @@ const PIECE_ROWS = 64;
 
 const made = new Map<string, PackedMatrix>();
 
-/** The same `PIECE_ROWS` rows again and again. */
+/** `PIECE_ROWS` rows, which matrices repeat. */
 function randomRows(shape: MatrixShape): PackedMatrix {
   const key = `${shape.format} ${shape.columns}`;
   const rows = made.get(key) ?? makeRows(shape);
@@ -41,10 +41,10 @@ export async function randomMatrix(gpu: Gpu, shape: MatrixShape): Promise<Random
   const matrix = new GpuMatrix(gpu, "random", shape);
   for (let row = 0; row < shape.rows; row += PIECE_ROWS) {
     const count = Math.min(PIECE_ROWS, shape.rows - row);
-    const cut = (bytes: Uint8Array<ArrayBuffer>) => bytes.subarray(0, (bytes.length / PIECE_ROWS) * count);
-    await matrix.write(row, { ...rows, rows: count, codes: cut(rows.codes), scales: cut(rows.scales) });
+    const firstRows = (bytes: Uint8Array<ArrayBuffer>) => bytes.subarray(0, (bytes.length / PIECE_ROWS) * count);
+    await matrix.write(row, { ...rows, rows: count, codes: firstRows(rows.codes), scales: firstRows(rows.scales) });
   }
-  let values: Float32Array | null = null; // few ask
+  let values: Float32Array | null = null; // unpacked when first needed
   const rowProduct = (row: number, x: Float32Array) => {
     values ??= unpackMatrix(rows);
     let sum = 0;

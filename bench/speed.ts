@@ -1,4 +1,4 @@
-// How fast does a model answer here? Decode and prefill in tokens a second, and the time from its bytes to ready.
+// How fast does a model answer here? Decode and prefill in tokens a second, and the load time.
 import { type Engine, type LoadOptions, loadEngine, type ModelLocation } from "../src/index";
 import { testIds } from "./loaded-core";
 
@@ -6,7 +6,7 @@ export interface SpeedResult {
   readonly model: string;
   readonly adapter: string;
   readonly userAgent: string;
-  /** From the call of loadEngine: bytes, repacking, upload and compilation. */
+  /** The whole of loadEngine: reading, repacking, upload and compilation. */
   readonly loadMs: number;
   readonly memory: ReturnType<Engine["memory"]>;
   readonly decode: readonly { readonly context: number; readonly tokensPerSecond: number }[];
@@ -29,7 +29,7 @@ export async function measureSpeed(model: ModelLocation, options: SpeedOptions =
   const loadMs = performance.now() - start;
   const { vocabSize } = engine.config;
   const generate = (tokens: number, maxTokens: number) => engine.generateIds(testIds(tokens, vocabSize), { temperature: 0, maxTokens });
-  await generate(128, 16); // warm: the drivers compile lazily
+  await generate(128, 16); // warm-up: drivers compile at the first dispatch
   const prefill = [];
   for (const tokens of prefillTokens) {
     const runs: number[] = [];

@@ -1,15 +1,16 @@
-// Where does a step's time go? Each kernel of a decode step and of a prefill chunk, repeated by itself on a model's own buffers; beside them the
-// whole step on the GPU alone, and what encoding it costs JavaScript.
+// Where does a step's time go? Times each kernel of a decode step and of a prefill chunk on the model's own buffers, the whole step on the GPU
+// without JavaScript, and the time JavaScript takes to encode it.
 
 import type { EngineCore } from "../src/engine/engine-core";
 import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
+import { chunkRows, encodeState } from "../src/kernels/step-state";
 import { encodeInput, encodeLayers } from "../src/model/walk";
 import type { ModelFiles } from "../src/repository/model-files";
 import { Sampler } from "../src/steps/sampler";
 import { resolveSampling, type SamplingSettings } from "../src/steps/sampling-settings";
 import { gpuTime, repeatTimes } from "./gpu-time";
-import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
+import { generate, type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 import { measureMachine } from "./machine";
 
 export interface StepOptions extends LoadedCoreOptions {
@@ -39,20 +40,16 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
   const lane = model.context.lane;
   const layer = model.slots.findIndex(({ program }) => program);
   const program = model.slots[layer]?.program;
-  // The page table as it is after one prefill of the longest sequence: every kernel reads pages that are there.
+  // After a prefill of the longest sequence, every page that the kernels read exists.
   const sequence = core.createSequence();
   sequence.append(testIds(positions - 8, core.config.vocabSize));
-  await core.takeTurn((generate) =>
-    generate({
-      sequence,
-      sampling: resolveSampling({ temperature: 0 }, core.config.vocabSize),
-      stopIds: [],
-      maxTokens: 1,
-      onToken: () => true,
-    }),
-  );
+  await generate(core, sequence, 1);
   const setState = (position: number, rows: number) =>
-    gpu.device.queue.writeBuffer(lane.buffer("state"), 0, Uint32Array.of(position, rows, 0, 0));
+    gpu.device.queue.writeBuffer(
+      lane.buffer("state"),
+      0,
+      encodeState(chunkRows({ position, ids: testIds(rows, core.config.vocabSize), slot: 0, sampledBefore: 0 })),
+    );
   const timesOf = async (steps: readonly BoundKernel<StepShape>[], shape: StepShape): Promise<KernelTime[]> => {
     const times: KernelTime[] = [];
     for (const step of steps) {
@@ -67,11 +64,11 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
     const shape = { rows: 1, positions: context + 1 };
     const layerSteps = (context + 1 > 256 ? program?.decodeSplit : program?.decode) ?? [];
     const kernels = await timesOf(layerSteps, shape);
-    const layers = await repeatTimes(gpu, { encode: (pass) => model.encodeDecode(pass, context + 1) });
+    const layers = await repeatTimes(gpu, { encode: (pass) => model.encodeDecode(pass, shape) });
     const layersMs = layers.gpuMs ?? layers.wallMs;
     const headMs = await gpuTime(gpu, { encode: (pass) => model.encodeHead(pass, 1) });
     const encodeMs = await encodingTime(core.gpu.device, (pass) => {
-      model.encodeDecode(pass, context + 1);
+      model.encodeDecode(pass, shape);
       model.encodeHead(pass, 1);
     });
     decode.push({ context, layerDispatches: layerSteps.length, layersMs, layersWallMs: layers.wallMs, headMs, encodeMs, kernels });
@@ -102,12 +99,12 @@ const SAMPLINGS: Readonly<Record<string, SamplingSettings>> = {
   filtered: { temperature: 0.7, topK: 40, topP: 0.9 },
 };
 
-/** Of both dispatches, on logits as they are. It moves the state on. */
+/** Milliseconds of both dispatches, on the current logits. Advances the state. */
 async function samplingTime({ model: { context }, gpu }: EngineCore, settings: SamplingSettings): Promise<number> {
   const sampler = await Sampler.create(context);
   try {
-    sampler.begin(resolveSampling(settings, context.config.vocabSize), [], []);
-    return await gpuTime(gpu, { encode: (pass) => sampler.encode(pass) });
+    sampler.begin(0, resolveSampling(settings, context.config.vocabSize), [], []);
+    return await gpuTime(gpu, { encode: (pass) => sampler.encode(pass, 1) });
   } finally {
     sampler.destroy();
   }

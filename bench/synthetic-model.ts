@@ -1,4 +1,4 @@
-// Models of a known shape and made-up weights, as large as one likes: speed does not depend on the values, and nothing has to be downloaded.
+// Models with the shapes of real ones and random weights. Speed does not depend on the values, and nothing has to be downloaded.
 import { allocate } from "../src/bytes/byte-range";
 import type { ByteSource } from "../src/bytes/byte-source";
 import { TENSOR_BLOCKS } from "../src/formats/tensor-directory";
@@ -16,10 +16,10 @@ interface Shape {
   readonly mlp: number;
   readonly vocab: number;
   readonly embedding: StoredType;
-  /** Absent where it is the embedding. */
+  /** Absent if tied to the embedding. */
   readonly head?: StoredType;
   readonly matrices: StoredType;
-  /** Of V and the MLP's down projection, in every other layer. */
+  /** Type of V and of the MLP's down projection in every second layer. */
   readonly wider: StoredType;
 }
 
@@ -36,7 +36,7 @@ const LLAMA = {
   wider: "Q6_K",
 } as const;
 const SHAPES: Readonly<Record<string, Shape>> = {
-  // As Qwen2.5-Coder-1.5B-Instruct's Q4_K_M file has them.
+  // The types of Qwen2.5-Coder-1.5B-Instruct's Q4_K_M file.
   "qwen2.5-1.5b": {
     ...{ architecture: "qwen2", layerCount: 28, hidden: 1536, heads: 12, kvHeads: 2, headDim: 128, mlp: 8960, vocab: 151_936 },
     ...{ embedding: "Q4_K", head: "Q6_K", matrices: "Q4_K", wider: "Q6_K" },
@@ -53,7 +53,7 @@ export function isSynthetic(name: string): boolean {
   return name.startsWith(PREFIX);
 }
 
-/** @throws Error naming the shapes that there are. */
+/** @throws Error that lists the shapes */
 export function syntheticModel(name: string): ModelFiles {
   const shape = SHAPES[name.slice(PREFIX.length)];
   if (!shape) throw new Error(`no shape "${name}"; there are ${SYNTHETIC_NAMES.join(", ")}`);
@@ -157,11 +157,11 @@ function tensorsOf(shape: Shape): Tensor[] {
 
 const PATTERN_BLOCKS = 4096;
 const SCALE = 0x1400; // 2^-10 as a half
-/** Where a block has a half that scales it. */
+/** Offsets of a block's f16 scales. */
 const SCALE_OFFSETS: Readonly<Record<StoredType, readonly number[]>> = { F32: [], Q4_0: [0], Q8_0: [0], Q4_K: [0, 2], Q6_K: [208] };
 const patterns = new Map<StoredType, Uint8Array<ArrayBuffer>>();
 
-/** Blocks of random codes and one small scale; ones where it is F32. */
+/** Blocks of random codes with one small scale; all ones for F32. */
 function patternOf(stored: StoredType): Uint8Array<ArrayBuffer> {
   const known = patterns.get(stored);
   if (known) return known;

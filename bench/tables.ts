@@ -1,4 +1,4 @@
-// A result as tables for people: one for each list of like things in it.
+// Formats a result as tables, one for each list of objects in it.
 
 export interface Table {
   readonly title: string;
@@ -42,7 +42,7 @@ function listTable(title: string, items: readonly Item[]): Table {
   return { title, columns, rows: flat.map((item) => columns.map((column) => text(item[column]))) };
 }
 
-/** `tuning: { lanes: 16 }` as `tuning.lanes`; lists have tables of their own. */
+/** `tuning: { lanes: 16 }` becomes `tuning.lanes`. Lists have their own tables. */
 function flattened([key, value]: [string, unknown]): [string, unknown][] {
   if (isPlain(value)) return [[key, value]];
   if (Array.isArray(value)) return [];

@@ -1,17 +1,15 @@
-// What does a tuning find here, and what does it gain? Every cut that was tried, and decode with the usual cuts and with those that were fastest.
-
+// Which GEMV parameters are fastest here, and what do they gain? The times of all candidates, and decode with default and with tuned parameters.
 import type { EngineCore } from "../src/engine/engine-core";
 import { productKey } from "../src/kernels/gemv-candidates";
 import { decodeProducts } from "../src/model/decode-products";
 import type { ModelFiles } from "../src/repository/model-files";
-import { resolveSampling } from "../src/steps/sampling-settings";
 import { measureProducts } from "../src/tuning/gemv-measure";
 import { GemvTunings } from "../src/tuning/gemv-tunings";
 import { memoryTuningStore } from "../tests/support/memory-tuning-store";
-import { type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
+import { generate, type LoadedCoreOptions, loadCore, testIds } from "./loaded-core";
 
 export interface TuningOptions extends LoadedCoreOptions {
-  /** Positions before those that are decoded. */
+  /** Length of the prompt. */
   readonly context?: number;
   readonly decodeTokens?: number;
   readonly repeats?: number;
@@ -30,12 +28,13 @@ export async function measureTuning(files: ModelFiles, options: TuningOptions = 
   const start = performance.now();
   const measured = await measureProducts(core, decodeProducts(core.model));
   const tuningMs = performance.now() - start;
-  await (await tunings()).remember(adapter, measured);
+  const tunedProducts = measured.map(({ product, tuning, speedup }) => ({ ...product, tuning, speedup }));
+  await (await tunings()).remember(core.gpu, tunedProducts);
   dispose();
   const tuned = await loadCore(files, { ...load, tunings: await tunings() });
   const decode = [
-    { cuts: "usual", ...byDefault },
-    { cuts: "tuned", ...(await speedOf(tuned.core)) },
+    { parameters: "default", ...byDefault },
+    { parameters: "tuned", ...(await speedOf(tuned.core)) },
   ];
   tuned.dispose();
   return { model: files.name, adapter, tuningMs, decode, products: measured.map(productRow), candidates: measured.flatMap(candidateRows) };
@@ -47,9 +46,9 @@ function productRow({ product, tuning, speedup }: Measured) {
   return { product: productKey(product), tuning, speedup };
 }
 
-/** Microseconds of a dispatch: each round's, the submit's share included. */
-function candidateRows({ product, cuts }: Measured) {
-  return cuts.map(({ tuning, times }) => ({
+/** Microseconds a dispatch in each round, a share of the submit included. */
+function candidateRows({ product, candidates }: Measured) {
+  return candidates.map(({ tuning, times }) => ({
     product: productKey(product),
     tuning,
     medianUs: 1000 * median(times),
@@ -59,14 +58,12 @@ function candidateRows({ product, cuts }: Measured) {
 }
 
 async function decodeSpeed(core: EngineCore, context: number, decodeTokens: number, repeats: number) {
-  const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
   const runs: number[] = [];
   for (let i = 0; i <= repeats; i++) {
     const sequence = core.createSequence();
     sequence.append(testIds(context, core.config.vocabSize));
-    const request = { sequence, sampling, stopIds: [], maxTokens: decodeTokens + 1, onToken: () => true };
-    runs.push((await core.takeTurn((generate) => generate(request))).decodeTokensPerSecond);
+    runs.push((await generate(core, sequence, decodeTokens + 1)).decodeTokensPerSecond);
     await core.releaseSequence(sequence);
   }
-  return { tokensPerSecond: median(runs.slice(1)), runs: runs.slice(1) }; // in the first, drivers compile
+  return { tokensPerSecond: median(runs.slice(1)), runs: runs.slice(1) }; // drivers compile during the first
 }

@@ -1,16 +1,15 @@
-// What does an upgrade cost? K/V kept, restored or computed anew, and what a reader feels of it, under each policy.
+// What does an upgrade cost? Times to snapshot, restore and recompute K/V, and the gaps between tokens under each policy.
 import type { EngineCore } from "../src/engine/engine-core";
 import type { GpuOptions } from "../src/gpu/device";
 import type { ModelFiles } from "../src/repository/model-files";
 import type { StageOptions } from "../src/stages/default-plan";
-import { resolveSampling } from "../src/steps/sampling-settings";
 import type { Sequence } from "../src/steps/sequence";
 import type { UpgradePolicy } from "../src/takeover/upgrader";
 import { wallTime } from "./gpu-time";
-import { type LoadedCore, loadCore, testIds } from "./loaded-core";
+import { generate, type LoadedCore, loadCore, testIds } from "./loaded-core";
 
 export interface UpgradeBenchOptions extends GpuOptions {
-  /** Positions that the conversation has when the upgrade comes. */
+  /** Length of the conversation when the upgrade begins. */
   readonly contexts?: readonly number[];
   readonly policies?: readonly UpgradePolicy[];
   readonly stageOptions?: StageOptions;
@@ -31,36 +30,36 @@ export interface UpgradeFeel {
   readonly boundary: number;
   readonly upgradeMs: number;
   readonly medianGapMs: number;
-  /** Among the tokens about the commit: the last before the new stage's first, and some after it. */
+  /** The longest gap around the commit: the last tokens of the old stage and the first of the new one. */
   readonly commitGapMs: number;
-  /** In the second before and after the new stage's first token. */
+  /** The longest gap within a second of the new stage's first token. */
   readonly longestGapMs: number;
-  /** The longest gaps from the upgrade's start on: when they ended, in milliseconds since then. */
+  /** The longest gaps during the upgrade, with the time since its start at which each ended. */
   readonly gaps: readonly { readonly atMs: number; readonly gapMs: number }[];
-  /** When all was bound, since the upgrade's start. */
+  /** From the upgrade's start until everything was allocated and bound. */
   readonly preparedMs: number;
   readonly committedMs: number;
-  /** Tokens a second before, while K/V was rebuilt, and after. */
+  /** Tokens a second before the upgrade, while K/V was rebuilt, and after. */
   readonly before: number;
   readonly meanwhile: number;
   readonly after: number;
 }
 
-// Steps under way when the commit comes, and those that may feel it.
+// Tokens around the commit that it may delay: steps in flight, and those after.
 const COMMIT_BEFORE = 4;
 const COMMIT_AFTER = 12;
 const DECODED_BEFORE = 64;
 const DECODED_AFTER = 64;
-// By then an upgrade in the background has landed, or the answer was too short for it.
+// Enough for a background upgrade to finish.
 const DECODED_MEANWHILE = 1400;
 
-/** The first stage, with room for the context and what is decoded after it. */
+/** The first stage, with room for the context and the tokens decoded after it. */
 function stagedCore(files: ModelFiles, { stageOptions, ...options }: UpgradeBenchOptions, context: number): Promise<LoadedCore> {
   const contextLength = context + DECODED_BEFORE + DECODED_MEANWHILE + DECODED_AFTER + 64;
   return loadCore(files, { ...options, staged: true, contextLength, ...(stageOptions && { stageOptions }) });
 }
 
-/** Runs greedily, until `onToken` says false; the time of each token, with the stage that gave it. */
+/** Decodes greedily until `onToken` returns false. Returns the time and the stage of each token. */
 async function decode(
   core: EngineCore,
   sequence: Sequence,
@@ -68,16 +67,10 @@ async function decode(
   onToken: (count: number, stage: number) => boolean = () => true,
 ) {
   const tokens: { readonly ms: number; readonly stage: number }[] = [];
-  const sampling = resolveSampling({ temperature: 0 }, core.config.vocabSize);
-  await core.takeTurn((generate) =>
-    generate({
-      ...{ sequence, sampling, stopIds: [], maxTokens },
-      onToken: (_, stage) => {
-        tokens.push({ ms: performance.now(), stage });
-        return onToken(tokens.length, stage);
-      },
-    }),
-  );
+  await generate(core, sequence, maxTokens, (_, stage) => {
+    tokens.push({ ms: performance.now(), stage });
+    return onToken(tokens.length, stage);
+  });
   return tokens;
 }
 
@@ -119,9 +112,9 @@ export async function measureFeel(
   policy: UpgradePolicy,
   options: UpgradeBenchOptions = {},
 ): Promise<UpgradeFeel> {
-  const { core, loader, plan, dispose } = await stagedCore(files, options, context);
+  const { core, supply, plan, dispose } = await stagedCore(files, options, context);
   try {
-    const weights = await loader.loadNext(plan.stages[1]?.units ?? [], core.model.weights);
+    const weights = await supply.loadNext(plan.stages[1]?.units ?? [], core.model.weights, core.life);
     const sequence = core.createSequence();
     sequence.append(testIds(context, core.config.vocabSize));
     await decode(core, sequence, 16);

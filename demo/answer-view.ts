@@ -1,4 +1,4 @@
-// One answer on the page: its text as it grows, then how it ended and how fast it came.
+// One answer on the page: its growing text, then why it ended and how fast it was.
 import type { AnswerSummary } from "../src/index";
 import { make, oncePerFrame } from "./dom";
 import { copyText, MarkdownView } from "./markdown";
@@ -17,18 +17,18 @@ export class AnswerView {
   readonly #draw = oncePerFrame(() => this.#markdown.update(this.#text));
   #text = "";
 
-  /** @param labels Of the model's stages. Where there is only one, nothing is marked. */
+  /** @param labels Labels of the model's stages. With a single stage, nothing is marked. */
   constructor(labels: readonly StageLabel[]) {
     this.#labels = labels;
     this.#markdown =
       labels.length > 1 ? new MarkdownView(this.#body, (block) => markBlock(block, this.#runs, labels)) : new MarkdownView(this.#body);
     this.root.ariaLabel = "Answer";
-    // Readers of the page aloud wait for the whole instead of stuttering through the pieces.
+    // Screen readers wait for the whole answer instead of reading fragments.
     this.root.ariaBusy = "true";
     this.root.append(this.#body, this.#foot);
   }
 
-  /** Whether more may come. */
+  /** Whether more text may follow. */
   get isGrowing(): boolean {
     return this.root.ariaBusy === "true";
   }
@@ -37,7 +37,7 @@ export class AnswerView {
     return this.#text !== "";
   }
 
-  /** @param stage Index of the one that says it. */
+  /** @param stage Index of the stage that wrote the text. */
   append(text: string, stage: number): void {
     this.#text += text;
     this.#runs.add(text, stage);
@@ -52,7 +52,7 @@ export class AnswerView {
     this.#end(...(ending ? [make("p", "answer-ending", ending)] : []), make("p", "answer-stats", stats.filter(Boolean).join(" · ")));
   }
 
-  /** Stands under the text, also while that grows. */
+  /** Adds a line below the text, even while the text grows. */
   addNote(note: HTMLElement): void {
     this.#foot.before(note);
   }
@@ -83,7 +83,7 @@ export class AnswerView {
   }
 }
 
-/** Why an answer ended, where it did not end by itself. */
+/** Why an answer ended, if it did not end by itself. */
 export function describeEnding({ finishReason }: AnswerSummary, maxTokens: number): string | null {
   switch (finishReason) {
     case "stop":

@@ -1,4 +1,4 @@
-// Keeps the newest line in sight while an answer grows, unless the reader has scrolled up; then a button leads back.
+// Keeps the newest line visible while an answer grows. After the reader scrolls up it stops, and a button leads back.
 
 const NEAR_PX = 24;
 
@@ -15,10 +15,10 @@ export class BottomFollower {
     toLatest.addEventListener("click", () => this.follow());
     const observer = new ResizeObserver(() => this.#settle());
     observer.observe(content);
-    observer.observe(scroller); // the keyboard of a phone
+    observer.observe(scroller); // a phone's keyboard resizes it
   }
 
-  /** Goes to the end and stays there. */
+  /** Scrolls to the end and stays there. */
   follow(): void {
     this.#isFollowing = true;
     this.#settle();

@@ -1,4 +1,4 @@
-// The models kept in this browser, with their sizes, to look at and to delete.
+// Lists the models cached in this browser with their sizes, and deletes them.
 import { type CacheEntryInfo, cacheEntries, deleteCacheEntry } from "../src/index";
 import { element, make } from "./dom";
 import { EMBEDDED_PATH, EMBEDDED_TITLE } from "./model-choice";
@@ -43,7 +43,7 @@ export class CacheList {
 
 type CachedFile = Pick<CacheEntryInfo, "url" | "size" | "cachedBytes">;
 
-/** What is kept of one model: its weights, and what lies beside them. */
+/** The cached files of one model: its weights and the files beside them. */
 export interface CachedModel {
   readonly name: string;
   readonly urls: readonly string[];
@@ -51,7 +51,7 @@ export interface CachedModel {
   readonly size: number;
 }
 
-/** The files of one folder are a model; each GGUF is one, and the first of a folder has what lies beside them. */
+/** The files of one folder are a model. Each GGUF is a model of its own; the first in a folder also gets the other files. */
 export function cachedModels(entries: readonly CachedFile[]): CachedModel[] {
   const byFolder = new Map<string, CachedFile[]>();
   for (const entry of entries) {
@@ -75,7 +75,7 @@ function cachedModel(files: readonly CachedFile[]): CachedModel {
 
 const sum = (entries: readonly CachedFile[]) => entries.reduce((bytes, { cachedBytes }) => bytes + cachedBytes, 0);
 
-/** The embedded model by its title; a hub's "/owner/name/resolve/main/file" without what says nothing; else the last two parts of the path. */
+/** The embedded model's title; "owner/name/file" for a hub's "/owner/name/resolve/main/file"; otherwise the last two parts of the path. */
 export function nameOf(url: string): string {
   const path = decodeURIComponent(new URL(url).pathname);
   if (path.endsWith(`/${EMBEDDED_PATH}`)) return EMBEDDED_TITLE;

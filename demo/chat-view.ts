@@ -15,7 +15,7 @@ export class ChatView {
     this.#follower = follower;
   }
 
-  /** Shows the question, and an answer that is still to come, from a model of such stages. */
+  /** Shows the question and an empty answer, from a model with these stages. */
   ask(text: string, stages: readonly StageLabel[]): AnswerView {
     const question = make("article", "question", text);
     question.ariaLabel = "You";
@@ -27,10 +27,10 @@ export class ChatView {
     return answer;
   }
 
-  /** Says what happened, and to which stage: in the answer that it happened in, or after what was said before. */
+  /** Shows what happened, and to which stage: in the answer where it happened, or after the last one. */
   note(text: string, label: StageLabel | null): void {
     const latest = this.#latest;
-    if (!latest) return; // where nothing was said, nothing needs to be explained
+    if (!latest) return; // an empty conversation needs no notes
     const note = make("p", "stage-note", ...(label ? [stageMark(label)] : []), text);
     if (latest.isGrowing && latest.hasText) latest.addNote(note);
     else if (latest.isGrowing) latest.root.before(note);

@@ -1,7 +1,7 @@
-// Where the reader writes: Enter sends, Shift+Enter breaks the line, Esc stops.
+// The input field: Enter sends, Shift+Enter breaks the line, Esc stops.
 import { element } from "./dom";
 
-/** What the composer can do just now. */
+/** What the composer can do now. */
 export type ComposerState = "unavailable" | "ready" | "answering";
 
 export class Composer {
@@ -20,7 +20,7 @@ export class Composer {
     });
     this.#message.addEventListener("input", () => this.#refresh());
     this.#message.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter takes its suggestion.
+      // While an input method composes, Enter accepts its suggestion.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       this.#submit();
@@ -39,10 +39,10 @@ export class Composer {
     this.#send.hidden = state === "answering";
     this.#stop.hidden = state !== "answering";
     this.#refresh();
-    if (hadFocus) this.#message.focus(); // the button that had it may be hidden now
+    if (hadFocus) this.#message.focus(); // the button with the focus may be hidden now
   }
 
-  /** Not where a keyboard on the screen would cover half the page. */
+  /** Focuses the field, except where an on-screen keyboard would cover half the page. */
   focus(): void {
     if (matchMedia("(pointer: fine)").matches) this.#message.focus();
   }
@@ -57,7 +57,7 @@ export class Composer {
 
   #refresh(): void {
     this.#send.disabled = this.#state !== "ready" || this.#message.value.trim() === "";
-    // As tall as its text; the style sheet sets the most.
+    // As tall as its text; the style sheet sets the maximum.
     this.#message.style.blockSize = "auto";
     this.#message.style.blockSize = `${this.#message.scrollHeight}px`;
   }

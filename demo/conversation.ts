@@ -1,4 +1,4 @@
-// The chat that the page holds: one at a time, carried over when its engine has to be loaded again.
+// Owns the page's single chat, and carries it over when its engine is loaded again.
 import type { Answer, Chat, Engine, StageEvent } from "../src/index";
 import type { AnswerView } from "./answer-view";
 import type { ChatView } from "./chat-view";
@@ -15,7 +15,7 @@ export class Conversation {
   #abort: AbortController | null = null;
   #settled: Promise<void> = Promise.resolve();
 
-  /** @param onChange Hears that an answer has begun or ended. */
+  /** @param onChange Called when an answer has begun or ended. */
   constructor({ view, settings, onChange }: { view: ChatView; settings: () => Settings; onChange: () => void }) {
     this.#view = view;
     this.#settings = settings;
@@ -26,7 +26,7 @@ export class Conversation {
     return this.#abort !== null;
   }
 
-  /** Answers with `engine` from now on. What was said stays when it is the same model, loaded again. */
+  /** Answers with `engine` from now on. The messages stay if it is the same model, loaded again. */
   attach(engine: Engine, { keepMessages }: { readonly keepMessages: boolean }): void {
     const said = keepMessages ? (this.#chat?.messages ?? []) : [];
     if (!keepMessages) this.#view.clear();
@@ -35,19 +35,19 @@ export class Conversation {
     this.#chat = this.#createChat(said.filter(({ role }) => role !== "system"));
   }
 
-  /** The engine is gone; what was said stays. */
+  /** Detaches the engine; the messages stay. */
   detach(): void {
     this.stop();
     this.#engine = null;
   }
 
-  /** A later stage of the engine answers now: the chat goes on, and says where that was. */
+  /** Notes in the chat that a later stage of the engine has taken over. */
   noteTakeover(event: Extract<StageEvent, { type: "upgrade-end" }>): void {
     const label = this.#stages[event.stage.index];
     if (this.#engine && label) this.note(describeTakeover(this.#engine.plan, event), label);
   }
 
-  /** Says what happened to the model, where the conversation stands. */
+  /** Adds a note about the model at the current point of the conversation. */
   note(text: string, label: StageLabel | null = null): void {
     this.#view.note(text, label);
   }
@@ -55,12 +55,12 @@ export class Conversation {
   restart(): void {
     this.stop();
     const old = this.#chat;
-    void this.#settled.then(() => old?.dispose()); // not under an answer that still runs
+    void this.#settled.then(() => old?.dispose()); // not while an answer still runs
     this.#chat = this.#createChat();
     this.#view.clear();
   }
 
-  /** Lets new settings hold where nothing was said yet. */
+  /** Applies new settings if the chat has no messages yet. */
   restartIfEmpty(): void {
     if (!this.#abort && !this.#chat?.messages.some(({ role }) => role === "user")) this.restart();
   }
@@ -69,7 +69,7 @@ export class Conversation {
     this.#abort?.abort();
   }
 
-  /** Resolves when the answer has ended, however it did. */
+  /** Resolves when the answer has ended in any way. */
   ask(text: string): Promise<void> {
     if (!this.#engine || this.#abort) return Promise.resolve();
     const abort = new AbortController();
@@ -102,7 +102,7 @@ export class Conversation {
     return this.#engine.completeText(text, options);
   }
 
-  /** Null for a model without a chat template: it continues texts instead. */
+  /** Null for a model without a chat template, which continues texts instead. */
   #createChat(messages: Chat["messages"] = []): Chat | null {
     if (!this.#engine?.tokenizer.chatTemplate) return null;
     const { system } = this.#settings();

@@ -1,6 +1,6 @@
-// The lines of DOM that every view needs: a typed look-up, an element with children, a text that is touched for news only.
+// DOM helpers for every view: a typed look-up, an element with children, a text that changes only when it must.
 
-/** The page's element with this id. Throws where index.html and the code disagree. */
+/** The page's element with this id. Throws if index.html has none of this type. */
 export function element<T extends HTMLElement>(id: string, type: new () => T): T {
   const found = document.getElementById(id);
   if (!(found instanceof type)) throw new Error(`index.html has no ${type.name} with the id "${id}".`);
@@ -18,12 +18,12 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Touches the page only for news: each change of a live region is read aloud. */
+/** Writes the text only if it differs: screen readers read every change of a live region. */
 export function setText(target: HTMLElement, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** A function that has `draw` called in the next frame, once, however often it is called until then. */
+/** A function that calls `draw` once in the next frame, however often it is called before that. */
 export function oncePerFrame(draw: () => void): () => void {
   let isAsked = false;
   return () => {

@@ -1,4 +1,4 @@
-// The whole page takes files.
+// Accepts dropped files anywhere on the page.
 import { element } from "./dom";
 import { droppedFiles } from "./dropped-files";
 

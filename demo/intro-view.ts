@@ -1,10 +1,10 @@
-// What stands on the page before the first message, and the line under the composer: which model this is, and how far to trust it.
+// The page before the first message, and the line below the composer: which model this is, and how far to trust it.
 import { element, make } from "./dom";
 import { EMBEDDED_TITLE, remarkOn, titleOf } from "./model-choice";
 import type { ModelState } from "./model-host";
 import { formatBytes, formatSeconds } from "./wording";
 
-// Questions that the embedded model was trained on the like of.
+// Similar questions were in the embedded model's training data.
 const SUGGESTIONS = ["Why is the sky blue?", "Write two sentences about the sea.", "Give me three tips for sleeping better."];
 
 export class IntroView {

@@ -1,39 +1,39 @@
-// What the events of a load add up to until the model answers: its phase, how much has arrived, how fast, and how long it will take.
+// Sums up the events of a load until the model answers: phase, bytes arrived, speed and time left.
 import type { EngineEvent } from "../src/index";
 import { TransferSpeed } from "./transfer-speed";
 
-/** Reading headers, then weights on their way, then the last of them moving to the GPU while shaders compile. */
+/** Phases: reading headers, receiving weights, then moving the last of them to the GPU while shaders compile. */
 export type LoadPhase = "opening" | "receiving" | "finishing";
 
 export type ByteOrigin = Extract<EngineEvent, { type: "bytes-received" }>["origin"];
 
-const STALLED_BELOW = 20_000; // bytes a second: too slow to be called a speed
+const STALLED_BELOW = 20_000; // bytes a second; slower counts as stalled
 
 export class LoadProgress {
   phase: LoadPhase = "opening";
-  /** Where the weights come from; the network where any of them do. Null before the first. */
+  /** Source of the weights; the network if any of them come from there. Null before the first. */
   origin: ByteOrigin | null = null;
   adapter: string | null = null;
   totalBytes = 0;
-  /** With the first stage, which answers. */
+  /** Bytes of the first stage, which can answer. */
   firstBytes = 0;
   loadMs = 0;
-  /** Something that the reader should know, or null. */
+  /** A notice for the visitor, or null. */
   note: string | null = null;
   #receivedBytes = 0;
   #loadedBytes = 0;
   #speed = new TransferSpeed();
 
-  /** @param nowMs Of any clock that only goes forward. */
+  /** @param nowMs From any monotonic clock. */
   take(event: EngineEvent, nowMs: number): void {
     switch (event.type) {
       case "load-start":
         this.phase = "receiving";
         this.origin = null;
         this.totalBytes = event.totalBytes;
-        this.firstBytes = event.totalBytes; // until the plan says better
+        this.firstBytes = event.totalBytes; // until the plan is known
         this.adapter = event.adapter;
-        this.#receivedBytes = 0; // until here it was headers and vocabulary
+        this.#receivedBytes = 0; // earlier bytes were headers and vocabulary
         this.#speed = new TransferSpeed();
         return;
       case "stages-planned":
@@ -53,10 +53,10 @@ export class LoadProgress {
         this.note = "The connection was interrupted; trying again.";
         return;
       case "hash-mismatch":
-        this.note = "Some bytes came wrong, and are read once more.";
+        this.note = "Some bytes were damaged on the way; reading them again.";
         return;
       case "ranges-unsupported":
-        this.note = "This server sends files only whole.";
+        this.note = "This server cannot send parts of a file, so files load in order.";
         return;
       case "cache-unavailable":
         this.note = "This browser cannot keep a copy, so the next visit downloads again.";
@@ -66,12 +66,12 @@ export class LoadProgress {
     }
   }
 
-  /** Bytes of the first stage that are here. A retry brings some twice, and a header's read may have brought some before. */
+  /** Arrived bytes of the first stage. A retry delivers some twice, and reading the header may have delivered some before. */
   get arrivedBytes(): number {
     return Math.min(this.firstBytes, Math.max(this.#receivedBytes, this.#loadedBytes));
   }
 
-  /** Of the first stage: half for what has arrived, half for what is on the GPU; 0 to 1. */
+  /** Progress of the first stage, 0 to 1: half for arrived bytes, half for bytes on the GPU. */
   get share(): number {
     return this.firstBytes === 0 ? 0 : (this.arrivedBytes + Math.min(this.firstBytes, this.#loadedBytes)) / (2 * this.firstBytes);
   }
@@ -80,13 +80,13 @@ export class LoadProgress {
     return this.phase === "receiving" ? this.#speed.bytesPerSecond(nowMs) : null;
   }
 
-  /** Nothing comes, although weights are missing. */
+  /** Whether no bytes arrive although weights are missing. */
   isStalled(nowMs: number): boolean {
     const speed = this.bytesPerSecond(nowMs);
     return speed !== null && speed < STALLED_BELOW;
   }
 
-  /** Null while it cannot be told. */
+  /** Null while unknown. */
   secondsLeft(nowMs: number): number | null {
     const speed = this.bytesPerSecond(nowMs);
     return speed === null || this.isStalled(nowMs) ? null : (this.firstBytes - this.arrivedBytes) / speed;

@@ -1,11 +1,11 @@
-// The loading of a model on the page: phase, bytes, speed, time left; or what went wrong and what can be done.
+// Shows the loading of a model: phase, bytes, speed and time left, or an error and what to do.
 import { element, oncePerFrame, setText } from "./dom";
 import type { ByteOrigin, LoadProgress } from "./load-progress";
 import { type ModelChoice, titleOf } from "./model-choice";
 import type { ModelState } from "./model-host";
 import { formatBytes, formatSpeed, formatTimeLeft } from "./wording";
 
-const REDRAW_MS = 250; // as fast as numbers can be read; also shows a stall, of which no event tells
+const REDRAW_MS = 250; // as fast as numbers can be read; also shows a stall, which has no event
 
 export class LoaderView {
   readonly #root = element("loader", HTMLElement);
@@ -63,7 +63,7 @@ export function describePhase({ phase, origin }: LoadProgress, title: string): s
 }
 
 export function describeProgress(progress: LoadProgress, nowMs: number): string {
-  if (progress.phase === "opening") return progress.note ?? "Reading what the files say";
+  if (progress.phase === "opening") return progress.note ?? "Reading the file headers";
   const target = `${formatBytes(progress.firstBytes)}${progress.firstBytes < progress.totalBytes ? " until it answers" : ""}`;
   const parts = [`${formatBytes(progress.arrivedBytes)} of ${target}`];
   const speed = progress.bytesPerSecond(nowMs);

@@ -1,9 +1,9 @@
-// The demo page: a chat with a model that runs in this tab. Puts the parts together and owns no logic of its own.
+// The demo page: a chat with a model that runs in this tab. Connects the parts and has no logic of its own.
 //
 // ?model=  "owner/name", "owner/name/file.gguf" or a URL, in place of the embedded model
 // ?hub=    another hub's address, in place of https://huggingface.co
-// ?link=   Mbit/s to slow the downloads to; nothing is then taken from the browser's cache or kept there
-// ?plan=   "whole" loads all of the model before it answers, to compare with
+// ?link=   Mbit/s to throttle downloads to; also bypasses the browser's cache
+// ?plan=   "whole" loads all of the model before it answers, for comparison
 import type { EngineEvent } from "../src/index";
 import { BottomFollower } from "./bottom-follower";
 import { ChatView } from "./chat-view";

@@ -1,5 +1,5 @@
-// Markdown into the page, block by block: of a text that grows, only the blocks that changed are made anew. What a
-// model writes is not trusted: no HTML of its own, no images, and everything passes DOMPurify on its way.
+// Renders Markdown block by block; as the text grows, only changed blocks are rendered again. The model's text is not trusted: raw HTML is shown
+// as text, images become links, and all output passes DOMPurify.
 import DOMPurify from "dompurify";
 import { Marked, type Token } from "marked";
 import { make } from "./dom";
@@ -14,16 +14,16 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    // Shown as it was written: a model that explains HTML means the letters.
+    // Shown as text: a model that explains HTML means the characters.
     html: ({ text, block }) => (block ? `<p>${escapeHtml(text)}</p>` : escapeHtml(text)),
     image: ({ text, href }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
   },
 });
 
 export interface MarkdownBlock {
-  /** As it was written. */
+  /** The block's Markdown source. */
   readonly raw: string;
-  /** Where that begins in the text. */
+  /** Start of the source in the text. */
   readonly start: number;
   readonly nodes: readonly ChildNode[];
 }
@@ -34,18 +34,18 @@ export class MarkdownView {
   #blocks: readonly MarkdownBlock[] = [];
   #links = "{}";
 
-  /** @param frame What stands on the page for a block; its nodes alone unless given. */
+  /** @param frame Makes the page's nodes for a block. Default: the block's own nodes. */
   constructor(root: HTMLElement, frame: (block: MarkdownBlock) => readonly ChildNode[] = ({ nodes }) => nodes) {
     this.#root = root;
     this.#frame = frame;
   }
 
-  /** Shows `text`. Where it begins as the text before did, the blocks in common stay as they are, selection included. */
+  /** Shows `text`. Blocks in a prefix shared with the previous text stay untouched, including a selection. */
   update(text: string): void {
     const tokens = marked.lexer(text);
     const links = JSON.stringify(tokens.links);
     const isSame = (raw: string, index: number) => raw === this.#blocks[index]?.raw;
-    // A link that is explained at the end changes the blocks that name it, anywhere.
+    // A link definition at the end changes every block that refers to it.
     const firstChange = links === this.#links ? tokens.findIndex(({ raw }, index) => !isSame(raw, index)) : 0;
     const kept = firstChange < 0 ? tokens.length : firstChange;
     for (const { nodes } of this.#blocks.slice(kept)) for (const node of nodes) node.remove();
@@ -90,7 +90,7 @@ function addCodeHead(pre: HTMLPreElement): void {
   copy.ariaLabel = "Copy the code";
   copy.addEventListener("click", () => void copyText(code?.textContent ?? "", copy));
   const frame = make("div", "code-frame", make("div", "code-head", make("span", "", language), copy));
-  pre.tabIndex = 0; // it scrolls sideways, so the keyboard must reach it
+  pre.tabIndex = 0; // it scrolls sideways, so it must be reachable by keyboard
   wrap(pre, frame);
 }
 
@@ -101,7 +101,7 @@ function wrap(inner: HTMLElement, outer: HTMLElement): void {
 
 const SAID_MS = 1500;
 
-/** Copies, and says on the button whether it worked. */
+/** Copies the text, and shows on the button whether it worked. */
 export async function copyText(text: string, button: HTMLButtonElement): Promise<void> {
   const label = button.textContent;
   try {

@@ -13,18 +13,18 @@ export const EMBEDDED_TITLE = "SmolLM2 Crescendo 64M";
 export const EMBEDDED_BYTES = 39_886_784;
 export const EMBEDDED_PATH = "models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf";
 
-/** What `?model=` and `?hub=` of the page's address ask for. */
+/** The choice in the page's address: `?model=` and `?hub=`. */
 export function readAddress(address: URL): { readonly choice: ModelChoice; readonly hubEndpoint: string | null } {
   const name = address.searchParams.get("model")?.trim();
   return { choice: name ? { kind: "named", name } : EMBEDDED, hubEndpoint: address.searchParams.get("hub") };
 }
 
-/** What `?plan=` asks for: "whole" loads all at once, to compare with. */
+/** `?plan=` in the page's address: "whole" loads all at once, for comparison. */
 export function readPlan(address: URL): "auto" | "whole" {
   return address.searchParams.get("plan") === "whole" ? "whole" : "auto";
 }
 
-/** The address that brings this choice back. Files of a device have none: theirs is the page's own. */
+/** The address that restores this choice. Local files have no address of their own; the page's plain address is used. */
 export function writeAddress(address: URL, choice: ModelChoice): URL {
   const next = new URL(address);
   next.searchParams.delete("model");
@@ -59,7 +59,7 @@ export function titleOf(choice: ModelChoice): string {
   }
 }
 
-/** What to expect of its answers, in one sentence. */
+/** What to expect of the model's answers, in one sentence. */
 export function remarkOn(choice: ModelChoice): string {
   return choice.kind === "embedded" ? "A very small model: fluent, often wrong." : "Language models make things up: check what matters.";
 }

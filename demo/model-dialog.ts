@@ -1,4 +1,4 @@
-// The choice of a model: the embedded one, a hub's by name, files of this device; and what is kept of them.
+// The dialog for choosing a model: the embedded one, one from a hub, or files of this device. Also lists the cached models.
 import { CacheList } from "./cache-list";
 import { element, make } from "./dom";
 import { describeEmbedded, EMBEDDED, EMBEDDED_TITLE, type ModelChoice } from "./model-choice";
@@ -13,7 +13,7 @@ export class ModelDialog {
     this.#onChoose = onChoose;
     const host = hubEndpoint === null ? "huggingface.co" : hubEndpoint.replace(/^https?:\/\//, "");
     element("hub-hint", HTMLElement).textContent =
-      `Looked up on ${host}. Safetensors need the repository’s name alone, a GGUF its file’s name too.`;
+      `Loaded from ${host}. For safetensors enter the repository’s name; for a GGUF add the file’s name.`;
     const embedded = element("use-embedded", HTMLButtonElement);
     embedded.append(make("strong", "", EMBEDDED_TITLE), make("span", "", describeEmbedded()));
     embedded.addEventListener("click", () => this.#choose(EMBEDDED));
@@ -34,7 +34,7 @@ export class ModelDialog {
   #takeFiles(input: HTMLInputElement): void {
     input.addEventListener("change", () => {
       const files = [...(input.files ?? [])];
-      input.value = ""; // so that the same choice counts again
+      input.value = ""; // so that choosing the same file again fires a change
       if (files.length > 0) this.#choose({ kind: "files", files });
     });
   }
@@ -45,7 +45,7 @@ export class ModelDialog {
   }
 }
 
-/** A press beside the dialog closes it: its own box is filled by its children, so only the backdrop hits the dialog itself. */
+/** A press beside the dialog closes it. Children fill the dialog's box, so only the backdrop targets the dialog itself. */
 export function closeOnBackdrop(dialog: HTMLDialogElement): void {
   dialog.addEventListener("pointerdown", (event) => {
     if (event.target !== dialog) return;

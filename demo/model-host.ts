@@ -1,4 +1,4 @@
-// Holds the one engine of the page: loads it, says how that goes, and lets go of it before the next.
+// Owns the page's single engine: loads it, reports progress, and disposes of it before the next.
 import { type Engine, type EngineEvent, LlmError, type LoadOptions, loadEngine } from "../src/index";
 import { LoadProgress } from "./load-progress";
 import { locationOf, type ModelChoice } from "./model-choice";
@@ -7,7 +7,7 @@ import type { LinkThrottle } from "./throttled-fetch";
 
 export type ModelState =
   | { readonly kind: "loading"; readonly choice: ModelChoice; readonly progress: LoadProgress; readonly stages: StageProgress }
-  /** It answers, with its first stage at least: the later ones may still be on their way. */
+  /** The model can answer, with at least its first stage; later stages may still be loading. */
   | {
       readonly kind: "ready";
       readonly choice: ModelChoice;
@@ -17,7 +17,7 @@ export type ModelState =
     }
   | { readonly kind: "failed"; readonly choice: ModelChoice; readonly reason: string; readonly canRetry: boolean };
 
-/** One load, from its start until another takes its place. */
+/** One load, from its start until another replaces it. */
 interface Load {
   readonly choice: ModelChoice;
   readonly abort: AbortController;
@@ -26,15 +26,15 @@ interface Load {
   engine: Engine | null;
 }
 
-const NEWS = /^(stages?|upgrade|delivery|device)-/; // seldom enough to draw at once
+const NEWS = /^(stages?|upgrade|delivery|device)-/; // rare enough to draw at once
 
 export interface ModelHostOptions {
   readonly hubEndpoint: string | null;
   readonly plan: "auto" | "whole";
-  /** What all downloads go through. */
+  /** All downloads go through it. */
   readonly link: LinkThrottle;
   readonly onChange: (state: ModelState) => void;
-  /** Hears of stages and of the device, when the state's progress has taken that in. */
+  /** Called for stage and device events, after the state's progress has processed them. */
   readonly onNews: (event: EngineEvent) => void;
 }
 
@@ -46,7 +46,7 @@ export class ModelHost {
     this.#options = options;
   }
 
-  /** Puts `choice` in the place of whatever is loaded or loading. */
+  /** Loads `choice` instead of whatever is loaded or loading. */
   async load(choice: ModelChoice): Promise<void> {
     this.#release();
     const progress = new LoadProgress();
@@ -60,13 +60,13 @@ export class ModelHost {
       load.engine = engine;
       this.#options.onChange({ kind: "ready", choice, progress, stages, engine });
     } catch (error) {
-      if (this.#current !== load) return; // cancelled, or another one has taken its place
+      if (this.#current !== load) return; // cancelled, or replaced by another load
       const canRetry = !(error instanceof LlmError && error.code === "no-webgpu");
       this.#fail(load, error instanceof Error ? error.message : String(error), canRetry);
     }
   }
 
-  /** Gives up what is loading: at once for the reader, although a driver may still be compiling for it. */
+  /** Cancels the load: at once for the visitor, although the driver may still be compiling. */
   cancel(): void {
     const load = this.#current;
     if (!load || load.engine) return;
@@ -74,18 +74,18 @@ export class ModelHost {
     this.#fail(load, `Loading was cancelled.${kept}`);
   }
 
-  /** Asks for no more of later stages; the one that answers goes on. */
+  /** Stops loading later stages; the current one keeps answering. */
   pauseDelivery(): void {
     this.#current?.engine?.pauseDelivery();
   }
 
-  /** Goes on after a pause or a failure. */
+  /** Continues after a pause or a failure. */
   resumeDelivery(): void {
     this.#current?.stages.retry();
     this.#current?.engine?.resumeDelivery();
   }
 
-  /** At a chosen speed all bytes come over the link, or there would be nothing to watch. */
+  /** While throttled, all bytes come over the network; otherwise there would be nothing to watch. */
   get #keepsCopies(): boolean {
     return this.#options.link.megabitsPerSecond === null;
   }

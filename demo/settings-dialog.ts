@@ -1,4 +1,4 @@
-// The settings' form. Whatever is changed holds at once, and is kept.
+// The settings form. Changes apply at once and are stored.
 import { element, make } from "./dom";
 import { LINK_SPEEDS } from "./link-speed";
 import { closeOnBackdrop } from "./model-dialog";
@@ -7,12 +7,12 @@ import type { LinkThrottle } from "./throttled-fetch";
 
 export interface SettingsDialogOptions {
   readonly store: SettingsStore;
-  /** Its speed is for this page only: nobody wants to find a slow one the next day. */
+  /** The speed lasts for this page only, so that no visitor returns to a forgotten slow setting. */
   readonly link: LinkThrottle;
   readonly onLinkSpeed: (megabitsPerSecond: number | null) => void;
-  /** The model is to be loaded again, at the speed that is chosen now. */
+  /** Called to load the model again, at the chosen speed. */
   readonly onReload: () => void;
-  /** Hears when the reader is done, whatever was changed. */
+  /** Called when the dialog closes. */
   readonly onClose: () => void;
 }
 
@@ -59,7 +59,7 @@ export class SettingsDialog {
     this.#showValues();
   }
 
-  /** The address may ask for a speed that is not among ours. */
+  /** The address may name a speed that is not in our list. */
   #fillLinkSpeed(): void {
     const speed = this.#options.link.megabitsPerSecond;
     const speeds = new Set([...LINK_SPEEDS, ...(speed === null ? [] : [speed])]);
@@ -84,7 +84,7 @@ export class SettingsDialog {
       system: this.#system.value,
       temperature: this.#temperature.valueAsNumber,
       topP: this.#topP.valueAsNumber,
-      // A number half typed does not count yet; the browser marks the field.
+      // A half-typed number does not count yet; the browser marks the field.
       maxTokens: this.#maxTokens.validity.valid ? this.#maxTokens.valueAsNumber : maxTokens,
     });
   }

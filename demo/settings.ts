@@ -1,4 +1,4 @@
-// What the reader may set, and where it is kept.
+// The visitor's settings, and where they are stored.
 
 export interface Settings {
   /** Empty: the model's own. */
@@ -12,7 +12,7 @@ export const DEFAULT_SETTINGS: Settings = { system: "", temperature: 0.5, topP: 
 
 const KEY = "crescendo-settings";
 
-/** Fields that are missing or out of range get their defaults, so that an older page's settings never break a newer one. */
+/** Missing or invalid fields get their defaults, so the settings of an older page never break a newer one. */
 export function parseSettings(json: string | null): Settings {
   const found = parseObject(json);
   const number = (name: "temperature" | "topP" | "maxTokens", low: number, high: number): number => {
@@ -27,7 +27,7 @@ export function parseSettings(json: string | null): Settings {
   };
 }
 
-/** Settings that outlive the page where the browser lets it keep anything. */
+/** Settings that outlive the page, if the browser allows storage. */
 export class SettingsStore {
   readonly #storage: Storage | null;
   #current: Settings;
@@ -47,7 +47,7 @@ export class SettingsStore {
   }
 }
 
-/** Null where the reader's browser forbids pages to store anything: it then throws on the mere look. */
+/** Null if the browser forbids storage; then even reading the property throws. */
 export function pageStorage(): Storage | null {
   try {
     return window.localStorage;

@@ -1,20 +1,20 @@
-// The model as a bar of cells, in the order in which a token goes through it: the vocabulary's rows, then layer after layer.
+// The model as a bar of cells, in the order in which a token passes through it: vocabulary rows, then the layers.
 import type { StageInfo, StagePlan, Unit } from "../src/index";
 import type { StageProgress } from "./stage-progress";
 
 export interface StageCell {
   /** A layer's index; null for rows of the vocabulary. */
   readonly layer: number | null;
-  /** Index of the stage with which it comes. */
+  /** Index of the stage with which the cell arrives. */
   readonly stage: number;
-  /** In layers: about as wide as its bytes are many. */
+  /** Width in layers, about proportional to its bytes. */
   readonly width: number;
 }
 
 const UNKNOWN_ROWS_WIDTH = 3;
-const LEAST_ROWS_WIDTH = 2; // else nobody would see that the cell is another one
+const LEAST_ROWS_WIDTH = 2; // narrower, the cell would look like a layer
 
-/** Rows that come with several stages lie side by side in their order, as the parts of one wide cell. */
+/** Rows of several stages are adjacent, in stage order, as parts of one wide cell. */
 export function stageCells(plan: StagePlan, stages: readonly StageInfo[]): StageCell[] {
   const allRowsWidth = rowsWidth(plan, stages);
   const cells = plan.stages.flatMap(({ units }, stage) =>
@@ -26,7 +26,7 @@ export function stageCells(plan: StagePlan, stages: readonly StageInfo[]): Stage
   return cells.sort((a, b) => (a.layer ?? -1) - (b.layer ?? -1) || a.stage - b.stage);
 }
 
-/** How full each cell is, 0 to 1: the bytes of a stage fill its cells one after the other, the rows first, as they are asked for. */
+/** How full each cell is, 0 to 1. The bytes of a stage fill its cells in request order, rows first. */
 export function cellFills(cells: readonly StageCell[], progress: Pick<StageProgress, "stages" | "arrivedOf">): number[] {
   const left = progress.stages.map(({ bytes }, index) => {
     const width = cells.reduce((sum, cell) => sum + (cell.stage === index ? cell.width : 0), 0);
@@ -39,7 +39,7 @@ export function cellFills(cells: readonly StageCell[], progress: Pick<StageProgr
   });
 }
 
-/** Of all rows, in layers: by least squares from what the stages hold and weigh, if they tell it; at most half the bar. */
+/** Width of all rows in layers: a least-squares fit to the contents and sizes of the stages, if they determine it; at most half the bar. */
 function rowsWidth({ layerCount, vocabSize, stages: planned }: StagePlan, stages: readonly StageInfo[]): number {
   let [layersLayers, layersRows, rowsRows, layersBytes, rowsBytes] = [0, 0, 0, 0, 0];
   for (const [index, { units }] of planned.entries()) {

@@ -1,10 +1,10 @@
-// Marks an answer's blocks by the stage that said them: a thin rule beside each in the stage's colour, and a letter where another went on.
+// Marks an answer's blocks by the stage that wrote them: a thin rule in the stage's colour, and a letter where another stage took over.
 import { make } from "./dom";
 import type { MarkdownBlock } from "./markdown";
 import { drawnOffset, type StageRun, type StageRuns } from "./stage-runs";
 import { describeSpeakers, type StageLabel } from "./stage-words";
 
-/** The block's nodes in a frame with its rule. */
+/** Wraps the block's nodes in a frame with its rule. */
 export function markBlock({ raw, start, nodes }: MarkdownBlock, runs: StageRuns, labels: readonly StageLabel[]): ChildNode[] {
   const end = start + raw.trimEnd().length;
   const said = runs.within(start, end);
@@ -13,7 +13,7 @@ export function markBlock({ raw, start, nodes }: MarkdownBlock, runs: StageRuns,
   rule.title = describeRule(said, labels);
   rule.style.background = ruleBackground(said, labels);
   const frame = make("div", "said", rule, ...nodes);
-  // From behind: the mark before must not move the one after.
+  // Backwards, so that inserting a mark does not shift later ones.
   for (const change of runs.changesWithin(start, end).reverse()) {
     const label = labels[change.stage];
     if (label) insertMark(frame, raw, change.start - start, stageMark(label, "from here"));
@@ -21,7 +21,7 @@ export function markBlock({ raw, start, nodes }: MarkdownBlock, runs: StageRuns,
   return [frame];
 }
 
-/** The stage's letter in its colour. It is drawn by the style sheet, so that no copy of the text has it. */
+/** The stage's letter in its colour. The style sheet draws it, so copied text does not contain it. */
 export function stageMark({ title, letter, color, contents }: StageLabel, role = ""): HTMLElement {
   const mark = make("span", "stage-mark");
   mark.dataset.letter = letter;
@@ -39,7 +39,7 @@ function describeRule(said: readonly StageRun[], labels: readonly StageLabel[]):
   return `Said ${describeSpeakers(labels, stages)}${contents}`;
 }
 
-/** Text is about evenly long on all lines, so a share of the letters is that share of the height. */
+/** Lines are about equally long, so a share of the characters is the same share of the height. */
 function ruleBackground(said: readonly StageRun[], labels: readonly StageLabel[]): string {
   const total = said.reduce((sum, { start, end }) => sum + end - start, 0);
   let from = 0;
@@ -67,7 +67,7 @@ function insertMark(frame: HTMLElement, raw: string, offset: number, mark: HTMLE
   else frame.append(mark);
 }
 
-/** But for what the page adds to code. */
+/** The text without the controls that the page adds to code. */
 function textsOf(root: HTMLElement): Text[] {
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT, (node) =>
     node.parentElement?.closest(".code-head") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT,

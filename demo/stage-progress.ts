@@ -1,9 +1,9 @@
-// What an engine's events say of its stages: what of each has arrived, which one answers, and when that was.
+// Sums up an engine's events by stage: what has arrived, which stage answers, and when.
 import type { EngineEvent, StageEvent, StageInfo, StagePlan } from "../src/index";
 import { TransferSpeed } from "./transfer-speed";
 
-const STALLED_BELOW = 20_000; // bytes a second: too slow to tell a time from
-const IDLE_AFTER_MS = 300; // chunks of a link that works come closer
+const STALLED_BELOW = 20_000; // bytes a second; slower gives no useful time left
+const IDLE_AFTER_MS = 300; // on a working connection chunks arrive more often
 
 export interface StageFailure {
   readonly stage: StageInfo;
@@ -19,31 +19,31 @@ export class StageProgress {
   landing: number | null = null;
   isPaused = false;
   failure: StageFailure | null = null;
-  /** The device was lost, and what answered is read again for another. */
+  /** The device was lost, and the current stage is loading again for another. */
   isRecovering = false;
   /** From the load's start to the first stage's answer. */
   answeringMs: number | null = null;
   /** From the load's start to the whole model's answer. */
   landedMs = 0;
   /**
-   * When the whole model would have begun to answer: when its last bytes had arrived, less the time after the first stage's in which none came
-   * (a pause, kernels that compile, an answer that has the link to itself). Null while that is not known, and after a failure.
+   * When the whole model would have begun to answer: the arrival of its last bytes, less the idle time after the first stage (a pause, compiling
+   * kernels, an answer that uses the connection alone). Null while unknown, and after a failure.
    */
   wholeMs: number | null = null;
   readonly #startMs: number;
-  /** Index of the stage whose bytes come; one past the last when all are here. */
+  /** Index of the stage that is loading; one past the last when all have arrived. */
   #coming = 0;
   #loadedBytes = 0;
-  /** Of the loaded bytes, those before the coming stage's, and those that a failure took back. */
+  /** Loaded bytes before the loading stage, including those discarded by a failure. */
   #loadedBefore = 0;
-  /** Of the coming stage, over the wire. */
+  /** Received bytes of the loading stage. */
   #receivedBytes = 0;
   #speed = new TransferSpeed();
   #lastByteMs = 0;
   #idleMs = 0;
   #hasFailed = false;
 
-  /** @param startMs Of any clock that only goes forward. */
+  /** @param startMs From any monotonic clock. */
   constructor(startMs: number) {
     this.#startMs = startMs;
   }
@@ -51,7 +51,7 @@ export class StageProgress {
   take(event: EngineEvent, nowMs: number): void {
     switch (event.type) {
       case "bytes-received":
-        if (!this.plan || this.isRecovering) return; // headers and vocabulary; what had been here
+        if (!this.plan || this.isRecovering) return; // headers and vocabulary; or bytes that had arrived before
         this.#noteGap(nowMs);
         this.#receivedBytes += event.bytes;
         this.#speed.add(event.bytes, nowMs);
@@ -79,7 +79,7 @@ export class StageProgress {
     }
   }
 
-  /** The reader asks again for what failed. */
+  /** The visitor retries what failed. */
   retry(): void {
     this.failure = null;
     this.#speed = new TransferSpeed();
@@ -97,19 +97,19 @@ export class StageProgress {
     return bytesOf(this.stages.slice(0, this.#coming)) + this.arrivedOf(this.#coming);
   }
 
-  /** Of what comes with the stage. */
+  /** Arrived bytes of the stage. */
   arrivedOf(index: number): number {
     const bytes = this.stages[index]?.bytes ?? 0;
     if (index !== this.#coming) return index < this.#coming ? bytes : 0;
     return Math.min(bytes, Math.max(this.#loadedBytes - this.#loadedBefore, this.#receivedBytes));
   }
 
-  /** The stage whose bytes come, or are held back; null when all are here. */
+  /** The stage that is loading or held back; null when all have arrived. */
   get coming(): StageInfo | null {
     return this.stages[this.#coming] ?? null;
   }
 
-  /** Until the coming stage's bytes are here; null while it cannot be told. */
+  /** Time until the loading stage has arrived; null while unknown. */
   secondsLeft(nowMs: number): number | null {
     const speed = this.#speed.bytesPerSecond(nowMs);
     if (!this.coming || this.isPaused || this.failure || speed === null || speed < STALLED_BELOW) return null;
@@ -169,7 +169,7 @@ export class StageProgress {
     this.#goBack();
   }
 
-  /** What came after the stage that answers is gone, and will be loaded again. */
+  /** Discards bytes loaded after the current stage; they will load again. */
   #goBack(): void {
     this.landing = null;
     this.#hasFailed = true;
@@ -186,7 +186,7 @@ export class StageProgress {
     if (this.#loadedBytes - this.#loadedBefore >= coming.bytes) this.#advance();
   }
 
-  /** All bytes up to those of the stage are here, whatever was counted. */
+  /** All bytes up to and including the stage have arrived, whatever was counted. */
   #arrive(index: number, nowMs: number): void {
     if (this.#coming > index) return;
     this.#noteWhole(index, nowMs);

@@ -1,8 +1,8 @@
-// Which stage said which part of a text that grows.
+// Records which stage wrote which part of a growing text.
 
 export interface StageRun {
   readonly stage: number;
-  /** In the text, `end` exclusive. */
+  /** Range in the text; `end` is exclusive. */
   readonly start: number;
   readonly end: number;
 }
@@ -10,40 +10,40 @@ export interface StageRun {
 export class StageRuns {
   readonly #runs: StageRun[] = [];
 
-  /** The text goes on by `piece`, as `stage` says it. */
+  /** Appends `piece`, written by `stage`. */
   add(piece: string, stage: number): void {
     const last = this.#runs.at(-1);
     const start = last?.end ?? 0;
     const end = start + piece.length;
-    // What another stage begins with blanks begins with its first letter: between two paragraphs there is no place for a mark.
+    // If another stage begins with blanks, its run begins at its first letter: there is no place for a mark between paragraphs.
     const letter = last && last.stage !== stage ? start + piece.length - piece.trimStart().length : end;
     if (last) this.#runs[this.#runs.length - 1] = { ...last, end: letter };
     if (!last || letter < end) this.#runs.push({ stage, start: last ? letter : start, end });
   }
 
-  /** In the order in which they first spoke. */
+  /** Stages in order of their first run. */
   get stages(): number[] {
     return [...new Set(this.#runs.map(({ stage }) => stage))];
   }
 
-  /** Those of a part of the text, cut to it. */
+  /** The runs within a part of the text, clipped to it. */
   within(start: number, end: number): StageRun[] {
     return this.#runs
       .map((run) => ({ ...run, start: Math.max(run.start, start), end: Math.min(run.end, end) }))
       .filter((run) => run.start < run.end);
   }
 
-  /** Where another stage went on, from `start` on and before `end`. */
+  /** Positions from `start` to `end` (exclusive) where another stage took over. */
   changesWithin(start: number, end: number): StageRun[] {
     return this.#runs.slice(1).filter((run) => start <= run.start && run.start < end);
   }
 }
 
-const LOOK_AHEAD = 200; // past a link's address
+const LOOK_AHEAD = 200; // enough to skip a link's address
 
 /**
- * Where a drawn text continues at `offset` of the Markdown it was made of, which is a letter. The drawn letters are sought in the Markdown one
- * after the other; what is not found (one that an entity stands for, say) is passed over, and so are line ends: a table has others than its Markdown.
+ * Maps `offset` of the Markdown source, which is a letter, to an offset of the rendered text. The rendered letters are searched in the Markdown
+ * one by one. Letters not found (for example from an entity) are skipped, and so are line ends, which differ in tables.
  */
 export function drawnOffset(drawn: string, markdown: string, offset: number): number {
   let from = 0;

@@ -1,5 +1,5 @@
-// The model's stages, above the conversation: the bar that fills, which stage answers and what it is worth, what comes next and when. When
-// all have landed, one line is left of it.
+// The model's stages, above the conversation: a bar that fills, the current stage with its quality, and what comes next and when. When all stages
+// are in use, one line remains.
 import { element, make, oncePerFrame, setText } from "./dom";
 import type { ModelState } from "./model-host";
 import { cellFills, type StageCell, stageCells } from "./stage-bar";
@@ -57,7 +57,7 @@ export class StageView {
     this.refresh();
   }
 
-  /** After an event of a stage: the plan is known, another stage answers, the reader paused. */
+  /** Redraws after a stage event: the plan is known, another stage answers, the visitor paused. */
   refresh(): void {
     clearInterval(this.#timer);
     const { plan = null, isLanded = false } = this.#progress ?? {};
@@ -92,7 +92,7 @@ export class StageView {
     this.#bar.replaceChildren(...cells);
   }
 
-  /** What changes with a stage only. */
+  /** Draws what changes only with a stage. */
   #showStage(progress: StageProgress): void {
     const { stages, answering, failure, isPaused, isLanded, isRecovering } = progress;
     this.#root.classList.toggle("is-landed", isLanded);
@@ -146,7 +146,7 @@ function headlineOf({ plan, stages, answering, isLanded }: StageProgress): (Node
   ];
 }
 
-/** The legend, with what the line has no room for. */
+/** The legend, with details that do not fit the line. */
 function stageRows({ plan, stages, failure }: StageProgress): HTMLElement[] {
   if (!plan || stages.length < 2) return [];
   return stageLabels(plan).map((label, index) => {
@@ -160,7 +160,7 @@ function stageRows({ plan, stages, failure }: StageProgress): HTMLElement[] {
   });
 }
 
-/** A live region is read aloud for news only. */
+/** Changes a live region only if its text differs, because changes are read aloud. */
 function replaceIfNew(target: HTMLElement, parts: readonly (Node | string)[]): void {
   const text = parts.map((part) => (typeof part === "string" ? part : part.textContent)).join("");
   if (target.textContent !== text) target.replaceChildren(...parts);

@@ -1,20 +1,20 @@
-// Stages as people read of them: what one lacks, what it is worth, how it took over, what waiting was spared.
+// Describes stages in words: what is missing, the quality, the takeover, the waiting time saved.
 import type { StageEvent, StageInfo, StagePlan, StageQuality } from "../src/index";
 import type { StageProgress } from "./stage-progress";
 import { formatBytes, formatSeconds, formatWait } from "./wording";
 
-/** A stage as parts of an answer are marked with it. */
+/** The label of a stage, as used to mark parts of an answer. */
 export interface StageLabel {
-  /** "Stage A", or what else it is called. */
+  /** "Stage A", or another name. */
   readonly title: string;
-  /** What fits into a mark. */
+  /** A short form that fits into a mark. */
   readonly letter: string;
-  /** What is there of the model. */
+  /** The parts of the model that are present. */
   readonly contents: string;
   readonly color: string;
 }
 
-/** One for each stage; a model that comes whole has nothing to tell apart. */
+/** A label for each stage. */
 export function stageLabels(plan: StagePlan): StageLabel[] {
   return plan.stages.map(({ name }, index) => ({
     title: stageTitle(name),
@@ -28,13 +28,13 @@ export function stageTitle(name: string): string {
   return `Stage ${name}`;
 }
 
-/** From the first stage's colour to the whole model's, which the style sheet sets, by even steps. */
+/** Even steps from the first stage's colour to the whole model's; the style sheet sets both. */
 export function stageColor(index: number, stageCount: number): string {
   const percent = stageCount < 2 ? 100 : Math.round((100 * index) / (stageCount - 1));
   return `color-mix(in oklch, var(--stage-first), var(--stage-whole) ${percent}%)`;
 }
 
-/** "10 of 16 layers"; rows are told of where some are missing. */
+/** "10 of 16 layers", and the rows if some are missing. */
 export function describeContents(plan: StagePlan, index: number): string {
   const units = plan.stages.slice(0, index + 1).flatMap((stage) => stage.units);
   const layers = units.filter(({ kind }) => kind === "layer").length;
@@ -47,7 +47,7 @@ export function describeContents(plan: StagePlan, index: number): string {
   return told.join(" and ");
 }
 
-/** What a stage is worth, and on what that was measured, where somebody has. */
+/** A stage's quality and the text it was measured on, if it was measured. */
 export function describeQuality(quality: StageQuality | null): { readonly worth: string; readonly measuredOn: string | null } {
   if (!quality) return { worth: "quality not measured", measuredOn: null };
   return { worth: describeWorth(quality), measuredOn: `measured on ${quality.text}` };
@@ -59,7 +59,7 @@ function describeWorth({ sameFirstChoice, klNats, meanNll }: StageQuality): stri
   return `${meanNll?.toFixed(2)} nats a token`;
 }
 
-/** Bytes, and what comes next when. */
+/** Bytes, the next stage, and when it comes. */
 export function describeDelivery(progress: StageProgress, nowMs: number): string {
   const { coming, landing, stages } = progress;
   const total = formatBytes(progress.totalBytes);
@@ -74,7 +74,7 @@ export function describeDelivery(progress: StageProgress, nowMs: number): string
 
 type Times = Pick<StageProgress, "answeringMs" | "wholeMs">;
 
-/** Differences below it are no news. */
+/** Smaller differences are not reported. */
 const NOTABLE_MS = 100;
 
 export function describeTimeSaved(progress: Times): string {
@@ -94,7 +94,7 @@ export const TIME_SAVED_BASIS =
 
 type Takeover = Pick<Extract<StageEvent, { type: "upgrade-end" }>, "stage" | "boundary" | "recomputedPositions">;
 
-/** What became of the conversation's K/V is told where there is one. */
+/** Describes a takeover, including the conversation's K/V if there is a conversation. */
 export function describeTakeover(plan: StagePlan, event: Takeover): string {
   const { stage, boundary, recomputedPositions } = event;
   const kept = plan.stages
@@ -111,12 +111,12 @@ function describeKept(layers: number, isAll: boolean): string {
   return `K/V of ${layers} ${layers === 1 ? "layer" : "layers"} kept`;
 }
 
-/** Who said a text, in the order in which they came: "by stage A, then stage B". */
+/** The stages that wrote a text, in order: "by stage A, then stage B". */
 export function describeSpeakers(labels: readonly StageLabel[], stages: readonly number[]): string {
   return stages.length === 0 ? "" : `by ${stages.map((stage) => labels[stage]?.title.replace(/^Stage/, "stage")).join(", then ")}`;
 }
 
-/** What a reader who does not see the bar is told of it. */
+/** Describes the bar for screen readers. */
 export function describeBar(progress: StageProgress): string {
   const percent = progress.totalBytes === 0 ? 0 : Math.floor((100 * progress.arrivedBytes) / progress.totalBytes);
   const arrived = progress.stages.filter((_, index) => progress.arrivedOf(index) >= (progress.stages[index]?.bytes ?? 0)).length;

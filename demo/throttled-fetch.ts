@@ -1,9 +1,9 @@
-// A `fetch` that can be slowed to the speed of a slower link: all bodies that it brings share one token bucket. The bytes come through the
-// real link first, so nothing gets faster than that, and what stands in no body (a request, its headers) takes the time that it took.
+// A `fetch` that can be throttled: the bodies of all responses share one token bucket. The bytes pass the real connection first, so nothing is
+// faster than that. Requests and headers are not delayed.
 
-/** What one body takes at a time: small enough that six of them side by side all move, also at 10 Mbit/s. */
+/** Bytes that one body takes at a time: small enough that six concurrent bodies all progress, even at 10 Mbit/s. */
 const SLICE_BYTES = 16 << 10;
-/** What an idle link may be ahead by: more than a timer's lateness at 100 Mbit/s, less than anyone sees. */
+/** Credit of an idle link: more than a timer's lateness at 100 Mbit/s, and too little to notice. */
 const BURST_MS = 20;
 
 interface Waiting {
@@ -13,18 +13,18 @@ interface Waiting {
 
 export class LinkThrottle {
   #bytesPerMs: number | null = null;
-  /** Below zero: bytes that went ahead of their time. */
+  /** Negative: bytes that passed ahead of time. */
   #tokens = 0;
   #filledMs = 0;
   readonly #waiting: Waiting[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** Null: as fast as it comes. */
+  /** Null: no limit. */
   get megabitsPerSecond(): number | null {
     return this.#bytesPerMs === null ? null : this.#bytesPerMs / 125;
   }
 
-  /** Holds for all bytes from now on, those of responses under way included. */
+  /** Applies to all further bytes, including those of running responses. */
   setSpeed(megabitsPerSecond: number | null): void {
     this.#fill();
     this.#bytesPerMs = megabitsPerSecond === null ? null : 125 * megabitsPerSecond;
@@ -81,7 +81,7 @@ export class LinkThrottle {
             }
             chunk = value;
           }
-          // Unslowed, a chunk goes on as it is.
+          // Without a limit, a chunk passes unchanged.
           const slice = this.#bytesPerMs === null ? chunk : chunk.subarray(0, SLICE_BYTES);
           await this.take(slice.length, ending.signal);
           chunk = chunk.subarray(slice.length);
@@ -98,9 +98,9 @@ export class LinkThrottle {
       },
     };
     const { status, statusText, headers, url, redirected } = response;
-    // Nothing is read ahead: what nobody has asked for must not use the link.
+    // Nothing is read ahead: bytes that nobody has requested must not use the connection.
     const paced = new Response(new ReadableStream(source, { highWaterMark: 0 }), { status, statusText, headers });
-    // A response that is made has neither, and our reader goes straight to where a redirect led.
+    // A constructed response has neither, and our reader goes directly to the target of a redirect.
     return Object.defineProperties(paced, { url: { value: url }, redirected: { value: redirected } });
   }
 
@@ -109,12 +109,12 @@ export class LinkThrottle {
     const passedMs = nowMs - this.#filledMs;
     this.#filledMs = nowMs;
     const tokens = this.#tokens + passedMs * (this.#bytesPerMs ?? 0);
-    // Only an idle link's tokens are capped: those who wait get all that accrues, however late a timer comes.
+    // Only an idle link's credit is capped: waiting bodies get all that accrues, however late a timer fires.
     const isIdle = this.#waiting.length === 0 && passedMs > BURST_MS;
     this.#tokens = isIdle ? Math.min(tokens, BURST_MS * (this.#bytesPerMs ?? 0)) : tokens;
   }
 
-  /** Lets those go whose turn has come, in their order, and comes back for the next. */
+  /** Releases the waiting bodies whose turn has come, in order, and schedules the next. */
   #serve(): void {
     clearTimeout(this.#timer);
     this.#fill();

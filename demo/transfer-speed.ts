@@ -1,12 +1,12 @@
-// How fast bytes arrive, over the last seconds: steady enough to read, quick enough to show a stall.
+// Measures how fast bytes arrive over the last seconds: steady enough to read, quick enough to show a stall.
 
 const WINDOW_MS = 4_000;
-const MARK_MS = 200; // chunks come by the thousand a second; sums this far apart are enough
-const SETTLED_MS = 700; // before that, the first burst says nothing
+const MARK_MS = 200; // thousands of chunks arrive each second; sums this far apart suffice
+const SETTLED_MS = 700; // the first burst is not representative
 
 interface Mark {
   readonly atMs: number;
-  /** All bytes until then. */
+  /** Total bytes until then. */
   readonly bytes: number;
 }
 
@@ -20,9 +20,9 @@ export class TransferSpeed {
     this.#bytes += bytes;
   }
 
-  /** Null until there is something to tell. */
+  /** Null until there is enough data. */
   bytesPerSecond(nowMs: number): number | null {
-    // The newest mark that is older than the window stays: it is where the window begins.
+    // The newest mark older than the window stays: the window begins there.
     while (this.#marks[1] && this.#marks[1].atMs <= nowMs - WINDOW_MS) this.#marks.shift();
     const first = this.#marks[0];
     if (!first || nowMs - first.atMs < SETTLED_MS) return null;

@@ -1,4 +1,4 @@
-// Numbers as people read them: bytes, speeds, times.
+// Formats bytes, speeds and times.
 
 /** Decimal units, as browsers and hubs show file sizes. */
 export function formatBytes(bytes: number): string {
@@ -11,7 +11,7 @@ export function formatSpeed(bytesPerSecond: number): string {
   return `${(bytesPerSecond / 1e6).toFixed(bytesPerSecond < 1e7 ? 1 : 0)} MB/s`;
 }
 
-/** Coarser the longer it takes: nobody reads the seconds of an hour. */
+/** Longer times are rounded more coarsely. */
 export function formatWait(seconds: number): string {
   if (seconds < 3) return "a moment";
   if (seconds < 10) return `about ${Math.ceil(seconds)} s`;

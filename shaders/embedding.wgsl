@@ -4,12 +4,11 @@
 #include "weights.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> ids: array<u32>;
-@group(0) @binding(2) var<storage, read> codes: array<Octet>;
+@group(0) @binding(1) var<storage, read> codes: array<Octet>;
 #if SCALED
-@group(0) @binding(3) var<storage, read> scales: array<u32>;
+@group(0) @binding(2) var<storage, read> scales: array<u32>;
 #endif
-@group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;
 
 override FIRST_ROW: u32;
 override ROW_COUNT: u32;
@@ -24,8 +23,9 @@ fn store(row: u32, place: u32, value: vec4<f32>) {
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let row = workgroup.x;
-  if (row >= state.row_count) { return; }
-  let id = ids[row] - FIRST_ROW; // an id before the part wraps to beyond it
+  let own = state.rows[row];
+  if (row >= state.row_count || own.stopped != 0u) { return; }
+  let id = own.id - FIRST_ROW; // an id before the part wraps to beyond it
   if (id >= ROW_COUNT) { return; }
   for (var octet = thread; octet < OCTETS; octet += WORKGROUP_SIZE) {
     let group = octet / 4u;

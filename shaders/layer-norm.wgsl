@@ -1,4 +1,5 @@
-// y = (x − mean) / √(variance + ε) · weight + bias, a workgroup a row. All sums are of differences, to the row's first value and then
+// y = (x − mean) / √(variance + ε) · weight + bias, a workgroup a row: of every row of the step, or with LAST_ROWS of as many of the last as
+// are dispatched. All sums are of differences, to the row's first value and then
 // to the mean: E[x²] − mean² loses every digit of a row whose mean is large, and the mean itself its last ones.
 #if SUBGROUPS
 enable subgroups;
@@ -22,10 +23,18 @@ fn main(
   @builtin(subgroup_size) subgroup_size: u32,
 #endif
   @builtin(workgroup_id) workgroup: vec3<u32>,
+#if LAST_ROWS
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+#endif
   @builtin(local_invocation_index) thread: u32,
 ) {
-  if (workgroup.x >= state.row_count) { return; }
-  let row = workgroup.x * ROW_VEC4S;
+#if LAST_ROWS
+  let step_row = state.row_count - workgroups.x + workgroup.x;
+#else
+  let step_row = workgroup.x;
+#endif
+  if (step_row >= state.row_count) { return; }
+  let row = step_row * ROW_VEC4S;
   let origin = x[row].x;
   var sum = 0.0;
   for (var i = thread; i < COLUMN_VEC4S; i += WORKGROUP_SIZE) { sum += dot(x[row + i] - origin, vec4<f32>(1.0)); }

@@ -1,4 +1,5 @@
-// y = epilogue(W·x) for the step's last row, or with EVERY_ROW for each by itself: what decode spends its bytes in.
+// y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS for as many of the last as are dispatched: what decode spends its
+// bandwidth on.
 //
 // A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
 // turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
@@ -31,10 +32,10 @@ enable subgroups;
 
 override ROWS: u32;
 override Y_OFFSET: u32;
-#if EVERY_ROW
 override Y_STRIDE: u32;
+#if NORM
+override NORM_EPSILON: f32; // given only where it is used: Safari 26 refuses constants that the entry point does not read
 #endif
-override NORM_EPSILON: f32 = 0.0;
 
 // x of a unit: UNIT_VEC4S vec4s in the order of columns.
 alias UnitX = array<vec4<f32>, UNIT_VEC4S>;
@@ -229,19 +230,18 @@ fn main(
   // Rows of the step are next to each other in the grid: workgroups that share weights run together, and find them in the cache.
   let workgroup_row = (workgroup.y + workgroup.z * workgroups.y) * ROWS_PER_WORKGROUP;
   if (workgroup_row >= ROWS) { return; }
-  let is_stopped = state.stopped != 0u;
+#if LAST_ROWS
+  let x_row = state.row_count - workgroups.x + workgroup.x;
+#else
+  let x_row = workgroup.x;
+#endif
+  let is_off = (x_row >= state.row_count) | (state.rows[x_row].stopped != 0u); // neither load waits for the other
 #if !STAGED
-  // Where arithmetic is what costs. Elsewhere waiting for `state` is: a step after the last one computes, and does not store.
-  if (is_stopped) { return; }
+  // Where arithmetic is what costs. Elsewhere waiting for `state` is: a row whose run has ended is computed, and not stored.
+  if (is_off) { return; }
 #endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
-#if EVERY_ROW
-  let x_row = workgroup.x;
-  let y_start = Y_OFFSET + x_row * Y_STRIDE;
-#else
-  let x_row = state.row_count - 1u;
-  let y_start = Y_OFFSET;
-#endif
+  let y_start = Y_OFFSET + workgroup.x * Y_STRIDE;
   multiply(x_row * ROW_VEC4S, first_row, thread);
 
 #if LANES == 1
@@ -277,7 +277,7 @@ fn main(
 #endif
   workgroupBarrier();
   let row = thread * ROWS_PER_OUTPUT;
-  if (is_stopped || row >= ROWS_PER_WORKGROUP) { return; }
+  if (is_off || row >= ROWS_PER_WORKGROUP) { return; }
   let next_row = row + ROWS_PER_OUTPUT - 1u;
   store(
     y_start,

@@ -1,4 +1,4 @@
-// Query rows against the cache, each by itself: the attention of a decode step, which has one, and of a chunk of a few.
+// Query rows against the cache, each by itself: the attention of a decode step, whose rows may be of different sequences, and of a chunk of a few.
 //
 // A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so K and V are read once for them.
 // It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs eight barriers whatever
@@ -24,6 +24,7 @@
 #endif
 
 override SCALE: f32;
+override TABLE_STRIDE: u32; // words between the tables of two slots
 
 const THREADS = 256u;
 const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;    // query heads that share a K/V head
@@ -148,7 +149,8 @@ fn store(split: u32, row: u32, head: u32, local_head: u32, dimension: u32, sum: 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let row = workgroup.z / HEAD_WORKGROUPS;
-  let last = state.position + row;
+  let own = state.rows[row];
+  let last = own.position;
   var span = Span(workgroup.y * SPLIT, 0u, 0u);
 #if WINDOW != 0
   span.low = max(span.start, max(last, WINDOW - 1u) - (WINDOW - 1u));
@@ -156,7 +158,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   span.low = span.start;
 #endif
   span.high = min(span.start + SPLIT - 1u, last);
-  if (state.stopped != 0u || row >= state.row_count || span.low > span.high) { return; }
+  if (row >= state.row_count || own.stopped != 0u || span.low > span.high) { return; }
   let kv_head = workgroup.x;
   let first_head = workgroup.z % HEAD_WORKGROUPS * HEADS; // of the group; the last workgroup may have fewer than HEADS
 
@@ -165,7 +167,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     query[i] = qkv[row * (QKV_STRIDE / 4u) + head * HEAD_QUADS + i % HEAD_QUADS] * SCALE;
   }
   let logical = span.start / PAGE_SIZE + thread;
-  if (thread < SPLIT_PAGES) { pages[thread] = table[clamp(logical, span.low / PAGE_SIZE, span.high / PAGE_SIZE)]; }
+  let pages_at = own.slot * TABLE_STRIDE;
+  if (thread < SPLIT_PAGES) { pages[thread] = table[pages_at + clamp(logical, span.low / PAGE_SIZE, span.high / PAGE_SIZE)]; }
   workgroupBarrier();
   score(span, kv_head, thread);
   workgroupBarrier();

@@ -5,7 +5,8 @@
 // thread SCORE_ROWS rows × 4 keys, queries straight from memory (every tile reads them again: the first-level cache has them); one thread
 // a row turns scores to weights while the others fetch V over K; then each thread adds its SUM_ROWS rows × 4 dimensions. The tile
 // keeps the cache's format, f16 unpacked as it is used, so half-size K/V doubles the tile in the same memory and needs no feature.
-// All arithmetic is f32. Tiles begin at multiples of KEYS: without IS_SPLIT, how a prompt was cut in chunks never changes a bit of the result.
+// The rows are consecutive positions of one sequence: the first row says which. All arithmetic is f32. Tiles begin at multiples of KEYS:
+// without IS_SPLIT, how a prompt was cut in chunks never changes a bit of the result.
 // The longest rows are dispatched first.
 // With IS_SPLIT, workgroups share out the tiles of a row: where rows are few and their context long, one sweep by each leaves most of the device
 // idle. `partial` gets, after the number of splits and three floats of padding, what paged-attention-decode leaves of each (split, row, head).
@@ -24,6 +25,7 @@
 #endif
 
 override SCALE: f32;
+override TABLE_STRIDE: u32; // words between the tables of two slots
 
 const THREADS = 128u;
 const PACKED = 32u;                                    // (row, head) pairs of a workgroup
@@ -50,12 +52,13 @@ fn is_visible(key: u32, position: u32) -> bool {
 #endif
 }
 
-// What a workgroup computes: (row, head) pairs [first_pair, last_pair], whose rows see no key outside [low, high].
-struct Block { kv_head: u32, first_pair: u32, last_pair: u32, low: u32, high: u32 }
+// What a workgroup computes: (row, head) pairs [first_pair, last_pair], whose rows see no key outside [low, high]. Row 0 is at `position`,
+// and the sequence's page table begins at `pages_at`.
+struct Block { kv_head: u32, first_pair: u32, last_pair: u32, low: u32, high: u32, position: u32, pages_at: u32 }
 
 fn cached_quad(block: Block, key: u32, quad: u32) -> u32 {
   let position = clamp(key, block.low, block.high); // what is beyond may lie on another sequence's page
-  return cache_quads(table[position / PAGE_SIZE], block.kv_head, position) + quad;
+  return cache_quads(table[block.pages_at + position / PAGE_SIZE], block.kv_head, position) + quad;
 }
 
 fn load_keys(block: Block, first_key: u32, thread: u32) {
@@ -80,7 +83,7 @@ fn score(block: Block, first_key: u32, thread: u32) {
     let pair = min(block.first_pair + i * SCORE_LANES + lane, block.last_pair);
     let row = pair / GROUP_HEADS;
     query[i] = row * (QKV_STRIDE / 4u) + (block.kv_head * GROUP_HEADS + pair % GROUP_HEADS) * HEAD_QUADS;
-    position[i] = state.position + row;
+    position[i] = block.position + row;
   }
   var scores = array<vec4<f32>, SCORE_ROWS>();
   for (var d = 0u; d < HEAD_QUADS; d++) {
@@ -154,11 +157,14 @@ fn main(
 ) {
   let first_pair = (workgroups.y - 1u - workgroup.y) * PACKED;
   let pair_count = state.row_count * GROUP_HEADS;
-  if (state.stopped != 0u || first_pair >= pair_count) { return; }
+  let first_row = state.rows[0];
+  if (first_pair >= pair_count || first_row.stopped != 0u) { return; }
   let last_pair = min(first_pair + PACKED, pair_count) - 1u;
-  var block = Block(workgroup.x, first_pair, last_pair, 0u, state.position + last_pair / GROUP_HEADS);
+  let position = first_row.position;
+  let pages_at = first_row.slot * TABLE_STRIDE;
+  var block = Block(workgroup.x, first_pair, last_pair, 0u, position + last_pair / GROUP_HEADS, position, pages_at);
 #if WINDOW != 0
-  block.low = max(state.position + first_pair / GROUP_HEADS, WINDOW - 1u) - (WINDOW - 1u);
+  block.low = max(position + first_pair / GROUP_HEADS, WINDOW - 1u) - (WINDOW - 1u);
 #endif
 
   var sums: Sums;

@@ -27,7 +27,8 @@ var<workgroup> scales: array<vec2<f32>, THREAD_ROWS>; // highest and total of ea
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let query_row = workgroup.y;
-  if (state.stopped != 0u || query_row >= state.row_count) { return; }
+  let own = state.rows[query_row];
+  if (query_row >= state.row_count || own.stopped != 0u) { return; }
   let head = workgroup.x;
   let dimension = thread % HEAD_DIM;
   let row = thread / HEAD_DIM;
@@ -37,7 +38,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let records = 4u;
 #else
   let records = 0u;
-  let position = state.position + query_row;
+  let position = own.position;
 #if WINDOW != 0
   let first_split = (max(position, WINDOW - 1u) - (WINDOW - 1u)) / SPLIT;
 #else

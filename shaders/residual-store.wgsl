@@ -10,13 +10,15 @@
 override COLUMN_VEC4S: u32;
 override ROW_VEC4S: u32;   // with padding
 override PAGE_SIZE: u32;
+override TABLE_STRIDE: u32; // words between the tables of two slots
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let place = id.x;
   let row = id.y;
-  if (state.stopped != 0u || row >= state.row_count || place >= COLUMN_VEC4S) { return; }
-  let position = state.position + row;
-  let page_row = table[position / PAGE_SIZE] * PAGE_SIZE + position % PAGE_SIZE;
+  let own = state.rows[row];
+  if (row >= state.row_count || own.stopped != 0u || place >= COLUMN_VEC4S) { return; }
+  let page = table[own.slot * TABLE_STRIDE + own.position / PAGE_SIZE];
+  let page_row = page * PAGE_SIZE + own.position % PAGE_SIZE;
   residuals[page_row * ROW_VEC4S + place] = x[row * ROW_VEC4S + place];
 }

@@ -15,6 +15,10 @@
 @group(0) @binding(5) var<storage, read_write> values: array<Quad>;
 #endif
 
+#if WRITES
+override TABLE_STRIDE: u32; // words between the tables of two slots
+#endif
+
 const ITEMS = HEAD_DIM / 8u;                       // of a head, a thread each
 const HALF_QUADS = ROPE_DIMENSIONS / 8u;
 const ROTARY_HEADS = HEAD_COUNT + KV_HEAD_COUNT;   // all queries, then all keys; the values follow
@@ -29,8 +33,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   let row = id.y;
   let head = id.x / ITEMS;
   let item = id.x % ITEMS;
-  if (state.stopped != 0u || row >= state.row_count || head >= HEADS) { return; }
-  let position = state.position + row;
+  let own = state.rows[row];
+  if (row >= state.row_count || own.stopped != 0u || head >= HEADS) { return; }
+  let position = own.position;
 
   let turns = head < ROTARY_HEADS && item < HALF_QUADS;
   let first = select(2u * item, item, turns);
@@ -57,7 +62,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     return;
   }
 #if WRITES
-  let page = table[position / PAGE_SIZE];
+  let page = table[own.slot * TABLE_STRIDE + position / PAGE_SIZE];
   if (head < ROTARY_HEADS) {
     let target_quad = cache_quads(page, head - HEAD_COUNT, position);
     keys[target_quad + first] = pack_quad(a);

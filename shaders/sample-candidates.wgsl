@@ -1,18 +1,18 @@
-// First half of sampling: a workgroup a chunk of the vocabulary.
+// First half of sampling: a workgroup a chunk of the vocabulary, for each row that is sampled.
 //
-// Penalties and bias are applied to the logits, in place. Of its chunk a workgroup hands on what a greedy or an unfiltered draw needs
-// (the highest, the mass, the winner of the draw) and, where top-k, top-p or min-p is on, the 64 best in order: a bitonic sort, whose
-// steps over neighbours each thread does for its own eight candidates, without barriers.
+// Applies penalties and bias to the logits, in place. For its chunk, a workgroup writes what a greedy or an unfiltered draw needs (the highest
+// logit, the mass, the winner of the draw). With top-k, top-p or min-p it also writes the 64 best candidates in order. They come from a
+// bitonic sort; each thread does the steps between neighbours on its own eight candidates, without barriers.
 #include "state.wgsl"
 #include "sampling.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> params: SamplingParams;
-@group(0) @binding(2) var<storage, read_write> logits: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> counts: array<u32>;
-@group(0) @binding(5) var<storage, read_write> candidates: array<Candidate>;
-@group(0) @binding(6) var<storage, read_write> chunks: array<Chunk>;
+@group(0) @binding(1) var<storage, read> params: array<SamplingParams>;           // of each slot
+@group(0) @binding(2) var<storage, read_write> logits: array<f32>;              // of each sampled row
+@group(0) @binding(3) var<storage, read> bias: array<f32>;                      // of each slot
+@group(0) @binding(4) var<storage, read> counts: array<u32>;                    // of each slot
+@group(0) @binding(5) var<storage, read_write> candidates: array<Candidate>;    // of each sampled row
+@group(0) @binding(6) var<storage, read_write> chunks: array<Chunk>;            // of each sampled row
 
 const THREADS = 128u;
 const ITEMS = CHUNK_SIZE / THREADS;
@@ -20,13 +20,22 @@ const ITEMS = CHUNK_SIZE / THREADS;
 var<workgroup> merged: array<Chunk, THREADS>;
 var<workgroup> order: array<Candidate, CHUNK_SIZE>;
 
-fn adjust(id: u32) -> f32 {
-  var logit = logits[id];
-  let count = counts[id];                 // bit 31: in the prompt; the rest: times in the answer
+struct Adjusted { logit: f32, is_broken: bool }
+
+// Tests the bits, because a device may assume that comparisons never see NaN.
+fn is_finite(value: f32) -> bool { return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u; }
+
+fn adjust(raw: f32, slot: u32, id: u32) -> Adjusted {
+  let added = bias[slot * VOCAB + id];
+  if (!(added > FORBIDDEN)) { return Adjusted(FORBIDDEN, false); }
+  if (!is_finite(raw)) { return Adjusted(FORBIDDEN, true); }
+  var logit = raw;
+  let count = counts[slot * VOCAB + id];  // bit 31: in the prompt; the rest: times in the answer
   let answer_count = count & 0x7fffffffu;
-  if (count != 0u) { logit = select(logit * params.repetition, logit / params.repetition, logit > 0.0); }
-  if (answer_count != 0u) { logit -= params.presence + params.frequency * f32(answer_count); }
-  return max(logit + bias[id], FORBIDDEN);
+  let repetition = params[slot].repetition;
+  if (count != 0u) { logit = select(logit * repetition, logit / repetition, logit > 0.0); }
+  if (answer_count != 0u) { logit -= params[slot].presence + params[slot].frequency * f32(answer_count); }
+  return Adjusted(max(logit + added, FORBIDDEN), false);
 }
 
 fn exchange(a: u32, b: u32, is_descending: bool) {
@@ -59,12 +68,19 @@ fn sort(thread: u32) {
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  if (state.stopped != 0u) { return; }
-  let is_greedy = params.temperature == 0.0;
-  let inverse_temperature = 1.0 / select(params.temperature, 1.0, is_greedy);
-  let seed = vec2<u32>(params.seed_low, params.seed_high);
-  let is_filtered = !is_greedy && (params.top_k != 0u || params.top_p < 1.0 || params.min_p > 0.0);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let row = state.rows[sampled_row(state.row_count, workgroups.y, workgroup.y)];
+  if (row.stopped != 0u) { return; }
+  let logits_at = workgroup.y * VOCAB;
+  let chunk_at = workgroup.y * workgroups.x + workgroup.x;
+  let is_greedy = is_greedy(row.slot);
+  let is_filtered = is_filtered(row.slot);
+  let inverse_temperature = inverse_temperature(row.slot);
+  let seed = seed_of(row.slot);
 
   var chunk = NO_CHUNK;
   var own: array<f32, ITEMS>;
@@ -74,16 +90,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     own[i] = LOWEST; // no mass beside any logit
     var candidate = Candidate(0u, NO_TOKEN);
     if (id < VOCAB) {
-      let logit = adjust(id);
+      let adjusted = adjust(logits[logits_at + id], row.slot, id);
+      let logit = adjusted.logit;
       own[i] = logit;
-      logits[id] = logit;
+      logits[logits_at + id] = logit;
+      chunk.broken |= u32(adjusted.is_broken);
       candidate = Candidate(rank_of(logit), id);
       if (logit > chunk.highest) {
         chunk.highest = logit;
         chunk.likeliest = id;
       }
       if (!is_greedy && !is_filtered) {
-        let score = draw_score(logit, id, state.step, seed, inverse_temperature);
+        let score = draw_score(logit, id, row.step, seed, inverse_temperature);
         if (score > chunk.draw) {
           chunk.draw = score;
           chunk.drawn = id;
@@ -102,11 +120,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
       merged[thread] = chunk;
     }
   }
-  if (thread == 0u) { chunks[workgroup.x] = chunk; }
+  if (thread == 0u) { chunks[chunk_at] = chunk; }
 
   if (is_filtered) {
     workgroupBarrier();
     sort(thread);
-    if (thread < CHUNK_BEST) { candidates[workgroup.x * CHUNK_BEST + thread] = order[thread]; }
+    if (thread < CHUNK_BEST) { candidates[chunk_at * CHUNK_BEST + thread] = order[thread]; }
   }
 }

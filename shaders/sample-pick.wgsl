@@ -1,31 +1,33 @@
-// Second half of sampling, one workgroup: the token, and the state that the next step starts from.
+// Second half of sampling, a workgroup for each row that is sampled: the token, and the row that the next step starts from.
 //
-// A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep the first so many tokens in the order of
-// logits, so together they keep the shortest of those runs. Nearly always it ends within the 64 best: those are found among the
-// chunks' candidates without a sort (a floor that 64 of them reach, then the place of each survivor by counting). Where it does not,
-// the cut is searched for over all logits, two bits of the rank a pass: exact as well, some 20 passes over the vocabulary.
-// In the order, of equal logits the lower id comes first.
+// A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep a prefix of the tokens sorted by logit, so together
+// they keep the shortest prefix. It nearly always ends within the 64 best tokens. These are found among the chunks' candidates without a
+// sort: first a floor that 64 candidates reach, then the place of each survivor by counting. If the prefix is longer, a search over all
+// logits finds its end, two bits of the rank per pass. That is exact too, and takes some 20 passes over the vocabulary.
+// Of equal logits, the lower id comes first.
 #include "state.wgsl"
 #include "sampling.wgsl"
 
 @group(0) @binding(0) var<storage, read_write> state: State;
-@group(0) @binding(1) var<storage, read> params: SamplingParams;
-@group(0) @binding(2) var<storage, read> logits: array<f32>;
-@group(0) @binding(3) var<storage, read> candidates: array<Candidate>;
-@group(0) @binding(4) var<storage, read> chunks: array<Chunk>;
-@group(0) @binding(5) var<storage, read_write> counts: array<u32>;
-@group(0) @binding(6) var<storage, read_write> ids: array<u32>;
-@group(0) @binding(7) var<storage, read_write> result: vec4<u32>; // token, why the run ended, step, position of the step's first row
+@group(0) @binding(1) var<storage, read> params: array<SamplingParams>;      // of each slot
+@group(0) @binding(2) var<storage, read> logits: array<f32>;                 // of each sampled row
+@group(0) @binding(3) var<storage, read> candidates: array<Candidate>;       // of each sampled row
+@group(0) @binding(4) var<storage, read> chunks: array<Chunk>;               // of each sampled row
+@group(0) @binding(5) var<storage, read_write> counts: array<u32>;           // of each slot
+@group(0) @binding(6) var<storage, read_write> result: array<vec4<u32>>;    // of each sampled row: token, why the run ended, step, position
 
 const THREADS = 256u;
-override LEADERS: u32 = min(CHUNK_BEST, THREADS / CHUNK_COUNT); // candidates of each chunk that the floor is found from: 64 or more in all
+// Both follow from VOCAB; Safari 26 refuses an override whose initialiser computes with another.
+override CHUNK_COUNT: u32;
+override LEADERS: u32; // candidates of each chunk that the floor is found from: 64 or more in all
 
 // Why a run ended.
 const STOP_TOKEN = 1u;
 const AFTER_STOP = 2u;
 const NOTHING_ALLOWED = 3u;
+const NOT_A_NUMBER = 4u;
 
-var<workgroup> run: State;
+var<workgroup> run: Row;
 var<workgroup> merged: array<Chunk, THREADS>;
 var<workgroup> pool: array<Candidate, THREADS>;
 var<workgroup> pool_size: atomic<u32>;
@@ -54,8 +56,17 @@ fn merge_threads(of_thread: Chunk, inverse_temperature: f32, thread: u32) -> Chu
   return workgroupUniformLoad(&merged[0]);
 }
 
-// How a draw is made: what all the functions below need.
-struct Draw { inverse_temperature: f32, highest: f32, step: u32, seed: vec2<u32> }
+// How a draw is made: what all the functions below need. The settings are those of `slot`; the row's own logits and candidates
+// begin at `logits_at` and `candidates_at`.
+struct Draw {
+  slot: u32,
+  logits_at: u32,
+  candidates_at: u32,
+  inverse_temperature: f32,
+  highest: f32,
+  step: u32,
+  seed: vec2<u32>,
+}
 
 fn weight_of(draw: Draw, logit: f32) -> f32 { return exp((logit - draw.highest) * draw.inverse_temperature); }
 
@@ -74,9 +85,9 @@ fn place_of(candidate: Candidate, count: u32) -> u32 {
 }
 
 // Puts the 64 best tokens in order into `best`. False if too many are equal to them: then they are not known.
-fn find_best(thread: u32) -> bool {
+fn find_best(draw: Draw, thread: u32) -> bool {
   var leader = Candidate(0u, NO_TOKEN);
-  if (thread < CHUNK_COUNT * LEADERS) { leader = candidates[thread / LEADERS * CHUNK_BEST + thread % LEADERS]; }
+  if (thread < CHUNK_COUNT * LEADERS) { leader = candidates[draw.candidates_at + thread / LEADERS * CHUNK_BEST + thread % LEADERS]; }
   pool[thread] = leader;
   if (thread == 0u) { floor_rank = 0u; }
   if (thread < CHUNK_BEST) { best[thread] = Candidate(0u, NO_TOKEN); }
@@ -84,10 +95,10 @@ fn find_best(thread: u32) -> bool {
   if (place_of(leader, THREADS) == CHUNK_BEST - 1u) { floor_rank = leader.x; }
   workgroupBarrier();
   for (var i = thread; i < CHUNK_COUNT * CHUNK_BEST; i += THREADS) {
-    let candidate = candidates[i];
+    let candidate = candidates[draw.candidates_at + i];
     if (candidate.y != NO_TOKEN && candidate.x >= floor_rank) {
-      let slot = atomicAdd(&pool_size, 1u);
-      if (slot < THREADS) { pool[slot] = candidate; }
+      let place = atomicAdd(&pool_size, 1u);
+      if (place < THREADS) { pool[place] = candidate; }
     }
   }
   workgroupBarrier();
@@ -105,7 +116,7 @@ struct Drawn { from_thread: Chunk, is_known: bool }
 
 // The draw from among the 64 best; not known if tokens beyond them may be kept too.
 fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> Drawn {
-  let top_k = params.top_k;
+  let top_k = params[draw.slot].top_k;
   var candidate = Candidate(0u, NO_TOKEN);
   if (thread < CHUNK_BEST) {
     candidate = best[thread];
@@ -121,8 +132,9 @@ fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> Drawn {
       kept_mass = 0.0;
       for (var i = 0u; i < top_k; i++) { kept_mass += weights[i]; }
     }
-    let is_in_nucleus = params.top_p >= 1.0 || thread == 0u || before < params.top_p * kept_mass;
-    is_kept = is_in_nucleus && weights[thread] >= params.min_p;
+    let top_p = params[draw.slot].top_p;
+    let is_in_nucleus = top_p >= 1.0 || thread == 0u || before < top_p * kept_mass;
+    is_kept = is_in_nucleus && weights[thread] >= params[draw.slot].min_p;
   }
   var chunk = NO_CHUNK;
   if (is_kept) { chunk = scored(draw, candidate); }
@@ -142,7 +154,7 @@ struct Cut { rank: u32, ties: f32 }
 fn measure(kind: u32, cut: Cut, draw: Draw, thresholds: vec3<u32>, thread: u32) -> vec3<f32> {
   var sum = vec3<f32>();
   for (var id = thread; id < VOCAB; id += THREADS) {
-    let logit = logits[id];
+    let logit = logits[draw.logits_at + id];
     var rank = rank_of(logit);
     var weight = 1.0;
     if (kind == MASS) { weight = weight_of(draw, logit); }
@@ -175,8 +187,8 @@ fn find_cut(kind: u32, cut: Cut, draw: Draw, thread: u32) -> Cut {
     let thresholds = select(vec3<u32>(base) + step * vec3<u32>(1u, 2u, 3u), vec3<u32>(base + 1u), step == 0u);
     let sum = measure(kind, cut, draw, thresholds, thread);
     if (is_first) {
-      goal = select(cut.ties, f32(params.top_k), kind == COUNT);
-      if (kind == MASS) { goal = max(params.top_p * (sum.x + cut.ties * cut_weight), 1e-30); }
+      goal = select(cut.ties, f32(params[draw.slot].top_k), kind == COUNT);
+      if (kind == MASS) { goal = max(params[draw.slot].top_p * (sum.x + cut.ties * cut_weight), 1e-30); }
     } else if (step > 0u) {
       rank += step * dot(vec3<u32>(sum >= vec3<f32>(goal)), vec3<u32>(1u));
     } else if (rank > 0u) {
@@ -191,8 +203,9 @@ fn find_cut(kind: u32, cut: Cut, draw: Draw, thread: u32) -> Cut {
 fn draw_from_all(draw: Draw, thread: u32) -> Chunk {
   var cut = Cut(0u, 0.0);
   var last_tie = VOCAB;
-  let has_top_k = params.top_k != 0u && params.top_k < VOCAB;
-  let has_top_p = params.top_p < 1.0;
+  let top_k = params[draw.slot].top_k;
+  let has_top_k = top_k != 0u && top_k < VOCAB;
+  let has_top_p = params[draw.slot].top_p < 1.0;
   for (var kind = COUNT; kind <= TIES; kind++) {
     let is_needed = (has_top_k && kind != MASS) || (has_top_p && kind != COUNT);
     if (!is_needed) { continue; }
@@ -206,61 +219,75 @@ fn draw_from_all(draw: Draw, thread: u32) -> Chunk {
 
   var chunk = NO_CHUNK;
   for (var id = thread; id < VOCAB; id += THREADS) {
-    let logit = logits[id];
+    let logit = logits[draw.logits_at + id];
     let rank = rank_of(logit);
-    let is_kept = (rank > cut.rank || (rank == cut.rank && id <= last_tie)) && weight_of(draw, logit) >= params.min_p;
+    let is_kept = (rank > cut.rank || (rank == cut.rank && id <= last_tie)) && weight_of(draw, logit) >= params[draw.slot].min_p;
     if (is_kept) { chunk = better_draw(chunk, scored(draw, Candidate(rank, id))); }
   }
   return chunk;
 }
 
-fn is_stop(token: u32) -> bool {
-  for (var i = 0u; i < params.stop_count; i++) {
-    if (params.stop_ids[i] == token) { return true; }
+fn is_stop(slot: u32, token: u32) -> bool {
+  for (var i = 0u; i < params[slot].stop_count; i++) {
+    if (params[slot].stop_ids[i] == token) { return true; }
   }
   return false;
 }
 
-fn finish(before: State, token: u32) {
-  var after = State(before.position + before.row_count, 1u, 0u, before.step + 1u);
-  if (is_stop(token)) { after.stopped = STOP_TOKEN; }
-  ids[0] = token;
-  counts[token]++;
-  state = after;
-  result = vec4<u32>(token, after.stopped, before.step, before.position);
+// The index of a row among the step's rows, and among those that are sampled.
+struct Place { row: u32, index: u32 }
+
+fn finish(place: Place, before: Row, token: u32) {
+  var after = Row(token, before.position + 1u, before.slot, before.step + 1u, 0u);
+  if (is_stop(before.slot, token)) { after.stopped = STOP_TOKEN; }
+  counts[before.slot * VOCAB + token]++;
+  state.rows[place.row] = after;
+  result[place.index] = vec4<u32>(token, after.stopped, before.step, before.position);
+}
+
+// Ends the run without a token.
+fn fail(place: Place, before: Row, why: u32) {
+  state.rows[place.row].stopped = why;
+  result[place.index] = vec4<u32>(NO_TOKEN, why, before.step, before.position);
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(local_invocation_index) thread: u32) {
-  if (thread == 0u) { run = state; }
+fn main(
+  @builtin(workgroup_id) workgroup: vec3<u32>,
+  @builtin(num_workgroups) workgroups: vec3<u32>,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = workgroup.y;
+  let place = Place(sampled_row(state.row_count, workgroups.y, index), index);
+  if (thread == 0u) { run = state.rows[place.row]; }
   let before = workgroupUniformLoad(&run);
   if (before.stopped != 0u) {
-    if (thread == 0u) { result = vec4<u32>(NO_TOKEN, AFTER_STOP, before.step, before.position); }
+    if (thread == 0u) { result[index] = vec4<u32>(NO_TOKEN, AFTER_STOP, before.step, before.position); }
     return;
   }
-  let is_greedy = params.temperature == 0.0;
-  let inverse_temperature = 1.0 / select(params.temperature, 1.0, is_greedy);
-  let is_filtered = !is_greedy && (params.top_k != 0u || params.top_p < 1.0 || params.min_p > 0.0);
+  let slot = before.slot;
+  let inverse_temperature = inverse_temperature(slot);
 
   var chunk = NO_CHUNK;
-  if (thread < CHUNK_COUNT) { chunk = chunks[thread]; }
+  if (thread < CHUNK_COUNT) { chunk = chunks[index * CHUNK_COUNT + thread]; }
   let whole = merge_threads(chunk, inverse_temperature, thread);
-  if (!(whole.highest > FORBIDDEN)) { // no token is allowed, or the logits are no numbers
-    if (thread == 0u) {
-      state.stopped = NOTHING_ALLOWED;
-      result = vec4<u32>(NO_TOKEN, NOTHING_ALLOWED, before.step, before.position);
-    }
+  let is_broken = whole.broken != 0u;
+  if (is_broken || !(whole.highest > FORBIDDEN)) {
+    if (thread == 0u) { fail(place, before, select(NOTHING_ALLOWED, NOT_A_NUMBER, is_broken)); }
     return;
   }
 
-  var token = select(whole.drawn, whole.likeliest, is_greedy);
-  if (is_filtered) {
-    let draw = Draw(inverse_temperature, whole.highest, before.step, vec2<u32>(params.seed_low, params.seed_high));
+  var token = select(whole.drawn, whole.likeliest, is_greedy(slot));
+  if (is_filtered(slot)) {
+    let candidates_at = index * CHUNK_COUNT * CHUNK_BEST;
+    let draw = Draw(slot, index * VOCAB, candidates_at, inverse_temperature, whole.highest, before.step, seed_of(slot));
     var drawn = Drawn(NO_CHUNK, false);
     // The mass of the k best is known to draw_from_all alone where k is over 64.
-    if ((params.top_k <= CHUNK_BEST || params.top_p >= 1.0) && find_best(thread)) { drawn = draw_from_best(draw, whole.mass, thread); }
+    if ((params[slot].top_k <= CHUNK_BEST || params[slot].top_p >= 1.0) && find_best(draw, thread)) {
+      drawn = draw_from_best(draw, whole.mass, thread);
+    }
     if (uniform_value(u32(drawn.is_known), thread) == 0u) { drawn.from_thread = draw_from_all(draw, thread); }
     token = merge_threads(drawn.from_thread, inverse_temperature, thread).drawn;
   }
-  if (thread == 0u) { finish(before, token); }
+  if (thread == 0u) { finish(place, before, token); }
 }

@@ -1,71 +1,80 @@
-// Runs every check and test there is, one after the other, and says at the very end how many passed, failed and were skipped.
+// Runs every check and test there is, one after the other. At the end it says which tests were slowest, what was skipped and why, and in the very
+// last line how many passed, failed and were skipped. With --shared it runs only the tests that read ../shared, which a clone lacks.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SHARED_TAG } from "../tests/support/shared-tag";
 import { ensureChromium } from "./chromium";
-
-interface Counts {
-  readonly passed: number;
-  readonly failed: number;
-  readonly skipped: number;
-}
-
-interface VitestResults {
-  readonly numPassedTests: number;
-  readonly numFailedTests: number;
-  readonly numPendingTests: number;
-  readonly numTodoTests: number;
-}
-
-interface PlaywrightResults {
-  readonly stats: { readonly expected: number; readonly unexpected: number; readonly flaky: number; readonly skipped: number };
-}
+import {
+  addCounts,
+  type Counts,
+  countOutcomes,
+  describeCounts,
+  describeSkipped,
+  describeSlowest,
+  FAILURE,
+  NOTHING,
+  playwrightOutcomes,
+  SUCCESS,
+  type TestOutcome,
+} from "./test-results";
 
 const scratch = mkdtempSync(join(tmpdir(), "crescendo-test-"));
+const outcomes: TestOutcome[] = [];
 try {
-  const hasChromium = ensureChromium();
-  const counts = [check("lint"), check("typecheck"), vitest("unit"), check("build"), check("build:demo")];
-  if (hasChromium) counts.push(vitest("gpu"), playwright());
-  else counts.push({ passed: 0, failed: 1, skipped: 0 });
-  const sum = (key: keyof Counts) => counts.reduce((total, count) => total + count[key], 0);
-  console.log(`\n${sum("passed")} passed, ${sum("failed")} failed, ${sum("skipped")} skipped`);
-  if (sum("failed") > 0) process.exitCode = 1;
+  const counts = process.argv.includes("--shared") ? testShared() : testAll();
+  report(addCounts([...counts, countOutcomes(outcomes)]));
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
 
-/** An npm script that passes or fails as one. */
-function check(script: string): Counts {
-  const succeeded = run("npm", ["run", "--silent", script], {});
-  return { passed: succeeded ? 1 : 0, failed: succeeded ? 0 : 1, skipped: 0 };
+function testAll(): Counts[] {
+  const hasChromium = ensureChromium();
+  const counts = [check("lint"), check("typecheck"), vitest("unit"), check("build"), check("build:demo")];
+  return hasChromium ? [...counts, vitest("gpu"), playwright()] : [...counts, FAILURE];
 }
 
-function vitest(project: "unit" | "gpu"): Counts {
+function testShared(): Counts[] {
+  if (!existsSync("../shared")) {
+    console.error("There is no ../shared beside this folder: these tests have nothing to read.");
+    return [FAILURE];
+  }
+  const filter = ["--tags-filter", SHARED_TAG];
+  return ensureChromium() ? [vitest("unit", filter), vitest("gpu", filter)] : [FAILURE];
+}
+
+function report(counts: Counts): void {
+  const slowest = describeSlowest(outcomes);
+  const skipped = describeSkipped(outcomes);
+  if (slowest.length > 0) console.log(["\nThe slowest tests:", ...slowest].join("\n"));
+  if (skipped.length > 0) console.log(["\nSkipped:", ...skipped].join("\n"));
+  console.log(`\n${describeCounts(counts)}`);
+  if (counts.failed > 0) process.exitCode = 1;
+}
+
+/** An npm script that passes or fails as one. */
+function check(script: string): Counts {
+  return run("npm", ["run", "--silent", script], {}) ? SUCCESS : FAILURE;
+}
+
+function vitest(project: "unit" | "gpu", options: readonly string[] = []): Counts {
   const file = join(scratch, `${project}.json`);
-  const succeeded = run("npx", ["--no-install", "vitest", "run", "--project", project], { CRESCENDO_RESULTS: file });
-  const results = readResults<VitestResults>(file);
-  return settle(succeeded, {
-    passed: results?.numPassedTests ?? 0,
-    failed: results?.numFailedTests ?? 0,
-    skipped: (results?.numPendingTests ?? 0) + (results?.numTodoTests ?? 0),
-  });
+  const succeeded = run("npx", ["--no-install", "vitest", "run", "--project", project, ...options], { CRESCENDO_RESULTS: file });
+  return settle(succeeded, readResults<TestOutcome[]>(file) ?? []);
 }
 
 function playwright(): Counts {
   const file = join(scratch, "e2e.json");
   const succeeded = run("npx", ["--no-install", "playwright", "test"], { CRESCENDO_RESULTS: file });
-  const stats = readResults<PlaywrightResults>(file)?.stats;
-  return settle(succeeded, {
-    passed: stats?.expected ?? 0,
-    failed: (stats?.unexpected ?? 0) + (stats?.flaky ?? 0),
-    skipped: stats?.skipped ?? 0,
-  });
+  const results = readResults<Parameters<typeof playwrightOutcomes>[0]>(file);
+  return settle(succeeded, results ? playwrightOutcomes(results) : []);
 }
 
-/** A runner may fail without a failed test: a file that does not load, an error worse than the baseline allows. */
-function settle(succeeded: boolean, counts: Counts): Counts {
-  return succeeded || counts.failed > 0 ? counts : { ...counts, failed: 1 };
+/** Keeps a runner's outcomes. It may fail without a failed test: a file that does not load, an error worse than the baseline allows. */
+function settle(succeeded: boolean, found: readonly TestOutcome[]): Counts {
+  outcomes.push(...found);
+  return succeeded || found.some(({ state }) => state === "failed") ? NOTHING : FAILURE;
 }
 
 function run(command: string, args: readonly string[], env: Readonly<Record<string, string>>): boolean {

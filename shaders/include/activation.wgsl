@@ -1,4 +1,4 @@
-// Activations of the MLP, in f32. Arguments of exp are bounded: WGSL need not know infinities.
+// Activations of the MLP, in f32. Arguments of exp are bounded, because WGSL does not guarantee infinities.
 
 fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp(-max(x, -80.0))); }
 

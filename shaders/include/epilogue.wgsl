@@ -1,8 +1,8 @@
-// What becomes of a product's sums (src/kernels/epilogue.ts), two neighbouring outputs at a time: gate and up are neighbours.
+// Applies the epilogue of a matrix product (src/kernels/epilogue.ts) to two neighbouring outputs at a time: gate and up are neighbours.
 // Needs EPILOGUE and BIAS; bindings `state`, `y` and, with BIAS, `bias`; overrides ROWS, Y_STRIDE and Y_OFFSET.
 #include "activation.wgsl"
 
-// Row m, outputs n and n + 1; n is even. What is past the step's rows or the matrix's is dropped.
+// Stores outputs n and n + 1 of row m; n is even. Outputs past the last row of the step or of the matrix are dropped.
 fn store_pair(m: u32, n: u32, sums: vec2<f32>) {
   if (m >= state.row_count || n >= ROWS) { return; }
 #if BIAS

@@ -1,5 +1,5 @@
 // The paged K/V cache: [page][kv head][position in page][HEAD_DIM], pages in any order, f32 or two halves a u32.
-// Needs PAGE_SIZE, KV_HEAD_COUNT, HEAD_DIM and KV_FORMAT. Quads, four dimensions each, are what kernels load and store.
+// Needs PAGE_SIZE, KV_HEAD_COUNT, HEAD_DIM and KV_FORMAT. Kernels load and store quads of four dimensions.
 
 const HEAD_QUADS = HEAD_DIM / 4u;
 
@@ -11,8 +11,8 @@ fn cache_quads(page: u32, kv_head: u32, position: u32) -> u32 {
 #if KV_FORMAT == f16
 alias Quad = vec2<u32>;
 fn unpack_quad(quad: Quad) -> vec4<f32> { return vec4<f32>(unpack2x16float(quad.x), unpack2x16float(quad.y)); }
-// To the nearest half, ties to even: how pack2x16float itself rounds is the device's choice, and some cut off, at twice the error.
-// Beyond the largest half, a value becomes that half: an infinity would spread. Below the normal halves, packing alone rounds.
+// Rounds to the nearest half, ties to even. pack2x16float may round as the device likes; some devices truncate, with twice the error.
+// Values beyond the largest half are clamped to it, since an infinity would spread. Subnormal halves are rounded by packing alone.
 fn pack_quad(value: vec4<f32>) -> Quad {
   let bounded = clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0));
   let bits = bitcast<vec4<u32>>(bounded);

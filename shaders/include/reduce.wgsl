@@ -1,5 +1,6 @@
-// Sums over a workgroup of WORKGROUP_SIZE threads, in uniform control flow; every thread gets the result.
-// With SUBGROUPS, one partial a subgroup, whatever its size; else a tree. Threads of a subgroup are taken to be consecutive.
+// Sums over a workgroup of WORKGROUP_SIZE threads. Must be called in uniform control flow; every thread gets the result.
+// With SUBGROUPS, each subgroup contributes one partial sum, whatever its size; otherwise a tree. Assumes that the threads of a subgroup are
+// consecutive.
 
 #if SUBGROUPS
 const MIN_SUBGROUP_SIZE = 4u;

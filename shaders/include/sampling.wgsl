@@ -1,4 +1,4 @@
-// What the two sampling kernels share: settings, records between them, the noise of a draw.
+// What the two sampling kernels share: settings, records between them, the noise of a draw. Needs the binding `params`, of each slot.
 
 struct SamplingParams {   // src/kernels/sampling-params.ts writes it
   temperature: f32,       // 0: greedy
@@ -11,8 +11,21 @@ struct SamplingParams {   // src/kernels/sampling-params.ts writes it
   seed_low: u32,
   seed_high: u32,
   stop_count: u32,
-  stop_ids: array<u32, 16>,
+  stop_ids: array<u32, 64>,
 }
+
+fn is_greedy(slot: u32) -> bool { return params[slot].temperature == 0.0; }
+
+fn is_filtered(slot: u32) -> bool {
+  return params[slot].temperature != 0.0 && (params[slot].top_k != 0u || params[slot].top_p < 1.0 || params[slot].min_p > 0.0);
+}
+
+fn inverse_temperature(slot: u32) -> f32 {
+  let temperature = params[slot].temperature;
+  return 1.0 / select(temperature, 1.0, temperature == 0.0);
+}
+
+fn seed_of(slot: u32) -> vec2<u32> { return vec2<u32>(params[slot].seed_low, params[slot].seed_high); }
 
 // A chunk of the vocabulary, or several merged.
 struct Chunk {
@@ -21,16 +34,19 @@ struct Chunk {
   mass: f32,              // Σ exp((logit − highest) / temperature)
   draw: f32,              // the highest score, see draw_score
   drawn: u32,             // and its id
+  broken: u32,            // 1 where a logit of a token that may be drawn is no finite number
 }
 
 override VOCAB: u32;
 const CHUNK_SIZE = 1024u;
-override CHUNK_COUNT: u32 = (VOCAB + CHUNK_SIZE - 1u) / CHUNK_SIZE;
-const CHUNK_BEST = 64u;   // candidates that a chunk hands on
-const FORBIDDEN = -1e30;  // the logit of what must never be drawn: WGSL need not know infinities
-const LOWEST = -2e30;     // below any logit
+const CHUNK_BEST = 64u;   // candidates that each chunk passes to sample-pick
+const FORBIDDEN = -1e30;  // the logit of a token that must never be drawn; WGSL does not guarantee infinities
+const LOWEST = -2e30;     // below every logit
 const NO_TOKEN = 0xffffffffu;
-const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN);
+const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN, 0u);
+
+// Rows that a dispatch samples are the last of the step's, in order.
+fn sampled_row(row_count: u32, sampled_count: u32, index: u32) -> u32 { return row_count - sampled_count + index; }
 
 // A candidate as (rank, id): the order of ranks is that of logits.
 alias Candidate = vec2<u32>;
@@ -65,6 +81,7 @@ fn merge_chunks(a: Chunk, b: Chunk, inverse_temperature: f32) -> Chunk {
     merged.highest = b.highest;
     merged.likeliest = b.likeliest;
   }
+  merged.broken = a.broken | b.broken;
   merged.mass = a.mass * exp((a.highest - merged.highest) * inverse_temperature) + b.mass * exp((b.highest - merged.highest) * inverse_temperature);
   return merged;
 }
@@ -93,7 +110,7 @@ fn exponential(u: f32) -> f32 {
 }
 
 // The token with the highest score among those allowed is a draw with softmax's probabilities (the Gumbel-max trick). The noise depends
-// on seed, step and token alone, so that every way through the kernels draws the same token.
+// only on seed, step and token, so every path through the kernels draws the same token.
 fn draw_score(logit: f32, id: u32, step: u32, seed: vec2<u32>, inverse_temperature: f32) -> f32 {
   let bits = hash(vec4<u32>(seed, step, id));
   let u = min((f32(bits) + 0.5) * 0x1p-32, 0.99999994);

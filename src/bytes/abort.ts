@@ -8,16 +8,20 @@ export interface LinkedAbort {
   unlink(): void;
 }
 
-/** Whoever links unlinks. */
-export function linkAbort(followed: AbortSignal | undefined): LinkedAbort {
+/** Follows each of the signals: the first that aborts decides. Whoever links unlinks. */
+export function linkAbort(...signals: readonly (AbortSignal | undefined)[]): LinkedAbort {
   const controller = new AbortController();
-  const follow = () => controller.abort(followed?.reason);
-  followed?.addEventListener("abort", follow);
-  if (followed?.aborted) follow();
+  const links = signals.flatMap((followed) => (followed ? [{ followed, follow: () => controller.abort(followed.reason) }] : []));
+  for (const { followed, follow } of links) {
+    followed.addEventListener("abort", follow);
+    if (followed.aborted) follow();
+  }
   return {
     signal: controller.signal,
     abort: (reason) => controller.abort(reason),
-    unlink: () => followed?.removeEventListener("abort", follow),
+    unlink: () => {
+      for (const { followed, follow } of links) followed.removeEventListener("abort", follow);
+    },
   };
 }
 

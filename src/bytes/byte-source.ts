@@ -16,6 +16,10 @@ export interface ByteSource {
    * sources of one name with equal versions and sizes hold the same bytes.
    */
   readonly version?: string;
+  /** The file's date, where it is old enough to tell states apart; absent where nobody tells one. */
+  readonly modified?: string;
+  /** Names the bytes themselves, wherever they lie: sources with equal ones hold equal bytes. Absent where nobody has told hashes of them. */
+  readonly contentHash?: string;
   /**
    * The bytes of `range`, all of them.
    *
@@ -24,6 +28,8 @@ export interface ByteSource {
   read(range: ByteRange, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>>;
   /** Drops all copies of `range`, so that the next read of it asks where the bytes come from. Absent where none are kept. */
   evict?(range: ByteRange): Promise<void>;
+  /** From now on every byte is checked against hashes: an answer of the right length counts, whatever its ETag. Absent where none is compared. */
+  leaveToHashes?(): void;
 }
 
 export type ByteEvent =
@@ -45,6 +51,10 @@ export type ByteEvent =
   | { readonly type: "ranges-unsupported"; readonly source: string }
   /** The cache could not be used (quota, no OPFS): reading goes on without it. */
   | { readonly type: "cache-unavailable"; readonly source: string; readonly reason: string }
+  /** An answer has another ETag than the first one or the cached copy, but the same length and date: it counts as the same file, on another CDN server. */
+  | { readonly type: "etag-differs"; readonly source: string; readonly first: string; readonly found: string }
+  /** The server has another version of the file than the cache: the copy is dropped, and the file fetched anew. */
+  | { readonly type: "cache-outdated"; readonly source: string; readonly reason: string }
   /** Bytes were not what the model's hashes say: they are read once more, past the cache where there is one. */
   | { readonly type: "hash-mismatch"; readonly source: string; readonly range: ByteRange }
   /** The network did not answer: the file was opened from the cache alone, unchecked for changes. */

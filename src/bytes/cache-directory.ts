@@ -13,6 +13,8 @@ export interface CachedFile {
   readonly url: string;
   readonly version: string;
   readonly size: number;
+  /** As `ByteSource.modified`. */
+  readonly modified?: string;
 }
 
 interface OpenedFile extends CachedFile {
@@ -27,6 +29,8 @@ export interface CacheEntryInfo extends OpenedFile {
 
 const META_NAME = "file.json";
 const ABSENT = "absent"; // no server's version: an ETag has quotes, a date has commas
+// One 404 may be a hiccup of the hub, a captive portal, a server that is being restarted. What still is absent a day later is gone.
+const ABSENCE_CONFIRMED_MS = 24 * 3_600_000;
 
 export class CacheDirectory {
   readonly #root: FileSystemDirectoryHandle;
@@ -37,24 +41,39 @@ export class CacheDirectory {
 
   /** The entry for this state of the file, made where there is none. Entries for other states of it are dropped. */
   async open(file: CachedFile): Promise<CacheEntry> {
-    const prefix = await urlPrefix(file.url);
-    const name = `${prefix}${(await digest(`${file.version} ${file.size}`)).slice(0, 16)}`;
-    const directory = await this.#root.getDirectoryHandle(name, { create: true });
-    const entry = await CacheEntry.load(directory, file);
-    for (const other of await this.#names(prefix)) if (other !== name) await this.#drop(other);
+    const { entry, name, prefix } = await this.#make(file);
+    await this.#dropOthers(prefix, name);
     return entry;
   }
 
-  /** Remembers that the server has no such file, which an offline visit needs to know too. What was cached of it is dropped. */
+  /**
+   * Remembers that the server has no such file, which an offline visit needs to know too. What is cached of it stays until the absence is
+   * confirmed: by the same answer a day after the first.
+   */
   async openAbsent(url: string): Promise<void> {
-    await this.open({ url, version: ABSENT, size: 0 });
+    const absent = { url, version: ABSENT, size: 0 };
+    const { prefix, name } = await namesOf(absent);
+    const known = await this.#meta(name);
+    if (known === undefined) await this.#make(absent);
+    else if (Date.now() - known.openedMs >= ABSENCE_CONFIRMED_MS) await this.#dropOthers(prefix, name);
   }
 
-  /** The state of `url` that was opened last, if one is here; `isAbsent` tells which sort. */
+  /** The state of `url` that was opened last, if one is here; that there is no such file (`isAbsent`) only where nothing else is known. */
   async find(url: string): Promise<CachedFile | undefined> {
-    const found = await Promise.all((await this.#names(await urlPrefix(url))).map((name) => this.#meta(name)));
-    const [latest] = found.filter((meta) => meta !== undefined).sort((a, b) => b.openedMs - a.openedMs);
+    const { prefix } = await namesOf({ url, version: ABSENT, size: 0 });
+    const found = await Promise.all((await this.#names(prefix)).map((name) => this.#meta(name)));
+    const [latest] = found
+      .filter((meta) => meta !== undefined)
+      .sort((a, b) => Number(isAbsent(a)) - Number(isAbsent(b)) || b.openedMs - a.openedMs);
     return latest;
+  }
+
+  /** Whether every byte of this state of the file is here. */
+  async isWhole(file: CachedFile): Promise<boolean> {
+    const { name } = await namesOf(file);
+    const directory = await unlessMissing(this.#root.getDirectoryHandle(name));
+    const extents = directory ? await (await CacheEntry.scan(directory)).wholeExtents() : [];
+    return coveredBytes(extents) === file.size;
   }
 
   async list(): Promise<CacheEntryInfo[]> {
@@ -71,8 +90,19 @@ export class CacheDirectory {
   /** Drops every state of `url`. Returns whether all that was here is gone: what another tab is writing now stays. */
   async delete(url: string): Promise<boolean> {
     let isGone = true;
-    for (const name of await this.#names(await urlPrefix(url))) isGone = (await this.#drop(name)) && isGone;
+    const { prefix } = await namesOf({ url, version: ABSENT, size: 0 });
+    for (const name of await this.#names(prefix)) isGone = (await this.#drop(name)) && isGone;
     return isGone;
+  }
+
+  async #make(file: CachedFile): Promise<{ readonly entry: CacheEntry; readonly name: string; readonly prefix: string }> {
+    const { name, prefix } = await namesOf(file);
+    const directory = await replacing(this.#root, name, () => this.#root.getDirectoryHandle(name, { create: true }));
+    return { entry: await CacheEntry.load(directory, file), name, prefix };
+  }
+
+  async #dropOthers(prefix: string, kept: string): Promise<void> {
+    for (const other of await this.#names(prefix)) if (other !== kept) await this.#drop(other);
   }
 
   async #names(prefix: string): Promise<string[]> {
@@ -110,9 +140,10 @@ export class CacheEntry {
     this.#directory = directory;
   }
 
-  static async load(directory: FileSystemDirectoryHandle, { url, version, size }: CachedFile): Promise<CacheEntry> {
+  static async load(directory: FileSystemDirectoryHandle, file: CachedFile): Promise<CacheEntry> {
+    const { url, version, size, modified } = file;
     try {
-      await writeFile(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size })));
+      await writeFile(directory, META_NAME, new TextEncoder().encode(JSON.stringify({ url, version, size, modified })));
     } catch (error) {
       // On a full disk only the date of opening stays old.
       if ((await readMeta(directory)) === undefined) throw error;
@@ -177,7 +208,7 @@ export async function writeFile(
   bytes: Uint8Array<ArrayBuffer>,
 ): Promise<FileSystemFileHandle | undefined> {
   try {
-    const handle = await directory.getFileHandle(name, { create: true });
+    const handle = await replacing(directory, name, () => directory.getFileHandle(name, { create: true }));
     const writable = await handle.createWritable();
     try {
       await writable.write(bytes);
@@ -190,6 +221,16 @@ export async function writeFile(
   } catch (error) {
     if (isDomException(error, "NoModificationAllowedError")) return undefined;
     throw error;
+  }
+}
+
+/** What `make` makes; where a file lies in a directory's place, or the other way round, that goes first. */
+async function replacing<T>(directory: FileSystemDirectoryHandle, name: string, make: () => Promise<T>): Promise<T> {
+  try {
+    return await make();
+  } catch (error) {
+    if (!isDomException(error, "TypeMismatchError") || !(await remove(directory, name))) throw error;
+    return make();
   }
 }
 
@@ -225,35 +266,46 @@ function nameOf({ start, end }: ByteRange): string {
   return `${start}-${end}`;
 }
 
-async function urlPrefix(url: string): Promise<string> {
-  return `${(await digest(url)).slice(0, 32)}-`;
+/** The name of the state's directory, and how those of all states of the file begin. */
+async function namesOf({ url, version, size }: CachedFile): Promise<{ readonly name: string; readonly prefix: string }> {
+  const prefix = `${(await digest(url)).slice(0, 32)}-`;
+  return { prefix, name: `${prefix}${(await digest(`${version} ${size}`)).slice(0, 16)}` };
 }
 
 function digest(text: string): Promise<string> {
   return sha256Hex(new TextEncoder().encode(text));
 }
 
-/** Undefined for what is not there, or was left half written by a crash: that is no entry. */
+/** Undefined for what is not there, was left half written by a crash or holds something else: that is no entry. */
 async function readMeta(directory: FileSystemDirectoryHandle): Promise<OpenedFile | undefined> {
   const handle = await unlessMissing(directory.getFileHandle(META_NAME));
   const file = handle && (await unlessMissing(handle.getFile()));
   const text = file && (await unlessMissing(file.text(), "NotReadableError"));
   if (file === undefined || text === undefined) return undefined;
+  const meta = parsedMeta(text);
+  return meta && { ...meta, openedMs: file.lastModified };
+}
+
+function parsedMeta(text: string): CachedFile | undefined {
+  let value: unknown;
   try {
-    const { url, version, size } = JSON.parse(text) as CachedFile;
-    return { url, version, size, openedMs: file.lastModified };
+    value = JSON.parse(text);
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
+  const { url, version, size, modified } = (value ?? {}) as Partial<Record<keyof CachedFile, unknown>>;
+  const isMeta = typeof url === "string" && typeof version === "string" && Number.isSafeInteger(size);
+  if (!isMeta) return undefined;
+  return { url, version, size: size as number, ...(typeof modified === "string" && { modified }) };
 }
 
-/** What another tab may remove at any moment is undefined rather than an error. */
+/** What another tab may remove at any moment, or what is of another kind than ours, is undefined rather than an error. */
 export async function unlessMissing<T>(promise: Promise<T>, ...alsoMissing: string[]): Promise<T | undefined> {
   try {
     return await promise;
   } catch (error) {
-    if (isDomException(error, "NotFoundError", ...alsoMissing)) return undefined;
+    if (isDomException(error, "NotFoundError", "TypeMismatchError", ...alsoMissing)) return undefined;
     throw error;
   }
 }

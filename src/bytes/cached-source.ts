@@ -67,6 +67,10 @@ export class CachedSource implements ByteSource {
     return this.#entry.drop(range);
   }
 
+  leaveToHashes(): void {
+    this.#source.leaveToHashes?.();
+  }
+
   async #fromCache(piece: ReadPiece): Promise<Uint8Array | undefined> {
     const part = piece.extent && (await this.#entry.read(piece.extent, piece));
     if (part) this.#onEvent?.({ type: "bytes-received", source: this.name, bytes: part.length, origin: "cache" });

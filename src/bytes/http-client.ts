@@ -3,15 +3,15 @@
 import { LlmError } from "../errors";
 import type { ByteEventListener, ByteRange } from "./byte-source";
 import { Download } from "./download";
-import { retryAfterMsOf } from "./http-headers";
-import { DEFAULT_PATIENCE, type Patience, RetryableError, retry } from "./retry";
+import { isRetryable, isServed, statusError } from "./http-status";
+import { DEFAULT_PATIENCE, type Patience, retry } from "./retry";
 
 export interface HttpOptions extends Partial<Patience> {
   /** Instead of the global `fetch`. */
   readonly fetch?: typeof fetch;
   /** Sent with each request, such as `Authorization`. Any header beyond that makes browsers ask the server first (CORS). */
   readonly headers?: Readonly<Record<string, string>>;
-  /** Ends the opening. On a server without ranges it also ends the one stream that every read waits for. */
+  /** Ends the opening. On a server without ranges it also stops the stream that runs just then; a later read begins another. */
   readonly signal?: AbortSignal;
   readonly onEvent?: ByteEventListener;
   /** Requests at once, over all reads of the source. */
@@ -20,6 +20,8 @@ export interface HttpOptions extends Partial<Patience> {
   readonly partBytes?: number;
   /** The first request brings so much of the file's beginning, where the headers of model files lie. */
   readonly headBytes?: number;
+  /** Where the server tells neither ranges nor a length, the whole file comes while it is opened: at most so many bytes. Default 64 MiB. */
+  readonly maxUnsizedBytes?: number;
 }
 
 export interface GetOptions {
@@ -29,8 +31,6 @@ export interface GetOptions {
 
 /** Everything to the end of the file, which need not be known. */
 export const WHOLE_FILE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
-
-const LOCATION_LOST = [401, 403, 404, 410]; // what a CDN says to a signed address past its time
 
 export class HttpClient {
   readonly url: string;
@@ -61,7 +61,7 @@ export class HttpClient {
    * @throws RetryableError on no answer, 408, 429 and 5xx; LlmError "not-found" on 404 and 410, "fetch-failed" on any other status.
    */
   async get(range: ByteRange, { signal, patience }: GetOptions): Promise<Download> {
-    const isAtLocation = this.#location !== this.url;
+    const location = this.#location;
     const download = await Download.start((linked) => this.#request(range, linked), { signal, stallMs: patience.stallMs });
     const { status, redirected, url } = download.response;
     if (isServed(status)) {
@@ -69,8 +69,9 @@ export class HttpClient {
       return download;
     }
     download.close();
-    if (isAtLocation && LOCATION_LOST.includes(status)) {
-      this.#location = this.url;
+    // A signed address past its time answers 400, 401, 403, 404 or 410, by the maker of the server: the hub is asked once more where the file is.
+    if (location !== this.url && !isRetryable(status)) {
+      if (this.#location === location) this.#location = this.url;
       return this.get(range, { signal, patience });
     }
     throw statusError(this.url, download.response);
@@ -95,39 +96,11 @@ export class HttpClient {
   }
 }
 
-function isServed(status: number): boolean {
-  return status === 200 || status === 206 || status === 416;
-}
-
 /** @throws LlmError "bad-request" for what is no URL. */
 export function absoluteUrl(url: string): string {
   try {
     return new URL(url, globalThis.location?.href).href;
   } catch (cause) {
     throw new LlmError("bad-request", `"${url}" is no URL`, { cause });
-  }
-}
-
-function statusError(url: string, { status, headers }: Response): LlmError | RetryableError {
-  if (status === 408 || status === 429 || status >= 500) {
-    return new RetryableError("fetch-failed", `the server answered ${status}`, { retryAfterMs: retryAfterMsOf(headers) });
-  }
-  const code = status === 404 || status === 410 ? "not-found" : "fetch-failed";
-  return new LlmError(code, `${url}: the server answered ${status}. ${adviceOn(status)}`);
-}
-
-function adviceOn(status: number): string {
-  switch (status) {
-    case 401:
-    case 403:
-      return (
-        "The repository is private, gated or absent: accept its terms on the model's page and pass a token that may read it " +
-        '(headers: { Authorization: "Bearer …" }).'
-      );
-    case 404:
-    case 410:
-      return "There is no such file: check the names of repository, revision and file.";
-    default:
-      return "Expected 206 (or 200) and the file's bytes.";
   }
 }

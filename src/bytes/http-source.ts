@@ -6,7 +6,7 @@ import type { ByteRange, ByteSource } from "./byte-source";
 import type { Download } from "./download";
 import { forEachGated, Gate } from "./gate";
 import { type GetOptions, HttpClient, type HttpOptions, WHOLE_FILE } from "./http-client";
-import { contentRangeOf, versionOf } from "./http-headers";
+import { changedError, contentRangeOf, type FileState, fileStateOf, isSameFile, versionOf } from "./http-headers";
 import { type Patience, RetryableError } from "./retry";
 import { openStream } from "./stream-source";
 
@@ -38,31 +38,37 @@ export async function openHttp(url: string, options: HttpOptions = {}, opening: 
   }
   const contentRange = contentRangeOf(headers);
   if (status === 206 && contentRange !== undefined) {
-    const file = { size: contentRange.size, version: versionOf(headers) };
-    const source = new HttpSource(client, file, options);
-    await source.readHead(first, { start: 0, end: Math.min(head.end, file.size) }, get);
+    const { size } = contentRange;
+    const source = new HttpSource(client, { ...fileStateOf(headers, size), size }, options);
+    await source.readHead(first, { start: 0, end: Math.min(head.end, size) }, get);
     return source;
   }
   client.onEvent?.({ type: "ranges-unsupported", source: client.url });
-  if (status === 200) return openStream(client, first, options.signal);
+  if (status === 200) return openStream(client, first, options);
   first.close(); // ranges, but Content-Range is hidden (CORS): neither the size nor what came can be checked
-  return openStream(client, await ask(WHOLE_FILE), options.signal);
+  return openStream(client, await ask(WHOLE_FILE), options);
 }
 
 class HttpSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly version?: string;
+  readonly modified?: string;
   readonly #client: HttpClient;
+  readonly #file: FileState;
   readonly #gate: Gate;
   readonly #partBytes: number;
   #head = new Uint8Array();
+  #hasTold = false;
+  #isLeftToHashes = false;
 
-  constructor(client: HttpClient, file: { readonly size: number; readonly version: string | undefined }, options: HttpOptions) {
+  constructor(client: HttpClient, file: FileState & { readonly size: number }, options: HttpOptions) {
     this.name = client.url;
     this.size = file.size;
     if (file.version !== undefined) this.version = file.version;
+    if (file.modified !== undefined) this.modified = file.modified;
     this.#client = client;
+    this.#file = file;
     this.#gate = new Gate(options.concurrency ?? CONCURRENCY);
     this.#partBytes = options.partBytes ?? PART_BYTES;
   }
@@ -116,38 +122,46 @@ class HttpSource implements ByteSource {
     await this.#client.retrying(() => ({ ...missing }), get, attempt);
   }
 
+  leaveToHashes(): void {
+    this.#isLeftToHashes = true;
+  }
+
+  #tellOnce({ version }: FileState): void {
+    if (this.#hasTold) return;
+    this.#hasTold = true;
+    this.#client.onEvent?.({ type: "etag-differs", source: this.name, first: String(this.version), found: String(version) });
+  }
+
   /** Whether the response is of our version of the file, and of the range asked for. It may end early (RFC 9110, 14.2). */
   #check({ status, headers }: Response, asked: ByteRange): void {
     const contentRange = contentRangeOf(headers);
-    const version = versionOf(headers);
-    const size = contentRange?.size ?? this.size;
-    if (status === 416 || version !== this.version || size !== this.size) {
-      const found = status === 416 ? `shorter than ${asked.start} bytes` : describeFile(version, size);
-      throw new LlmError(
-        "bytes-changed",
-        `${this.name}: the file changed while it was read: it was ${describeFile(this.version, this.size)}, now it is ${found}. Load it again.`,
-      );
+    if (status === 416) {
+      const message = `${this.name}: the file changed while it was read: now it is shorter than ${asked.start} bytes. Load it again.`;
+      throw new LlmError("bytes-changed", message);
     }
+    const now = fileStateOf(headers, contentRange?.size ?? this.size);
+    const counts = this.#isLeftToHashes ? now.size === this.size : isSameFile(this.#file, now);
+    if (!counts) throw changedError(this.name, this.#file, now);
+    if (now.version !== this.#file.version) this.#tellOnce(now);
     if (status === 200) throw new RetryableError("fetch-failed", "the server sent the whole file instead of a range");
     const range = contentRange?.range;
     if (range?.start !== asked.start || range.end > asked.end) {
       throw new LlmError(
         "bytes-truncated",
-        `${this.name}: bytes ${asked.start}-${asked.end - 1} were asked for, the answer's Content-Range is "${headers.get("Content-Range")}"`,
+        `${this.name}: bytes ${asked.start}-${asked.end - 1} were asked for, the answer's Content-Range is "${headers.get("Content-Range")?.slice(0, 200)}"`,
       );
     }
   }
-}
-
-function describeFile(version: string | undefined, size: number): string {
-  return `${version ?? "without ETag or date"} of ${size} bytes`;
 }
 
 /** A file without a byte has no first range, and servers say so. */
 function emptySource(name: string, headers: Headers): ByteSource {
   const contentRange = headers.get("Content-Range");
   if (contentRange !== null && contentRange !== "bytes */0") {
-    throw new LlmError("fetch-failed", `${name}: the server answered 416 to the first bytes' range (Content-Range "${contentRange}")`);
+    throw new LlmError(
+      "fetch-failed",
+      `${name}: the server answered 416 to the first bytes' range (Content-Range "${contentRange.slice(0, 200)}")`,
+    );
   }
   const version = versionOf(headers);
   const empty = { name, size: 0, ...(version !== undefined && { version }) };

@@ -5,7 +5,9 @@ import type { ByteEventListener, ByteSource } from "./byte-source";
 import { CacheDirectory, type CachedFile, type CacheEntryInfo, isAbsent } from "./cache-directory";
 import { CachedSource } from "./cached-source";
 import { absoluteUrl, type HttpOptions } from "./http-client";
+import { isSameFile, stateOf } from "./http-headers";
 import { openHttp } from "./http-source";
+import { isRefused } from "./http-status";
 import { LaterSource } from "./later-source";
 import { isUnreachable, type Patience } from "./retry";
 
@@ -21,7 +23,7 @@ export interface CacheOptions extends CacheLocation {
 }
 
 export interface CachedHttpOptions extends HttpOptions, CacheLocation {
-  /** The URL names one content for ever, such as a commit's: once it is cached, the network is not asked for changes. */
+  /** The URL names one content for ever, such as a commit's: once all of it is cached, the network is not asked for changes. */
   readonly immutable?: boolean;
 }
 
@@ -37,11 +39,15 @@ export async function cached(source: ByteSource, options: CacheOptions = {}): Pr
     options.onEvent?.({ type: "cache-unavailable", source: source.name, reason });
     return source;
   };
-  const { name, size, version } = source;
+  const { name, size, version, modified } = source;
   if (version === undefined) return uncached("the server shows neither ETag nor Last-Modified: a changed file would go unseen");
   try {
     const cache = await openCache(options);
-    return new CachedSource(source, await cache.open({ url: name, version, size }), options.onEvent);
+    return new CachedSource(
+      source,
+      await cache.open({ url: name, version, size, ...(modified !== undefined && { modified }) }),
+      options.onEvent,
+    );
   } catch (error) {
     return uncached(String(error));
   }
@@ -50,23 +56,52 @@ export async function cached(source: ByteSource, options: CacheOptions = {}): Pr
 /**
  * The file at `url` behind the cache. Whether a cached copy is still the server's is asked with one small request. If
  * network or server do not answer, the copy is used as it is (event `offline-cache-used`), and only what is missing from
- * it needs the network.
+ * it needs the network. A copy of another version than the server's is dropped (event `cache-outdated`).
  *
  * @throws As `openHttp`; "not-found" offline too, where the server had no such file. Reads throw "bytes-changed" where the
  * copy turns out to be of an older version.
  */
 export async function openCachedHttp(url: string, options: CachedHttpOptions = {}): Promise<ByteSource> {
-  const copy = await findCopy(absoluteUrl(url), options);
-  if (copy !== undefined && options.immutable && !isAbsent(copy)) return openCopy(copy, options, {});
+  const name = absoluteUrl(url);
+  const copy = await findCopy(name, options);
+  const isCopied = copy !== undefined && !isAbsent(copy);
+  // A part of an immutable file that the server by now has under another version cannot be told to belong to the rest: so that is asked first.
+  if (isCopied && options.immutable && (await isWholeCopy(copy, options))) return openCopy(copy, options, {});
   try {
-    const source = copy === undefined ? openHttp(url, options) : openHttp(url, { ...options, headBytes: 1 }, REVALIDATION);
-    return await cached(await source, options);
+    const source = await openHttp(url, isCopied ? { ...options, headBytes: 1 } : options, copy && REVALIDATION);
+    return await cached(isCopied ? matched(source, copy, options.onEvent) : source, options);
   } catch (error) {
-    if (error instanceof LlmError && error.code === "not-found") await rememberAbsence(absoluteUrl(url), options);
+    // A refusal may be a token past its time, which costs no copy; where there is none it is how some buckets say that there is no such file.
+    const isAbsence = (error instanceof LlmError && error.code === "not-found") || (isRefused(error) && !isCopied);
+    if (isAbsence) await rememberAbsence(name, options);
     if (copy === undefined || !isUnreachable(error)) throw error;
     options.onEvent?.({ type: "offline-cache-used", source: copy.url, reason: error.message });
     return openCopy(copy, options, REVALIDATION);
   }
+}
+
+/** `source`, under the copy's version where the copy is of the same file; an event where it only seems to be another, or is. */
+function matched(source: ByteSource, copy: CachedFile, onEvent: ByteEventListener | undefined): ByteSource {
+  const { name, size, version, modified } = source;
+  if (version === undefined || (version === copy.version && size === copy.size)) return source;
+  if (isSameFile(stateOf(source), stateOf(copy))) {
+    onEvent?.({ type: "etag-differs", source: name, first: copy.version, found: version });
+    const leaveToHashes = () => source.leaveToHashes?.();
+    return {
+      name,
+      size,
+      version: copy.version,
+      ...(modified && { modified }),
+      leaveToHashes,
+      read: (range, signal) => source.read(range, signal),
+    };
+  }
+  onEvent?.({ type: "cache-outdated", source: name, reason: `${describeState(copy)} here, ${describeState(source)} on the server` });
+  return source;
+}
+
+function describeState({ version, size }: Pick<ByteSource, "version" | "size">): string {
+  return `version ${version} of ${size} bytes`;
 }
 
 /** What the cache holds. @throws LlmError "unsupported" where there is no OPFS. */
@@ -98,7 +133,7 @@ export async function opfsRoot(): Promise<FileSystemDirectoryHandle> {
 
 /** @param opening How patiently the network is asked once something is missing. */
 async function openCopy(copy: CachedFile, options: CachedHttpOptions, opening: Partial<Patience>): Promise<ByteSource> {
-  if (isAbsent(copy)) throw new LlmError("not-found", `${copy.url}: the server had no such file when it was last asked`);
+  if (isAbsent(copy)) throw new LlmError("not-found", `${copy.url}: the server had no such file, or refused it, when it was last asked`);
   return cached(new LaterSource(copy, { ...options, headBytes: 1 }, opening), options);
 }
 
@@ -107,6 +142,14 @@ async function findCopy(url: string, location: CacheLocation): Promise<CachedFil
     return await (await openCache(location)).find(url);
   } catch {
     return undefined; // `cached` meets the same failure next, and tells of it
+  }
+}
+
+async function isWholeCopy(copy: CachedFile, location: CacheLocation): Promise<boolean> {
+  try {
+    return await (await openCache(location)).isWhole(copy);
+  } catch {
+    return false; // `cached` meets the same failure next, and tells of it
   }
 }
 

@@ -5,23 +5,27 @@ import { abortable, type LinkedAbort, linkAbort } from "./abort";
 import { allocate } from "./byte-range";
 import type { ByteRange, ByteSource } from "./byte-source";
 import type { Download } from "./download";
-import { type HttpClient, WHOLE_FILE } from "./http-client";
-import { contentLengthOf, versionOf } from "./http-headers";
+import { type HttpClient, type HttpOptions, WHOLE_FILE } from "./http-client";
+import { changedError, contentLengthOf, type FileState, fileStateOf, isSameFile } from "./http-headers";
 import { RetryableError } from "./retry";
 
 const SPOOL_BYTES = 4 << 20; // what is held outside a Blob at most
 const SMALL_FILE_BYTES = 64 << 10; // read while opening: a second request would cost more
 
+const MAX_UNSIZED_BYTES = 64 << 20; // config files and tokenizers have less
+
+export type StreamOptions = Pick<HttpOptions, "signal" | "maxUnsizedBytes">;
+
 /**
  * The source behind `first`, a response that brings the whole file. Of a large file the response is dropped and the
  * first read asks again, so that a source that nobody reads holds no connection: browsers allow six to a host.
  *
- * @param life Ends the stream for good; reads then fail with its reason.
+ * The options' signal stops the stream that runs when it aborts; reads that wait fail with its reason, later ones begin another stream.
  */
-export async function openStream(client: HttpClient, first: Download, life: AbortSignal | undefined): Promise<ByteSource> {
+export async function openStream(client: HttpClient, first: Download, options: StreamOptions): Promise<ByteSource> {
   const { headers } = first.response;
   const size = contentLengthOf(headers);
-  const source = new StreamSource(client, { size, version: versionOf(headers) }, life);
+  const source = new StreamSource(client, fileStateOf(headers, size), options);
   if (size === undefined || size <= SMALL_FILE_BYTES) await source.readAll(first);
   else first.close();
   return source;
@@ -30,26 +34,29 @@ export async function openStream(client: HttpClient, first: Download, life: Abor
 class StreamSource implements ByteSource {
   readonly name: string;
   readonly version?: string;
+  readonly modified?: string;
   readonly #client: HttpClient;
+  readonly #file: FileState;
   readonly #size: number | undefined;
-  readonly #life: AbortSignal | undefined;
+  readonly #opener: AbortSignal | undefined;
+  readonly #maxUnsizedBytes: number;
   readonly #spool = new Spool();
   #isComplete = false;
+  #isLeftToHashes = false;
   /** The stream that runs, if one does. */
   #stream: LinkedAbort | undefined;
   #readerCount = 0;
   readonly #arrivals = new Arrivals();
 
-  constructor(
-    client: HttpClient,
-    file: { readonly size: number | undefined; readonly version: string | undefined },
-    life: AbortSignal | undefined,
-  ) {
+  constructor(client: HttpClient, file: FileState, { signal, maxUnsizedBytes = MAX_UNSIZED_BYTES }: StreamOptions) {
     this.name = client.url;
     if (file.version !== undefined) this.version = file.version;
+    if (file.modified !== undefined) this.modified = file.modified;
     this.#client = client;
+    this.#file = file;
     this.#size = file.size;
-    this.#life = life;
+    this.#opener = signal;
+    this.#maxUnsizedBytes = maxUnsizedBytes;
   }
 
   /** Where the server told no length, it is known once all has been read. */
@@ -57,9 +64,13 @@ class StreamSource implements ByteSource {
     return this.#size ?? this.#spool.length;
   }
 
+  leaveToHashes(): void {
+    this.#isLeftToHashes = true;
+  }
+
   async readAll(first: Download): Promise<void> {
     this.#start(first);
-    await this.#until(() => this.#isComplete, this.#life);
+    await this.#until(() => this.#isComplete, this.#opener);
   }
 
   async read(range: ByteRange, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
@@ -85,7 +96,8 @@ class StreamSource implements ByteSource {
   }
 
   #start(first?: Download): void {
-    const stream = linkAbort(this.#life);
+    // A signal that aborted long ago, as a load's does with its device, has nothing to say about who reads now.
+    const stream = linkAbort(this.#opener?.aborted ? undefined : this.#opener);
     this.#stream = stream;
     const settle = (tell: () => void) => {
       // A stream that was stopped had no readers left; any that wait by now wait for the next one.
@@ -115,7 +127,7 @@ class StreamSource implements ByteSource {
       const download = opened ?? (await this.#client.get(WHOLE_FILE, get));
       opened = undefined;
       try {
-        this.#check(download.response.headers);
+        this.#check(download.response);
         await this.#receive(download, signal);
       } finally {
         download.close();
@@ -137,20 +149,24 @@ class StreamSource implements ByteSource {
       if (this.#size !== undefined && position > this.#size) {
         throw new LlmError("bytes-truncated", `${this.name}: more bytes came than the ${this.#size} that Content-Length told`);
       }
+      if (this.#size === undefined && position > this.#maxUnsizedBytes) {
+        throw new LlmError(
+          "bad-file",
+          `${this.name}: more than ${this.#maxUnsizedBytes} bytes came from a server that tells no length (Content-Length) and has no ranges. ` +
+            "Use a server that tells one.",
+        );
+      }
       if (fresh.length === 0) continue;
       this.#spool.append(fresh);
       this.#arrivals.resolve();
     }
   }
 
-  #check(headers: Headers): void {
-    const version = versionOf(headers);
-    const size = contentLengthOf(headers);
-    if (version === this.version && size === this.#size) return;
-    throw new LlmError(
-      "bytes-changed",
-      `${this.name}: the file changed while it was read: it was ${this.version} of ${this.#size} bytes, now it is ${version} of ${size} bytes. Load it again.`,
-    );
+  #check({ status, headers }: Response): void {
+    if (status === 416) throw new LlmError("fetch-failed", `${this.name}: the server answered 416 to a request for the whole file`);
+    const now = fileStateOf(headers, contentLengthOf(headers));
+    const counts = this.#isLeftToHashes ? now.size === this.#size : isSameFile(this.#file, now);
+    if (!counts) throw changedError(this.name, this.#file, now);
   }
 }
 

@@ -10,6 +10,7 @@ import { abortable, linkAbort } from "./abort";
 import { allocate, splitRange } from "./byte-range";
 import type { ByteRange, ByteSource } from "./byte-source";
 import { forEachGated, Gate } from "./gate";
+import { Murmur3 } from "./murmur3";
 
 export interface FileHashes {
   /** Of the file. */
@@ -62,6 +63,7 @@ class VerifiedSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly version?: string;
+  readonly contentHash: string;
   readonly #source: ByteSource;
   readonly #hashes: FileHashes;
   readonly #options: VerifyOptions;
@@ -73,7 +75,9 @@ class VerifiedSource implements ByteSource {
     this.name = source.name;
     this.size = source.size;
     if (source.version !== undefined) this.version = source.version;
+    this.contentHash = `${hashes.bytes}-${hashes.chunkBytes}-${new Murmur3().bytes(hashes.sha256).digest()}`;
     this.#source = source;
+    source.leaveToHashes?.();
     this.#hashes = hashes;
     this.#options = options;
     this.#edges = new EdgeChunks(Math.floor(EDGE_BYTES / hashes.chunkBytes));

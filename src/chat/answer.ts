@@ -1,12 +1,12 @@
 // An answer on its way: iterate it for the text as it becomes certain, await `finished` for how it went.
 import { linkAbort } from "../bytes/abort";
-import type { FinishReason, GenerationTimings } from "../steps/generation";
-import { AsyncQueue } from "./async-queue";
+import type { FinishReason, GenerationTimings } from "../steps/generation-progress";
+import { AsyncQueue, type QueueIterator } from "./async-queue";
 
 export interface AnswerDelta {
   /** Never part of a character, and never part of a stop string. */
   readonly text: string;
-  /** Index of the stage that said it (its last token): see `engine.stages`. */
+  /** Index in `engine.stages` of the stage that generated its last token. */
   readonly stage: number;
 }
 
@@ -16,8 +16,8 @@ export interface AnswerSummary extends GenerationTimings {
 }
 
 /**
- * Runs by itself once made; leaving the iteration early aborts it. A failed or aborted answer throws from the iteration
- * and rejects `finished`.
+ * Runs by itself, whether it is read or not. Leaving the iteration early aborts it, even before the first delta, and so does cancelling a stream
+ * made of it. A failed or aborted answer throws from the iteration and rejects `finished`. Several iterators share the deltas: each goes to one.
  */
 export class Answer implements AsyncIterable<AnswerDelta> {
   readonly finished: Promise<AnswerSummary>;
@@ -33,7 +33,7 @@ export class Answer implements AsyncIterable<AnswerDelta> {
     );
   }
 
-  [Symbol.asyncIterator](): AsyncGenerator<AnswerDelta, void, undefined> {
+  [Symbol.asyncIterator](): QueueIterator<AnswerDelta> {
     return this.#deltas[Symbol.asyncIterator]();
   }
 }

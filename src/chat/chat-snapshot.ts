@@ -3,46 +3,51 @@ import { openBlob } from "../bytes/blob-source";
 import { LlmError } from "../errors";
 import { readSafetensors } from "../formats/safetensors";
 import { type WritableTensor, writeSafetensors } from "../formats/safetensors-writer";
-import { requireStored } from "../formats/tensor-directory";
+import { requireStored, type TensorDirectory } from "../formats/tensor-directory";
 import { type GroupSnapshot, type KvSnapshot, snapshotBytes } from "../kv/kv-snapshot";
+import type { ModelIdentity } from "../repository/identity";
+import { clip } from "./quote";
+import { checkContentSizes, type GroupHeader, parseSnapshotHeader, SNAPSHOT_FORMAT, SNAPSHOT_VERSION } from "./snapshot-header";
 import type { TranscriptMessage, TranscriptTurn } from "./transcript";
 
-const FORMAT = "crescendo-chat";
-const VERSION = 1;
+/** Of the model that a snapshot was taken of. Null stands for a tokenizer that is not known. */
+export type SnapshotIdentity = Pick<ModelIdentity, "weights" | "tokenizer">;
 
-/** What is written as JSON; all bytes are tensors beside it. */
-interface Header {
-  readonly format: string;
-  readonly version: number;
+export interface SnapshotContent {
+  readonly identity: SnapshotIdentity;
   readonly messages: readonly TranscriptMessage[];
   readonly turn: TranscriptTurn | null;
-  readonly ids: readonly number[];
-  readonly pageSize: number;
-  readonly groups: readonly (Omit<GroupSnapshot, "contents"> & { readonly contents: readonly string[] })[];
+  readonly kv: KvSnapshot;
 }
 
 export class ChatSnapshot {
+  /** Decides what an engine can use of it: see `engine.restoreChat`. */
+  readonly identity: SnapshotIdentity;
   readonly messages: readonly TranscriptMessage[];
-  /** @internal */
+  /** Its ids are those of `kv`. @internal */
   readonly turn: TranscriptTurn | null;
   /** @internal */
   readonly kv: KvSnapshot;
 
-  constructor(messages: readonly TranscriptMessage[], turn: TranscriptTurn | null, kv: KvSnapshot) {
+  /** @internal */
+  constructor({ identity, messages, turn, kv }: SnapshotContent) {
+    this.identity = { weights: identity.weights, tokenizer: identity.tokenizer };
     this.messages = messages;
     this.turn = turn;
     this.kv = kv;
   }
 
-  /** Of the K/V in it. */
+  /** Bytes of K/V in it. */
   get kvBytes(): number {
     return snapshotBytes(this.kv);
   }
 
+  /** To store it: `fromBytes` reads it again. */
   toBytes(): Uint8Array<ArrayBuffer> {
     const { ids, pageSize, groups } = this.kv;
-    const header: Header = {
-      ...{ format: FORMAT, version: VERSION, messages: this.messages, turn: this.turn, ids, pageSize },
+    const turn = this.turn && { promptText: this.turn.promptText, tail: this.turn.tail, stopId: this.turn.stopId };
+    const header = {
+      ...{ format: SNAPSHOT_FORMAT, version: SNAPSHOT_VERSION, identity: this.identity, messages: this.messages, turn, ids, pageSize },
       groups: groups.map(({ contents, ...group }) => ({ ...group, contents: [...contents.keys()] })),
     };
     const tensors = groups.flatMap(({ contents }, index) =>
@@ -51,32 +56,49 @@ export class ChatSnapshot {
         ([name, values]): WritableTensor => ({ name: tensorName(index, name), type: "U8", shape: [values.length], values }),
       ),
     );
-    return writeSafetensors(tensors, { [FORMAT]: JSON.stringify(header) });
+    return writeSafetensors(tensors, { [SNAPSHOT_FORMAT]: JSON.stringify(header) });
   }
 
-  /** @throws LlmError "bad-file" when the bytes are no snapshot of this version, "bytes-truncated" when some are missing. */
+  /**
+   * Reads what `toBytes` wrote, also of version 1, of which only the messages are kept. Whether the K/V fits a model is found out by
+   * `engine.restoreChat`.
+   *
+   * @throws LlmError "bad-file" when the bytes are no snapshot, "bytes-truncated" when some are missing.
+   */
   static async fromBytes(bytes: Uint8Array<ArrayBuffer>): Promise<ChatSnapshot> {
-    const directory = await readSafetensors(openBlob(new Blob([bytes]), { name: "the chat's snapshot" }));
-    const header = parseHeader(directory.metadata.get(FORMAT));
-    const readGroup = async ({ contents: names, ...group }: Header["groups"][number], index: number): Promise<GroupSnapshot> => {
-      const contents = new Map<string, Uint8Array<ArrayBuffer>>();
-      for (const name of names) {
-        const { source, range } = requireStored(directory, tensorName(index, name));
-        contents.set(name, await source.read(range));
-      }
-      return { ...group, contents };
-    };
-    const { ids, pageSize, messages, turn } = header;
-    return new ChatSnapshot(messages, turn, { ids, pageSize, groups: await Promise.all(header.groups.map(readGroup)) });
+    const directory = await readDirectory(bytes);
+    const { groups, ...header } = parseSnapshotHeader(directory.metadata.get(SNAPSHOT_FORMAT));
+    const { ids, pageSize, identity, messages, turn } = header;
+    const read = await Promise.all(groups.map((group, index) => readGroup(directory, group, { index, pageSize })));
+    return new ChatSnapshot({ identity, messages, turn, kv: { ids, pageSize, groups: read } });
   }
+}
+
+/** The file's own faults come as errors of the safetensors reader; whatever they quote is cut short. */
+async function readDirectory(bytes: Uint8Array<ArrayBuffer>): Promise<TensorDirectory> {
+  try {
+    return await readSafetensors(openBlob(new Blob([bytes]), { name: "the chat's snapshot" }));
+  } catch (cause) {
+    const code = cause instanceof LlmError && cause.code === "bytes-truncated" ? cause.code : "bad-file";
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LlmError(code, clip(reason), { cause });
+  }
+}
+
+async function readGroup(
+  directory: TensorDirectory,
+  { contents: names, ...group }: GroupHeader,
+  { index, pageSize }: { readonly index: number; readonly pageSize: number },
+): Promise<GroupSnapshot> {
+  const contents = new Map<string, Uint8Array<ArrayBuffer>>();
+  for (const name of names) {
+    const { source, range } = requireStored(directory, tensorName(index, name));
+    contents.set(name, await source.read(range));
+  }
+  checkContentSizes(contents, group.pages.length, { index, pageSize });
+  return { ...group, contents };
 }
 
 function tensorName(group: number, buffer: string): string {
   return `${group}.${buffer}`;
-}
-
-function parseHeader(text: unknown): Header {
-  const header: unknown = typeof text === "string" ? JSON.parse(text) : null;
-  if (typeof header === "object" && header !== null && "version" in header && header.version === VERSION) return header as Header;
-  throw new LlmError("bad-file", `The bytes are no snapshot of a chat of version ${VERSION}. Start the chat anew from its messages.`);
 }

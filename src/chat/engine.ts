@@ -3,18 +3,21 @@ import type { DeliverOptions, Delivery, StageInfo } from "../engine/delivery";
 import type { EngineCore, EngineMemory } from "../engine/engine-core";
 import { LlmError } from "../errors";
 import type { Gpu, GpuOptions } from "../gpu/device";
+import { checkStopIds } from "../kernels/sampling-params";
 import type { StagePlan } from "../stages/plan";
 import type { Evaluation, EvaluationRequest } from "../steps/evaluate";
-import type { GenerationResult } from "../steps/generation";
+import type { GenerationResult } from "../steps/generation-progress";
 import { resolveSampling, type SamplingSettings } from "../steps/sampling-settings";
 import type { Tokenizer } from "../tokens/tokenizer";
 import type { ModelConfig } from "../weights/model-config";
-import type { Answer } from "./answer";
-import { type AnswerOptions, startAnswer } from "./answer-run";
+import { Answer } from "./answer";
+import { type AnswerOptions, AnswerRun } from "./answer-run";
 import { Chat, type ChatEvent, type ChatOptions } from "./chat";
 import { ChatSnapshot } from "./chat-snapshot";
+import { checkOptions, checkText, type OptionForms, SAMPLING_FORMS } from "./request-checks";
 
 export interface IdGenerationOptions extends SamplingSettings {
+  /** Ids to generate, at most: 0 or more, or Infinity. */
   readonly maxTokens: number;
   /** Ids that end it. */
   readonly stopIds?: readonly number[];
@@ -26,6 +29,8 @@ export interface IdGeneration extends GenerationResult {
   /** Of each id, the index of the stage that gave it. */
   readonly stages: readonly number[];
 }
+
+const ID_GENERATION_FORMS: OptionForms<IdGenerationOptions> = { ...SAMPLING_FORMS, maxTokens: "whole", stopIds: "ids", signal: "signal" };
 
 /** An upgrade in the middle of an evaluation. */
 export interface EvaluationUpgrade extends Omit<DeliverOptions, "onPrepared"> {
@@ -70,7 +75,10 @@ export class Engine implements Disposable {
     return this.#tokenizer;
   }
 
-  /** Resolves when all stages asked for have landed; rejects when one failed (see `resumeDelivery`). */
+  /**
+   * Resolves when all stages asked for have landed; rejects when one failed (see `resumeDelivery`). A promise taken before the device was lost may
+   * reject although the engine recovers: read the property again after `device-restored`.
+   */
   get complete(): Promise<void> {
     return this.#delivery.complete;
   }
@@ -80,7 +88,7 @@ export class Engine implements Disposable {
     return this.#delivery.stageInfo(this.#core.stage);
   }
 
-  /** In their order; the last one is the whole model. */
+  /** All stages of the plan, in order; the last one is the whole model. */
   get stages(): readonly StageInfo[] {
     return this.plan.stages.map((_, index) => this.#delivery.stageInfo(index));
   }
@@ -91,46 +99,51 @@ export class Engine implements Disposable {
   }
 
   /**
-   * Loads the stages up to `stage` (an index; the last unless given) and resolves when it answers. Conversations go on meanwhile, and
-   * keep their K/V below what changed.
+   * Loads the stages up to `stage` (an index; default: the last) and resolves when that stage answers. Conversations go on meanwhile, and keep the
+   * K/V of layers below the first one that changes.
    *
-   * @throws LlmError of the sources or the device; the signal's reason. The stage that answered by then goes on.
+   * @throws LlmError of the sources or the device; the signal's reason. The stage that answered until then stays.
    */
   upgrade(options: DeliverOptions = {}): Promise<void> {
     return this.#delivery.deliver(options);
   }
 
-  /** Asks for no more bytes of later stages until `resumeDelivery`: on a metered link, say. */
+  /** Stops downloading later stages until `resumeDelivery`: on a metered connection, say. */
   pauseDelivery(): void {
     this.#delivery.pause();
   }
 
   /**
-   * Goes on loading later stages: after a pause, after a failure, or for the first time where delivery is manual. It goes as far as was asked
-   * with `upgrade`; to the last one where nothing was.
+   * Loads later stages again after a pause or a failure, or for the first time where delivery is manual: up to the stage that `upgrade` was called
+   * with, or to the last one.
    */
   resumeDelivery(): void {
     this.#delivery.resume();
   }
 
-  /** A conversation in the model's own template. Several share the engine; their answers take turns. @throws LlmError "bad-tokenizer" without a template. */
+  /**
+   * A conversation in the model's own template. Several chats share the engine and its K/V pool; they answer at the same time.
+   *
+   * @throws LlmError "bad-tokenizer" without a tokenizer, "bad-request" for an unknown option or a message that is none, "disposed".
+   */
   createChat(options: ChatOptions = {}): Chat {
     return new Chat(this.#core, this.tokenizer, this.#onEvent, options);
   }
 
   /**
-   * A chat that goes on from a snapshot. K/V that the same weights wrote comes back by copying; the rest is computed with the next answer, and
-   * `chat-restored` says which.
+   * A chat that goes on from a snapshot. K/V that the same weights wrote is copied back. Where the weights are others, the tokens are kept and their
+   * K/V is computed with the next answer; where the tokenizer is another, the messages are tokenised again. `chat-restored` says which. A snapshot
+   * of an earlier version gives its messages only. While a lost device is being replaced, it waits.
    *
-   * @throws LlmError "bad-tokenizer" without a template, "bad-file" or "bytes-truncated" for bytes that are no snapshot, "device-lost", "disposed".
+   * @throws LlmError "bad-file" or "bytes-truncated" for bytes that are no snapshot; "bad-tokenizer" without a tokenizer; "disposed"; "device-lost"
+   * when the device is lost while K/V is copied: the snapshot can be restored again after `device-restored`.
    */
   async restoreChat(snapshot: ChatSnapshot | Uint8Array<ArrayBuffer>): Promise<Chat> {
     const rested = snapshot instanceof ChatSnapshot ? snapshot : await ChatSnapshot.fromBytes(snapshot);
     const chat = this.createChat();
     try {
-      const { layers, restoredBytes } = await chat.restore(rested);
-      const restoredPositions = Math.max(0, ...layers.map(({ positions }) => positions));
-      this.#onEvent({ type: "chat-restored", tokens: rested.kv.ids.length, restoredPositions, restoredBytes, layers });
+      const report = await chat.restore(rested);
+      this.#onEvent({ type: "chat-restored", ...report });
       return chat;
     } catch (error) {
       chat.dispose();
@@ -138,37 +151,58 @@ export class Engine implements Disposable {
     }
   }
 
-  /** Continues a text as it is, without a template. */
+  /**
+   * Continues a text as it is, without a template: prompt and answer together are the whole text, with the space between them if there is one.
+   *
+   * @throws LlmError "bad-request" for an unknown option or a setting out of range, "bad-tokenizer" without a tokenizer, "disposed". The answer
+   * rejects with "bad-request" for a prompt without tokens, with "device-lost" where the device does not come back, and with the signal's reason.
+   */
   completeText(prompt: string, options: AnswerOptions = {}): Answer {
-    const sequence = this.#core.createSequence();
+    checkText(prompt, "The prompt", "Give a conversation to engine.createChat({ messages }).");
     const { tokenizer } = this;
-    const prepare = () => sequence.append(tokenizer.encode(prompt));
-    const answer = startAnswer(this.#core, tokenizer, sequence, options, { prepare });
-    const release = () => this.#core.releaseSequence(sequence);
-    answer.finished.then(release, release);
-    return answer;
+    const run = new AnswerRun(this.#core, tokenizer, options, { what: "completeText", continuesText: prompt !== "" });
+    const sequence = this.#core.createSequence();
+    return new Answer(async (emit, signal) => {
+      try {
+        sequence.append(tokenizer.encode(prompt));
+        return await run.generate(sequence, emit, signal);
+      } finally {
+        this.#core.releaseSequence(sequence);
+      }
+    }, options.signal);
   }
 
-  /** Continues a list of ids and gives the new ones, the stop token included: for evaluation, without a tokenizer's help. */
+  /**
+   * Continues a list of ids and gives the new ones, the stop token included: for evaluation, without a tokenizer's help. Resolves when its own run
+   * is over, whatever else is under way.
+   *
+   * @throws LlmError "bad-request" for an unknown option, a setting out of range, an empty list, or ids outside the vocabulary; "device-lost" where
+   * the device does not come back; "disposed"; the signal's reason.
+   */
   async generateIds(ids: readonly number[], options: IdGenerationOptions): Promise<IdGeneration> {
+    checkOptions(options, ID_GENERATION_FORMS, "generateIds");
     const { signal, maxTokens, stopIds = [] } = options;
+    if (maxTokens === undefined) throw new LlmError("bad-request", "maxTokens is missing; expected a whole number, 0 or more.");
+    checkStopIds(stopIds);
     const sampling = resolveSampling(options, this.config.vocabSize);
     const sequence = this.#core.createSequence();
-    sequence.append(ids);
     try {
+      sequence.append(ids);
       const stages: number[] = [];
       const onToken = (_: number, stage: number) => stages.push(stage) > 0;
-      const result = await this.#core.takeTurn((generate) => generate({ sequence, sampling, stopIds, maxTokens, onToken }), signal);
+      const result = await this.#core.generate({ sequence, sampling, stopIds, maxTokens, onToken, ...(signal && { signal }) });
       return { ...result, ids: sequence.tokens.slice(ids.length), stages };
     } finally {
-      await this.#core.releaseSequence(sequence);
+      this.#core.releaseSequence(sequence);
     }
   }
 
   /**
-   * The logits of every position of a list of ids; on the way the engine may be upgraded, as it would be in a chat.
+   * The logits of every position of a list of ids, given to `request.onLogits` a chunk at a time; `upgrades` upgrade the engine on the way, as they
+   * would in a chat.
    *
-   * @throws LlmError "bad-request" when they do not fit the context; what `upgrade` throws.
+   * @throws LlmError "bad-request" for an empty list, ids outside the vocabulary, or more than the context holds; what `upgrade` throws; "disposed";
+   * "device-lost": unlike an answer, an evaluation is not retried on the next device.
    */
   evaluate(request: EvaluationRequest, upgrades: readonly EvaluationUpgrade[] = []): Promise<Evaluation> {
     const stops = upgrades.map(({ at, ...options }) => ({ position: at, act: () => this.#prepareUpgrade(options) }));
@@ -185,7 +219,7 @@ export class Engine implements Disposable {
     return this.#core.memory();
   }
 
-  /** Frees everything on the GPU; answers under way fail with "disposed". */
+  /** Frees everything on the GPU; answers, snapshots and upgrades under way fail with "disposed". */
   dispose(): void {
     this.#delivery.end(new LlmError("disposed", "This engine was disposed while later stages were loading."));
     this.#core.dispose();

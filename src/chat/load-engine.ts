@@ -3,37 +3,29 @@ import { abortable, linkAbort, sleep } from "../bytes/abort";
 import type { ByteEvent } from "../bytes/byte-source";
 import { OpfsText } from "../bytes/opfs-text";
 import { Delivery, type StageEvent, type StageInfo, stageInfo } from "../engine/delivery";
-import { EngineCore } from "../engine/engine-core";
+import { type CoreEvent, EngineCore, type EngineSource } from "../engine/engine-core";
 import type { EngineOptions } from "../engine/engine-options";
 import { guardedListener } from "../engine/guarded-listener";
-import { LlmError } from "../errors";
-import type { TensorDirectory } from "../formats/tensor-directory";
+import { WeightSupply } from "../engine/weight-supply";
 import { deviceLostError, Gpu, type GpuOptions } from "../gpu/device";
-import type { OuterWeights } from "../model/model";
-import { describeModel, readPlanFile } from "../repository/model-description";
-import { droppedFiles, type FetchOptions, locateModel, type ModelFiles, verifiedFiles } from "../repository/model-files";
-import { defaultPlan, type StageOptions } from "../stages/default-plan";
-import { parseFileHashes } from "../stages/file-hashes";
-import { type StagePlan, stageContents, wholePlan } from "../stages/plan";
-import { parsePlanFile } from "../stages/plan-file";
-import { StageLoader, type StageLoaderOptions } from "../stages/stage-loader";
-import { WeightPlans } from "../stages/weight-plans";
+import { type InspectedModel, inspectModel, type RepositoryEvent } from "../repository/inspect-model";
+import { type FetchOptions, type ModelFiles, type ModelLocation, modelFiles } from "../repository/model-files";
+import type { PlanChoice } from "../repository/plan-choice";
+import type { ModelRecipe } from "../stages/model-recipe";
+import { stageContents } from "../stages/plan";
 import type { UpgradePolicy } from "../takeover/upgrader";
-import type { Tokenizer, TokenizerEvent } from "../tokens/tokenizer";
 import { tuneWhenIdle } from "../tuning/gemv-tuner";
 import { GemvTunings, type TuningEvent, type TuningStore } from "../tuning/gemv-tunings";
 import type { RejectedVariant } from "../tuning/self-test";
-import type { ModelConfig } from "../weights/model-config";
-import type { PlanOptions } from "../weights/model-weights";
-import { Packer, type PackerEvent } from "../weights/packer";
-import { type RowSet, rowsOf } from "../weights/row-set";
+import type { RecipeOptions } from "../weights/model-weights";
+import type { PackerEvent } from "../weights/packer";
 import type { ChatEvent } from "./chat";
 import { Engine } from "./engine";
 
 /** News of what runs by itself. */
 export type EngineEvent =
   | ByteEvent
-  | TokenizerEvent
+  | RepositoryEvent
   | PackerEvent
   | ChatEvent
   | StageEvent
@@ -45,8 +37,6 @@ export type EngineEvent =
    * slowly. Told by each engine on the device, and again for the device that replaces a lost one. `GpuOptions.without` leaves them out untested.
    */
   | ({ readonly type: "variant-rejected" } & RejectedVariant)
-  /** Whether the model has a plan of its own could not be found out: it comes as one without. */
-  | { readonly type: "plan-unavailable"; readonly reason: string }
   /** Weights that are on the GPU, in bytes of their files: fewer again where a stage failed to come, or the device was lost. */
   | { readonly type: "load-progress"; readonly loadedBytes: number; readonly totalBytes: number }
   /** The first stage answers. */
@@ -62,19 +52,12 @@ export type EngineEvent =
    */
   | { readonly type: "gpu-error"; readonly message: string };
 
-export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
+export interface LoadOptions extends EngineOptions, PlanChoice, RecipeOptions, GpuOptions, Omit<FetchOptions, "onEvent"> {
   /** Ends the load; nothing is left behind. */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: EngineEvent) => void;
   /** Another engine whose device, and compiled kernels, this one uses too. Its own device options then count for nothing, but for `maxBindingBytes`. */
   readonly shareDeviceWith?: Engine;
-  /**
-   * In which stages the model comes. "auto", the default: as `progressive.json` beside the weights says, else by a plan made from the model's shape,
-   * whose stages nobody has measured. "whole": all at once. Or a plan as that file holds it (docs/progressive-plans.md).
-   */
-  readonly plan?: "auto" | "whole" | object;
-  /** For the plan made from the model's shape. */
-  readonly stageOptions?: StageOptions;
   /** How the engine goes from stage to stage. Default "background". */
   readonly upgradePolicy?: UpgradePolicy;
   /** "manual": later stages are loaded when `engine.upgrade` asks for them. Default "automatic". */
@@ -91,9 +74,6 @@ export interface LoadOptions extends EngineOptions, PlanOptions, GpuOptions, Omi
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
 }
-
-/** "owner/name", "owner/name/file.gguf", a URL, a dropped file or a folder's files, or a place of the application's own. */
-export type ModelLocation = string | URL | File | readonly File[] | ModelFiles;
 
 /**
  * Loads a model and resolves when it can answer.
@@ -126,15 +106,19 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
   }
   tellOfTroubles(gpu, onEvent);
   void gpu.lost.then((info) => load.abort(deviceLostError(info, gpu.adapterName))); // by itself nothing on a lost device fails
-  const packer = new Packer({ onEvent });
+  let supply: WeightSupply | null = null;
   try {
-    const engine = await loadOnto(gpu, await inspected, { ...options, onEvent, packer, signal: load.signal });
+    const known = await inspected;
+    const { totalBytes } = known.recipe;
+    const onProgress = (loadedBytes: number) => onEvent({ type: "load-progress", loadedBytes, totalBytes });
+    supply = new WeightSupply(known.recipe, { onProgress, onEvent });
+    const engine = await loadOnto(gpu, known, { ...options, onEvent, supply, signal: load.signal });
     onEvent({ type: "load-end", loadMs: performance.now() - start });
     if (options.delivery !== "manual") void engine.resumeDelivery();
     return engine;
   } catch (error) {
     if (!load.signal.aborted) load.abort((await gpu.lossError()) ?? error); // ends what else is under way
-    packer.dispose();
+    supply?.rest();
     gpu.dispose();
     throw load.signal.reason;
   } finally {
@@ -148,94 +132,68 @@ interface InspectContext extends LoadOptions {
 }
 
 interface LoadContext extends InspectContext {
-  readonly packer: Packer;
+  readonly supply: WeightSupply;
 }
 
-interface Inspected {
-  readonly name: string;
-  readonly config: ModelConfig;
-  readonly directory: TensorDirectory;
-  readonly tokenizer: Tokenizer | null;
-  readonly plans: WeightPlans;
-  readonly plan: StagePlan;
+interface Inspected extends InspectedModel {
   readonly tunings: GemvTunings | null;
 }
 
-/** What is known of the model before any of its weights is read. */
+/** What the files say, and what is remembered of such models on this device. */
 async function inspect(files: ModelFiles, context: InspectContext): Promise<Inspected> {
-  const remembered = rememberedTunings(context);
-  const planJson = await planOf(files, context);
-  const { config, directory, tokenizer } = await describeModel(verified(files, planJson, context.onEvent), context);
-  const plans = new WeightPlans(config, directory, context);
-  const plan = stagePlan(files, planJson, { config, plans, tokenizer }, context);
-  const tunings = await abortable(remembered, context.signal);
-  return { name: files.name, config, directory, tokenizer, plans, plan, tunings };
+  const [model, tunings] = await Promise.all([inspectModel(files, context), abortable(rememberedTunings(context), context.signal)]);
+  return { ...model, tunings };
 }
 
-/** What it has allocated when it fails is the caller's to free, with `gpu`; what still compiles then can allocate no more. */
+/** On failure the caller frees everything by disposing `gpu`; kernels still compiling cannot allocate afterwards. */
 async function loadOnto(gpu: Gpu, inspected: Inspected, context: LoadContext): Promise<Engine> {
-  const { signal, onEvent, packer } = context;
-  const { name, config, directory, tokenizer, plans, plan, tunings } = inspected;
-  const { totalBytes } = plans;
+  const { signal, onEvent, supply } = context;
+  const { name, config, tokenizer, recipe, plan, tunings } = inspected;
   signal.throwIfAborted();
-  const progress = new DeviceProgress((loadedBytes) => onEvent({ type: "load-progress", loadedBytes, totalBytes }));
-  let source = { packer, loader: new StageLoader(gpu, packer, plans, { onLoaded: progress.forDevice() }) };
-  const { loader } = source;
-  let isLoaded = false;
-  const recover = async (loss: LlmError): Promise<void> => {
-    if (!isLoaded) throw loss; // it ends the load
-    const start = performance.now();
-    try {
-      delivery.interrupt(loss);
-      source.packer.dispose();
-      const another = await requestAnother(context);
-      source = await reviveOn(another, core, plans, { valve: source.loader.valve, onLoaded: progress.forDevice() }, onEvent);
-      const stage = delivery.stageInfo(core.stage);
-      onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: performance.now() - start });
-      delivery.goOnWith(source.loader);
-    } catch (error) {
-      onEvent({ type: "device-recovery-failed", error });
-      throw error;
-    }
-  };
-  const stages = {
-    plan,
-    root: modelRoot(directory),
-    fetchRows: (rows: RowSet, outer: OuterWeights, runSignal: AbortSignal) => source.loader.fetchEmbeddingRows(rows, outer, runSignal),
-    holdReads: () => source.loader.valve.hold(),
-    onVariantRejected: (rejected: RejectedVariant) => onEvent({ type: "variant-rejected", ...rejected }),
-    onSnapshotFailed: (error: unknown) => onEvent({ type: "snapshot-failed", error }),
-    ...(context.recoverDevice === false ? {} : { recover }),
-    ...(tunings && { tunings }),
-  };
-  onEvent({ type: "load-start", model: name, totalBytes, adapter: gpu.adapterName });
-  onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, plans, index)), plan });
+  supply.use(gpu);
+  onEvent({ type: "load-start", model: name, totalBytes: recipe.totalBytes, adapter: gpu.adapterName });
+  onEvent({ type: "stages-planned", stages: plan.stages.map((_, index) => stageInfo(plan, recipe, index)), plan });
   // Bytes come while what they need is allocated and compiled.
   const reads = linkAbort(signal);
-  const loading = loader.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
+  const loading = supply.loadFirst(plan.stages[0]?.units ?? [], reads.signal).finally(reads.unlink);
   loading.catch(() => undefined); // seen below
-  const core = await abortable(EngineCore.create(gpu, config, stages, context), signal).catch(async (error: unknown) => {
+  const source = engineSource(inspected, context, (event) => tellOfCore(event, core, recipe, onEvent));
+  const core: EngineCore = await abortable(EngineCore.create(gpu, config, source, context), signal).catch(async (error: unknown) => {
     reads.abort(error);
     await Promise.allSettled([loading]); // until then it writes to the device
     throw error;
   });
   const onStageEvent = stageListener(core, tunings, context);
-  const delivery = new Delivery(core, loader, plans, {
-    policy: context.upgradePolicy ?? "background",
-    onEvent: onStageEvent,
-    onEnd: () => source.packer.dispose(),
-  });
+  const delivery = new Delivery(core, supply, { policy: context.upgradePolicy ?? "background", onEvent: onStageEvent });
   // A failure to compile shows again where the same kernels are awaited.
-  core.model.warmUp(plans.layerShapes(), plans.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
+  core.model.warmUp(recipe.layerShapes(), recipe.outerShapes(), stageContents(plan, 0).rows).catch(() => undefined);
   await abortable(core.start(await loading), signal);
-  const first = delivery.stageInfo(0);
-  onStageEvent({ type: "stage-ready", stage: first, isLast: delivery.lastStage === 0 });
+  onStageEvent({ type: "stage-ready", stage: delivery.stageInfo(0), isLast: delivery.lastStage === 0 });
+  if (delivery.lastStage === 0) supply.rest();
   signal.throwIfAborted();
-  isLoaded = true;
   return new Engine(core, tokenizer, delivery, onEvent);
 }
 
-/** Tells of stages; when the last one answers, all products of the model are there to be measured. */
+function engineSource(inspected: Inspected, context: LoadContext, onCoreEvent: (event: CoreEvent) => void): EngineSource {
+  const { plan, identity, tunings } = inspected;
+  const { supply, onEvent, recoverDevice = true } = context;
+  return {
+    ...{ plan, identity, supply, onEvent: onCoreEvent },
+    onVariantRejected: (rejected) => onEvent({ type: "variant-rejected", ...rejected }),
+    ...(recoverDevice && { anotherGpu: (signal) => requestAnother(context, signal) }),
+    ...(tunings && { tunings }),
+  };
+}
+
+function tellOfCore(event: CoreEvent, core: EngineCore, recipe: ModelRecipe, onEvent: (event: EngineEvent) => void): void {
+  if (event.type === "recovered") {
+    const stage = stageInfo(core.plan, recipe, core.stage);
+    onEvent({ type: "device-restored", stage, adapter: core.gpu.adapterName, recoveryMs: event.recoveryMs });
+  } else if (event.type === "recovery-failed") onEvent({ type: "device-recovery-failed", error: event.error });
+  else onEvent(event);
+}
+
+/** Tells of stages. When the last one answers, every product of the model can be measured. */
 function stageListener(core: EngineCore, tunings: GemvTunings | null, { onEvent, signal }: LoadContext): (event: StageEvent) => void {
   return (event) => {
     onEvent(event);
@@ -243,64 +201,26 @@ function stageListener(core: EngineCore, tunings: GemvTunings | null, { onEvent,
   };
 }
 
-/** How many bytes of the files are on the device. On another one, none are to begin with. */
-class DeviceProgress {
-  readonly #tell: (loadedBytes: number) => void;
-  #device = 0;
-
-  constructor(tell: (loadedBytes: number) => void) {
-    this.#tell = tell;
-  }
-
-  /** What a loader calls that brings weights to one more device. Those of devices before it are heard no more. */
-  forDevice(): (bytes: number) => void {
-    const device = ++this.#device;
-    let loadedBytes = 0;
-    return (bytes) => {
-      loadedBytes += bytes;
-      if (device === this.#device) this.#tell(loadedBytes);
-    };
-  }
-}
-
 function tellOfTroubles(gpu: Gpu, onEvent: (event: EngineEvent) => void): void {
-  gpu.onError(({ message }) => onEvent({ type: "gpu-error", message }));
   void gpu.lost.then(({ message, reason }) => onEvent({ type: "device-lost", reason: message || reason }));
+  gpu.onError(({ message }) => onEvent({ type: "gpu-error", message }));
 }
 
 // A driver that was reset needs a moment; one that is gone for good does not come back within this.
 const DEVICE_ATTEMPTS = 5;
 const DEVICE_RETRY_MS = 500;
 
-async function requestAnother(context: LoadContext): Promise<Gpu> {
+async function requestAnother(context: LoadContext, signal: AbortSignal): Promise<Gpu> {
   for (let attempt = 1; ; attempt++) {
+    signal.throwIfAborted();
     try {
       const gpu = await Gpu.request(context);
       tellOfTroubles(gpu, context.onEvent);
       return gpu;
     } catch (error) {
       if (attempt === DEVICE_ATTEMPTS) throw error;
-      await sleep(attempt * DEVICE_RETRY_MS, undefined);
+      await sleep(attempt * DEVICE_RETRY_MS, signal);
     }
-  }
-}
-
-/** Puts the engine on another device, its stage's weights read again. */
-async function reviveOn(
-  gpu: Gpu,
-  core: EngineCore,
-  plans: WeightPlans,
-  options: StageLoaderOptions,
-  onEvent: LoadContext["onEvent"],
-): Promise<{ readonly packer: Packer; readonly loader: StageLoader }> {
-  const packer = new Packer({ onEvent });
-  try {
-    const loader = new StageLoader(gpu, packer, plans, options);
-    await core.revive(gpu, (units) => loader.loadFirst(units));
-    return { packer, loader };
-  } catch (error) {
-    packer.dispose();
-    throw error;
   }
 }
 
@@ -311,66 +231,4 @@ async function rememberedTunings({ tuning = "remembered", onEvent }: InspectCont
   if (tuning !== "remembered") return GemvTunings.read(tuning, onEvent);
   const hasOpfs = globalThis.navigator?.storage?.getDirectory !== undefined;
   return hasOpfs ? GemvTunings.read(new OpfsText(TUNING_FILE), onEvent) : null;
-}
-
-interface PlanJson {
-  readonly value: unknown;
-  /** For messages. */
-  readonly where: string;
-}
-
-/** The plan that the caller or the model's maker wrote; null where there is none. */
-async function planOf(files: ModelFiles, { plan = "auto", signal, onEvent }: InspectContext): Promise<PlanJson | null> {
-  if (typeof plan === "object") return { value: plan, where: "the plan" };
-  try {
-    return await readPlanFile(files, signal);
-  } catch (error) {
-    // Without network a model comes from the cache, which need not know that it has no plan.
-    if (!(error instanceof LlmError && error.code === "fetch-failed")) throw error;
-    onEvent({ type: "plan-unavailable", reason: error.message });
-    return null;
-  }
-}
-
-/** The files, checked against the hashes that come with a plan. */
-function verified(files: ModelFiles, planJson: PlanJson | null, onEvent: LoadContext["onEvent"]): ModelFiles {
-  const value = planJson?.value;
-  if (typeof value !== "object" || value === null || !("hashes" in value)) return files;
-  const hashes = parseFileHashes(value.hashes, planJson?.where ?? "");
-  return verifiedFiles(files, hashes, (source, range) => onEvent({ type: "hash-mismatch", source, range }));
-}
-
-interface KnownModel {
-  readonly config: ModelConfig;
-  readonly plans: WeightPlans;
-  readonly tokenizer: Tokenizer | null;
-}
-
-function stagePlan(
-  files: ModelFiles,
-  planJson: PlanJson | null,
-  { config, plans, tokenizer }: KnownModel,
-  { plan, stageOptions }: InspectContext,
-): StagePlan {
-  if (plan === "whole") return wholePlan(config);
-  const { layerCount, vocabSize } = config;
-  const requiredRows = rowsOf((tokenizer?.requiredIds() ?? []).filter((id) => id < vocabSize));
-  const shape = { layerCount, vocabSize, requiredRows };
-  if (planJson)
-    return parsePlanFile(planJson.value, { ...shape, ...(files.weightsFile && { modelFile: files.weightsFile }) }, planJson.where);
-  const { layerBytes, rowBytes, otherBytes } = plans;
-  return defaultPlan({ ...shape, layerBytes, rowBytes, otherBytes }, stageOptions);
-}
-
-/** Tells the weights of one model from those of another: what was computed with them is kept under it. */
-function modelRoot({ name, tensors }: TensorDirectory): string {
-  const [first] = tensors.values();
-  return [name, tensors.size, first?.source.size, first?.source.version].join(" ");
-}
-
-function modelFiles(location: ModelLocation, options: LoadOptions): ModelFiles {
-  if (typeof location === "string" || location instanceof URL) return locateModel(location, options);
-  if (Array.isArray(location)) return droppedFiles(location, options.onEvent);
-  if (typeof File !== "undefined" && location instanceof File) return droppedFiles([location], options.onEvent);
-  return location as ModelFiles;
 }

@@ -1,5 +1,6 @@
 // What a conversation's token ids stand for, so that the next turn only adds to them: the true ids are kept, and nothing
 // that the model has read or written is tokenised again, but for the end of an answer that was cut within a token.
+import { LlmError } from "../errors";
 import type { TokenId } from "../steps/sequence";
 import { GUARD } from "../tokens/special-token-guard";
 
@@ -58,6 +59,50 @@ export function endTurn(
   };
 }
 
+/** Where an earlier turn ends within the latest one: all that is needed to go back to it. */
+export interface TurnMark {
+  /** Messages of the conversation, its answer included. */
+  readonly messageCount: number;
+  /** Characters of the latest turn's `promptText`. */
+  readonly promptLength: number;
+  readonly idCount: number;
+  readonly tail: string;
+  readonly stopId: TokenId | null;
+}
+
+export function markOf({ promptText, ids, tail, stopId }: TranscriptTurn, messageCount: number): TurnMark {
+  return { messageCount, promptLength: promptText.length, idCount: ids.length, tail, stopId };
+}
+
+/** The turn that `mark` was made of, out of a later one that continued it. */
+export function turnAt(latest: TranscriptTurn, { promptLength, idCount, tail, stopId }: TurnMark): TranscriptTurn {
+  const promptText = latest.promptText.slice(0, promptLength);
+  // The next prompt may have put the template's stop token in the place of the one that the model chose.
+  const isStopKept = stopId === null || latest.ids[idCount - 1] === stopId;
+  return isStopKept
+    ? { promptText, ids: latest.ids.slice(0, idCount), tail, stopId }
+    : { promptText, ids: latest.ids.slice(0, idCount - 1), tail, stopId: null };
+}
+
+/**
+ * How many of `ids` stay the same whatever is asked after `messages`, none of whose answers is known by its ids. 0 where the template refuses a
+ * question there.
+ */
+export function sharedLength(codec: TranscriptCodec, messages: readonly TranscriptMessage[], ids: readonly TokenId[]): number {
+  if (ids.length === 0) return 0;
+  let text: string;
+  try {
+    text = codec.render([...messages, { role: "user", content: QUESTION_MARK }]);
+  } catch (error) {
+    if (error instanceof LlmError) return 0;
+    throw error;
+  }
+  const [before = ""] = text.split(QUESTION_MARK);
+  const beginning = codec.encode(before);
+  const differing = beginning.findIndex((id, at) => id !== ids[at]);
+  return differing < 0 ? beginning.length : differing;
+}
+
 export interface TranscriptPrompt {
   readonly ids: readonly TokenId[];
   readonly text: string;
@@ -65,8 +110,10 @@ export interface TranscriptPrompt {
   readonly isContinued: boolean;
 }
 
-// Stands for the last answer while the template renders what follows it. Letters only: templates trim and split contents.
+// Stand for the last answer, and for the next question, while the template renders what is around them. Letters only: templates trim and split
+// contents.
 const ANSWER_MARK = "CRESCENDOxANSWERxMARK";
+const QUESTION_MARK = "CRESCENDOxQUESTIONxMARK";
 
 /** The prompt of the next answer: the ids that there are and those of what follows, where the template renders the conversation so. */
 export function nextPrompt(

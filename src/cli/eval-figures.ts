@@ -1,11 +1,11 @@
-// What an evaluation finds, for each stage that answered: likelihood of the ids, and distance from a reference.
+// The results of an evaluation for each stage that answered: likelihood of the ids, and distance from a reference.
 import { comparePosition, type PositionComparison, summarise } from "./logits-comparison";
 import { NegativeLogLikelihood } from "./negative-log-likelihood";
 
 interface StageFigures {
   readonly stage: string;
   readonly first: number;
-  /** Behind its last position. */
+  /** One past its last position. */
   end: number;
   readonly nll: NegativeLogLikelihood | null;
   readonly comparisons: PositionComparison[];
@@ -14,9 +14,9 @@ interface StageFigures {
 export interface EvalFiguresOptions {
   readonly ids: readonly number[];
   readonly vocabSize: number;
-  /** Whether the likelihood of the ids is wanted. */
+  /** Whether to compute the likelihood of the ids. */
   readonly isText: boolean;
-  /** [ids, vocab], where there is something to compare with. */
+  /** [ids, vocab]; null if there is nothing to compare with. */
   readonly reference: Float32Array | null;
 }
 
@@ -28,7 +28,7 @@ export class EvalFigures {
     this.#options = options;
   }
 
-  /** Adds logits [rows, vocab] of the positions from `firstRow` on, which `stage` gave. In order. */
+  /** Adds the logits [rows, vocab] that `stage` computed for the positions from `firstRow` on. Calls must be in order. */
   add(stage: string, firstRow: number, logits: Float32Array): void {
     const { vocabSize, reference } = this.#options;
     const figures = this.#figuresOf(stage, firstRow);
@@ -63,7 +63,7 @@ export class EvalFigures {
     });
   }
 
-  /** Which positions a line is of, where there are several lines. */
+  /** Names the positions of a line, if there are several lines. */
   #where({ stage, first, end }: StageFigures, otherwise: string): string {
     return this.#stages.length > 1 ? `stage ${stage} at positions ${first} to ${end - 1}` : otherwise;
   }
@@ -83,7 +83,7 @@ function rowOf(matrix: Float32Array, row: number, columns: number): Float32Array
   return matrix.subarray(row * columns, (row + 1) * columns);
 }
 
-/** Four digits, however small. */
+/** Four significant digits, however small the number. */
 function short(value: number): string {
   return value === 0 ? "0" : value.toPrecision(4);
 }

@@ -1,4 +1,4 @@
-// What `crescendo eval` was asked to do: its flags, read and held against each other.
+// Reads the flags of `crescendo eval` and checks them against each other.
 import { parseArgs } from "node:util";
 import type { KvCarry, UpgradePolicy } from "../index";
 import { parseChoice, parseCount } from "./flag-values";
@@ -11,11 +11,11 @@ export interface EvalRequest {
   readonly input: { readonly type: "ids" | "text"; readonly path: string };
   readonly chunk: number;
   readonly hidden: boolean;
-  /** Where the logits go. */
+  /** File to write the logits to. */
   readonly out: string | null;
-  /** Logits to compare with. */
+  /** File of logits to compare with. */
   readonly against: string | null;
-  /** null: the plan's last one, unless there are upgrades. */
+  /** null: the plan's last stage, unless there are upgrades. */
   readonly stage: string | null;
   readonly upgrades: readonly NamedUpgrade[];
   readonly policy: UpgradePolicy;
@@ -33,10 +33,10 @@ export function parseEvalFlags(args: string[]): EvalRequest {
   const chunk = parseCount("--chunk", flags.chunk ?? DEFAULT_CHUNK);
   if (chunk < 1) throw new UsageError("--chunk is 0");
   const input = parseInput(flags);
-  if (input.type === "ids" && out === null && against === null) throw new UsageError("--ids goes with --out, --against or both");
-  if (hidden && out === null) throw new UsageError("--hidden goes with --out");
+  if (input.type === "ids" && out === null && against === null) throw new UsageError("--ids requires --out, --against or both");
+  if (hidden && out === null) throw new UsageError("--hidden requires --out");
   if (stage !== null && flags.upgrade !== undefined)
-    throw new UsageError("--stage stays at one stage, --upgrade goes through several: use one of them");
+    throw new UsageError("--stage stays at one stage and --upgrade passes through several: use one of them");
   return { model: { plan: "whole", ...flags }, input, chunk, hidden, out, against, stage, ...parseUpgradeFlags(flags) };
 }
 
@@ -52,14 +52,14 @@ function parseInput({ ids, text }: EvalFlags): EvalRequest["input"] {
 function parseUpgradeFlags({ upgrade, policy, carry }: EvalFlags): Pick<EvalRequest, "upgrades" | "policy" | "carry"> {
   const flags = { "--policy": policy, "--carry": carry };
   const [orphan] = Object.entries(flags).find(([, value]) => value !== undefined) ?? [];
-  if (upgrade === undefined && orphan !== undefined) throw new UsageError(`${orphan} goes with --upgrade`);
+  if (upgrade === undefined && orphan !== undefined) throw new UsageError(`${orphan} requires --upgrade`);
   const upgrades = upgrade === undefined ? [] : parseUpgradeList(upgrade);
   const parsed = {
     policy: parseChoice("--policy", policy ?? "blocking", POLICIES),
     carry: parseChoice("--carry", carry ?? "keep", CARRIES),
   };
   if (parsed.policy === "turn-boundary" && upgrades.length > 1) {
-    throw new UsageError("--policy turn-boundary: the next stage takes over when all ids are fed, so that --upgrade has one at most");
+    throw new UsageError("--policy turn-boundary allows one upgrade at most: the next stage takes over after all ids are fed");
   }
   return { upgrades, ...parsed };
 }

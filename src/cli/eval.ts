@@ -1,4 +1,4 @@
-// crescendo eval: the logits of a list of ids or of a text, at any stage of a plan and across upgrades; perplexity; distance from other logits.
+// crescendo eval: logits, perplexity and distance from other logits, for ids or a text, at any stage of a plan and across upgrades.
 import { readFileSync } from "node:fs";
 import { openFile } from "../bytes/file-source";
 import { LlmError } from "../errors";
@@ -43,7 +43,7 @@ export async function evalCommand(args: string[]): Promise<void> {
   if (against !== null) for (const line of figures.comparisonLines(against)) console.log(line);
 }
 
-/** `listed`: the ids, where they are known before there is a tokenizer. */
+/** `listed`: the ids, if they are known before there is a tokenizer. */
 function loadEvaluated({ model, chunk }: EvalRequest, listed: readonly number[] | null): Promise<Engine> {
   const options: LoadOptions = {
     chunkRows: chunk,
@@ -54,11 +54,11 @@ function loadEvaluated({ model, chunk }: EvalRequest, listed: readonly number[] 
       if (line !== null) printLine(line);
     },
   };
-  // A stage holds the rows of special tokens, whichever they are, so that ids ask for a tokenizer too where there are stages.
+  // Each stage holds the rows of special tokens, and only the tokenizer knows them. So ids need a tokenizer too if there are stages.
   return loadLocalEngine(model, options, listed === null ? "required" : model.plan === "whole" ? "none" : "optional");
 }
 
-/** Goes to the stage asked for, which with nothing cached is as if it had been loaded there, or gives the upgrades that are to come on the way. */
+/** Moves to the requested stage (with nothing cached this equals loading it directly), or returns the upgrades to do on the way. */
 async function reachStage(engine: Engine, { stage, upgrades, policy, carry }: EvalRequest, idCount: number): Promise<EvaluationUpgrade[]> {
   const names = engine.stages.map(({ name }) => name);
   if (upgrades.length > 0) return indexUpgrades(upgrades, { names, idCount }).map((upgrade) => ({ ...upgrade, policy, carry }));

@@ -1,4 +1,4 @@
-// A model on this machine's disk, on this machine's GPU through Dawn.
+// Loads a model from disk, on this machine's GPU through Dawn.
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { openFile } from "../bytes/file-source";
@@ -21,7 +21,7 @@ export const MODEL_OPTIONS = {
 
 export type ModelFlags = { readonly [Name in keyof typeof MODEL_OPTIONS]?: string | undefined };
 
-/** The files beside `path`, or in it where it is a folder. @throws LlmError "not-found" */
+/** The files beside `path`, or in it if it is a folder. @throws LlmError "not-found" */
 export function localFiles(path: string): ModelFiles {
   if (!existsSync(path)) throw new LlmError("not-found", `${path}: no such file or folder.`);
   const isFolder = statSync(path).isDirectory();
@@ -37,7 +37,7 @@ export function localFiles(path: string): ModelFiles {
 }
 
 /**
- * Loads with a progress bar on standard error. An "optional" tokenizer is read where there is one.
+ * Loads with a progress bar on standard error. An "optional" tokenizer is read if there is one.
  *
  * @throws UsageError for the flags; LlmError
  */
@@ -55,7 +55,7 @@ export async function loadLocalEngine(
   const onEvent = (event: EngineEvent) => {
     if (event.type === "load-progress" && isLoading) bar.update(event.loadedBytes, event.totalBytes);
     if (event.type === "stage-ready" && isLoading) {
-      // Later stages come while something else is shown.
+      // Later stages load while other output is shown.
       isLoading = false;
       bar.end();
     }
@@ -72,7 +72,7 @@ async function hasTokenizer(files: ModelFiles): Promise<boolean> {
 function loadFlags({ context, kv = "f16", quantise, without }: ModelFlags): LoadOptions {
   const left = without?.split(",") ?? [];
   const features = left.filter((feature) => feature === "f16" || feature === "subgroups" || feature === "subgroup-matrix");
-  if (features.length < left.length) throw new UsageError(`--without is ${without}, not of f16, subgroups and subgroup-matrix`);
+  if (features.length < left.length) throw new UsageError(`--without is ${without}, expected a list of f16, subgroups and subgroup-matrix`);
   return {
     kvFormat: parseChoice("--kv", kv, ["f16", "f32"]),
     without: features,

@@ -1,17 +1,17 @@
-// How far logits are from a reference's, position by position. A token whose head row is absent has the logit −Infinity.
+// Measures the distance of logits from a reference, position by position. A token whose head row is absent has the logit −Infinity.
 import { logSumExp } from "./negative-log-likelihood";
 
 export interface PositionComparison {
   /**
-   * KL(reference‖this) in nats, made finite where tokens are absent here: that of the reference renormalised over the tokens that are
-   * present, and minus the log of the mass that these hold in the reference. Infinite where they hold none.
+   * KL(reference‖this) in nats, finite even if tokens are absent here: the KL of the reference renormalised over the present tokens, minus the log
+   * of their probability in the reference. Infinite if that probability is 0.
    */
   readonly klNats: number;
-  /** The second part: what the absent tokens cost. */
+  /** The second term: the cost of the absent tokens. */
   readonly absentNats: number;
-  /** Of all the reference's tokens, be they present here or not. */
+  /** Counts all of the reference's tokens, including those absent here. */
   readonly isSameFirstChoice: boolean;
-  /** The largest |Δlogit| of the tokens that both have, and whose it is; null where they have none in common. */
+  /** The largest |Δlogit| over tokens that both have, with its token; null if they have none in common. */
   readonly largest: { readonly delta: number; readonly token: number } | null;
 }
 
@@ -26,7 +26,7 @@ export function comparePosition(reference: Float32Array, logits: Float32Array): 
   return { klNats: absentNats + divergence(common, commonSum, logits), absentNats, isSameFirstChoice, largest };
 }
 
-/** The reference, without the tokens that are absent from `logits`. */
+/** The reference without the tokens that are absent from `logits`. */
 function presentIn(logits: Float32Array, reference: Float32Array): Float32Array {
   const common = reference.slice();
   for (let token = 0; token < common.length; token++) {
@@ -35,7 +35,7 @@ function presentIn(logits: Float32Array, reference: Float32Array): Float32Array 
   return common;
 }
 
-/** KL(softmax(common)‖softmax(logits)), where every token of `common` is one of `logits`. */
+/** KL(softmax(common)‖softmax(logits)); every token of `common` must be in `logits`. */
 function divergence(common: Float32Array, commonSum: number, logits: Float32Array): number {
   const logitsSum = logSumExp(logits);
   let sum = 0;
@@ -59,12 +59,12 @@ function largestDelta(common: Float32Array, logits: Float32Array): PositionCompa
   return largest.token < 0 ? null : largest;
 }
 
-/** The lowest of the tokens with the highest logit. */
+/** The lowest id among the tokens with the highest logit. */
 function firstChoice(logits: Float32Array): number {
   return logits.indexOf(logits.reduce((highest, value) => Math.max(highest, value), Number.NEGATIVE_INFINITY));
 }
 
-/** Below zero by rounding only. NaN stays. */
+/** Clamps to 0 what is negative by rounding only. NaN stays. */
 function atLeastZero(value: number): number {
   return Math.max(0, value);
 }
@@ -73,11 +73,11 @@ export interface ComparisonSummary {
   readonly klNats: number;
   readonly absentNats: number;
   readonly sameFirstChoice: number;
-  /** `index` counts positions from the first of those that are summed up. */
+  /** `index` counts from the first position that is summed up. */
   readonly largest: { readonly delta: number; readonly token: number; readonly index: number } | null;
 }
 
-/** Means over positions, of which there is one at least, and the largest difference of all. */
+/** Means over at least one position, and the largest difference. */
 export function summarise(positions: readonly PositionComparison[]): ComparisonSummary {
   const mean = (value: (position: PositionComparison) => number) =>
     positions.reduce((sum, each) => sum + value(each), 0) / positions.length;

@@ -1,4 +1,4 @@
-// Files of logits, as `eval --out` leaves them: written, and read back to compare with.
+// Writes the logits files of `eval --out`, and reads them for comparison.
 import { writeFileSync } from "node:fs";
 import { LlmError } from "../errors";
 import { type WritableTensor, writeSafetensors } from "../formats/safetensors-writer";
@@ -32,7 +32,7 @@ export function writeLogitsFile(path: string, { ids, logits, hidden }: LogitsCon
 /**
  * The logits of exactly `ids`, [ids, vocabSize].
  *
- * @throws LlmError "bad-weights" where the file is of other ids or of another vocabulary, "unsupported" where it holds no f32.
+ * @throws LlmError "bad-weights" if the file has other ids or another vocabulary, "unsupported" if it does not hold f32.
  */
 export async function readLogits(file: TensorDirectory, ids: readonly number[], vocabSize: number): Promise<Float32Array> {
   const tensor = requireTensor(file, "logits", [ids.length, vocabSize]);
@@ -53,7 +53,7 @@ async function checkIds({ source, range, type, shape }: StoredTensor, ids: reado
     throw new LlmError("bad-weights", `${where}: shape ${formatShape(shape)}, expected ${formatShape([ids.length])}`);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  // Ids are below 2³²: of 64 bits the lower half says it all.
+  // Ids are below 2³², so the lower half of 64 bits suffices.
   const stored = ids.map((_, position) => view.getUint32(position * elementBytes, true));
   const position = ids.findIndex((id, index) => stored[index] !== id);
   if (position < 0) return;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The `crescendo` command: evaluates and runs models in Node, on the same engine as the browser's.
+// The `crescendo` command: evaluates and runs models in Node, with the same engine as the browser.
 import { LlmError } from "../errors";
 import { evalCommand } from "./eval";
 import { runCommand } from "./run";
@@ -12,7 +12,7 @@ const command = COMMANDS[name];
 try {
   if (!command) throw new UsageError(name === "" || name === "--help" ? "" : `unknown command "${name}"`);
   await command(args);
-  // Dawn keeps the process alive as long as its instance lives.
+  // Dawn keeps the process alive while its instance lives.
   process.exit(0);
 } catch (error) {
   if (error instanceof UsageError) {

@@ -1,4 +1,4 @@
-// How surprised a model is by a text: the mean of −log p(id | ids before it), in nats, over all ids but the first.
+// Negative log-likelihood of a text: the mean of −log p(id | ids before it), in nats, over all ids except the first.
 
 export class NegativeLogLikelihood {
   readonly #ids: readonly number[];
@@ -12,7 +12,7 @@ export class NegativeLogLikelihood {
     this.#vocabSize = vocabSize;
   }
 
-  /** Adds logits [rows, vocab] of the positions from `firstRow` on. The last position's predict nothing that is known. */
+  /** Adds logits [rows, vocab] of the positions from `firstRow` on. Those of the last position predict an unknown id and are ignored. */
   add(firstRow: number, logits: Float32Array): void {
     const rows = logits.length / this.#vocabSize;
     for (let row = 0; row < rows; row++) {
@@ -29,12 +29,12 @@ export class NegativeLogLikelihood {
     }
   }
 
-  /** NaN where there is nothing to take it over. */
+  /** NaN if no id counts. */
   get mean(): number {
     return this.#sum / this.#count;
   }
 
-  /** Ids that the mean leaves out: their head rows are absent, and one of them would make it infinite. */
+  /** Number of ids that the mean omits, because their head rows are absent. One of them would make the mean infinite. */
   get absentCount(): number {
     return this.#absentCount;
   }

@@ -1,4 +1,4 @@
-// What --plan says of the stages in which a model comes.
+// Reads --plan: the stages in which a model loads.
 import { readFileSync } from "node:fs";
 import { LlmError } from "../errors";
 import { parseStrictJson } from "../formats/strict-json";
@@ -12,7 +12,7 @@ export interface PlannedFiles {
 }
 
 /**
- * "auto" and "whole" as when loading; "default" does as if the model had no plan of its own; all else is the path of a plan.
+ * "auto" and "whole" mean the same as in `loadEngine`; "default" ignores the model's own plan; anything else is the path of a plan.
  *
  * @throws LlmError "not-found" | "bad-file"
  */
@@ -32,8 +32,8 @@ function readPlan(path: string): object {
     value = parseStrictJson(readFileSync(path, "utf8"));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : cause;
-    if (cause instanceof SyntaxError) throw new LlmError("bad-file", `${path} is no JSON: ${reason}`, { cause });
-    throw new LlmError("not-found", `--plan ${path} is none of auto, whole and default, nor a file that can be read (${reason})`, {
+    if (cause instanceof SyntaxError) throw new LlmError("bad-file", `${path} is not JSON: ${reason}`, { cause });
+    throw new LlmError("not-found", `--plan ${path} is not auto, whole, default or a readable file (${reason})`, {
       cause,
     });
   }

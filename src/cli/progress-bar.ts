@@ -1,4 +1,4 @@
-// A line on standard error that says how far something has come; silent where nobody watches.
+// A progress line on standard error; silent unless that is a terminal.
 
 const CLEAR = "\r\x1b[K";
 
@@ -39,7 +39,7 @@ export class ProgressBar {
   }
 }
 
-/** A line on standard error that stays; a bar that stands there goes on below it. */
+/** Prints a permanent line on standard error; a visible bar continues below it. */
 export function printLine(text: string): void {
   process.stderr.write(`${process.stderr.isTTY ? CLEAR : ""}${text}\n`);
 }

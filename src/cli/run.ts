@@ -34,7 +34,7 @@ export async function runCommand(args: string[]): Promise<void> {
   await printAnswer(answer);
 }
 
-/** Says when a stage takes over, or fails to: on a line of its own, also in the middle of an answer on the same terminal. */
+/** Reports when a stage takes over or fails, on its own line, even in the middle of an answer on the same terminal. */
 function printStage(event: EngineEvent): void {
   if (event.type !== "stage-ready" && event.type !== "upgrade-failed") return;
   const isAmidAnswer = event.stage.index > 0 && process.stdout.isTTY && process.stderr.isTTY;

@@ -1,8 +1,8 @@
-// What becomes of stages, a line an event: words for people, figures by name for scripts.
+// Formats stage events, one line each: words for people, or named figures for scripts.
 import type { EngineEvent } from "../index";
 import { LlmError } from "../index";
 
-/** null for events that are not of stages, and for the only stage of a model that comes whole. */
+/** null for other events, and for the only stage of a model that loads whole. */
 export function stageLine(event: EngineEvent): string | null {
   switch (event.type) {
     case "stage-ready": {

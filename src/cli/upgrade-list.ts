@@ -1,9 +1,9 @@
-// Which stages an evaluation goes through: the words of --upgrade and --stage, held against the stages that there are.
+// Reads --upgrade and --stage, and checks them against the stages of the plan.
 import { UsageError } from "./usage";
 
 export interface NamedUpgrade {
   readonly stage: string;
-  /** How many ids are fed before it. */
+  /** Number of ids fed before the upgrade. */
   readonly at: number;
 }
 
@@ -13,7 +13,7 @@ export interface IndexedUpgrade {
   readonly at: number;
 }
 
-/** `S@N[,T@M…]`. A name may hold commas and at signs: it ends at the first "@" that is followed by a number and a comma or the end. */
+/** Parses `S@N[,T@M…]`. A name may contain commas and at signs: it ends at the first "@" followed by a number and a comma or the end. */
 export function parseUpgradeList(text: string): NamedUpgrade[] {
   const entry = /(.+?)@(\d+)(?:,(?=.)|$)/suy;
   const upgrades: NamedUpgrade[] = [];
@@ -27,7 +27,7 @@ export function parseUpgradeList(text: string): NamedUpgrade[] {
   return upgrades;
 }
 
-/** @throws UsageError that lists the stages that there are. */
+/** @throws UsageError that lists the existing stages. */
 export function stageIndex(flag: string, name: string, names: readonly string[]): number {
   const index = names.indexOf(name);
   if (index >= 0) return index;
@@ -37,7 +37,7 @@ export function stageIndex(flag: string, name: string, names: readonly string[])
   );
 }
 
-/** @throws UsageError unless stages and ids rise, from behind the plan's first stage and within the ids. */
+/** @throws UsageError unless stages rise from after the plan's first one, and numbers of ids rise within the ids. */
 export function indexUpgrades(
   upgrades: readonly NamedUpgrade[],
   { names, idCount }: { readonly names: readonly string[]; readonly idCount: number },
@@ -50,7 +50,7 @@ export function indexUpgrades(
   return upgrades.map(({ stage: name, at }) => {
     const stage = stageIndex("--upgrade", name, names);
     const words = `${name}@${at}`;
-    if (at >= idCount) throw new UsageError(`--upgrade ${words}: there are ${idCount} ids, so that N is at most ${idCount - 1}`);
+    if (at >= idCount) throw new UsageError(`--upgrade ${words}: there are ${idCount} ids, so N is at most ${idCount - 1}`);
     if (stage <= before.stage) throw new UsageError(`--upgrade ${words} comes after ${before.words}; stages must rise in the plan's order`);
     if (at <= before.at) throw new UsageError(`--upgrade ${words} comes after ${before.words}; the numbers of ids must rise`);
     before = { stage, at, words };

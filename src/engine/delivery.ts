@@ -1,11 +1,16 @@
 // Brings the later stages while the first one answers: loads them in their order, and hands each to the engine as it comes.
-import { abortable, type LinkedAbort, linkAbort } from "../bytes/abort";
+import { type LinkedAbort, linkAbort } from "../bytes/abort";
+import { LlmError } from "../errors";
+import { deviceLostError, type Gpu } from "../gpu/device";
+import type { ModelRecipe } from "../stages/model-recipe";
 import type { Stage, StagePlan } from "../stages/plan";
-import type { StageLoader, StageWeights } from "../stages/stage-loader";
-import type { WeightPlans } from "../stages/weight-plans";
+import type { StageWeights } from "../stages/stage-loader";
+import { Handover } from "../takeover/handover";
 import type { KvCarry, UpgradePolicy, UpgradeReport } from "../takeover/upgrader";
+import { isLoss } from "./answering";
 import type { EngineCore } from "./engine-core";
 import { guardedListener } from "./guarded-listener";
+import type { WeightSupply } from "./weight-supply";
 
 export interface StageInfo extends Pick<Stage, "name" | "quality"> {
   readonly index: number;
@@ -14,9 +19,9 @@ export interface StageInfo extends Pick<Stage, "name" | "quality"> {
 }
 
 /** Of a plan's stage. */
-export function stageInfo(plan: StagePlan, plans: WeightPlans, index: number): StageInfo {
+export function stageInfo(plan: StagePlan, recipe: ModelRecipe, index: number): StageInfo {
   const { name = "", quality = null, units = [] } = plan.stages[index] ?? {};
-  return { index, name, quality, bytes: plans.unitBytes(units) + (index === 0 ? plans.otherBytes : 0) };
+  return { index, name, quality, bytes: recipe.unitBytes(units) + (index === 0 ? recipe.otherBytes : 0) };
 }
 
 /** Which stage answers, and what becomes of the next. */
@@ -39,65 +44,71 @@ export type StageEvent =
 export interface DeliveryOptions {
   readonly policy: UpgradePolicy;
   readonly onEvent: (event: StageEvent) => void;
-  /** All stages have landed, or the engine is gone: nothing is read any more. */
-  readonly onEnd: () => void;
 }
 
 export interface DeliverOptions {
   /** Index of the last stage wanted; the plan's last one unless given. */
   readonly stage?: number;
   readonly policy?: UpgradePolicy;
-  /** What becomes of the active conversation's K/V below the boundary. Default "keep". */
+  /** What becomes of the K/V below the boundary, of the conversation used last. In mid-answer it is always kept. Default "keep". */
   readonly carry?: KvCarry;
   /** Called for each stage when all that is left is to rebuild K/V and to take over. */
   readonly onPrepared?: (stage: StageInfo) => void;
   readonly signal?: AbortSignal;
 }
 
-/** What was asked for. */
-type Ask = DeliverOptions & { readonly stage: number };
+/** How far somebody wants to go. */
+interface Ask {
+  readonly stage: number;
+  readonly options: DeliverOptions;
+  readonly handover: Handover<void>;
+}
 
+/** A stage whose bytes come, or that is being moved to. */
 interface StageUnderWay {
   readonly index: number;
-  /** What it comes for. */
+  /** The first that wanted it: it comes in its way. */
   readonly ask: Ask;
   readonly link: LinkedAbort;
+  /** Where its weights go. */
+  gpu: Gpu | null;
 }
+
+// Devices that may be lost while no stage lands: one that takes the device down each time is given up.
+const MAX_LOSSES = 2;
 
 export class Delivery {
   readonly #core: EngineCore;
-  #loader: StageLoader;
-  readonly #plans: WeightPlans;
+  readonly #supply: WeightSupply;
   readonly #options: DeliveryOptions;
-  readonly #attempts = new Set<LinkedAbort>();
-  /** Stages whose bytes come, or that are moved to. Each builds on those before it. */
+  /** Those that have not been met, in the order that they came. */
+  readonly #asks = new Set<Ask>();
+  /** Each builds on those before it. */
   readonly #underWay = new Set<StageUnderWay>();
-  readonly #upgrades = new Set<Promise<void>>();
-  /** Of all that was asked for: its bytes, one stage after the other, and its upgrades. */
-  #loading: Promise<void> = Promise.resolve();
+  #isLoading = false;
   #complete: Promise<void> | null = null;
-  /** Index of the last stage whose weights came. */
+  /** Index of the last stage whose weights are on the device. */
   #loaded = 0;
+  #losses = 0;
+  #lastLost: Gpu | null = null;
   #lastFailure: unknown = null;
-  /** What came to no good end, or was called off: what is tried again goes no further. */
-  readonly #failed = new Set<Ask>();
-  /** Aborts when the engine is gone. */
-  readonly #ending = new AbortController();
+  /** The furthest of those that failed or were called off, for `resume`. */
+  #unmet: Omit<DeliverOptions, "signal"> | null = null;
+  #end: unknown = null;
 
-  constructor(core: EngineCore, loader: StageLoader, plans: WeightPlans, options: DeliveryOptions) {
+  constructor(core: EngineCore, supply: WeightSupply, options: DeliveryOptions) {
     this.#core = core;
-    this.#loader = loader;
-    this.#plans = plans;
+    this.#supply = supply;
     this.#options = options;
   }
 
-  /** Of the stages asked for so far: resolves when they have landed, rejects when one failed. */
+  /** Of the last call of `deliver`: resolves when its stage has landed, rejects when that failed or was called off. */
   get complete(): Promise<void> {
     return this.#complete ?? Promise.resolve();
   }
 
   get isPaused(): boolean {
-    return this.#loader.valve.isPaused;
+    return this.#supply.valve.isPaused;
   }
 
   get lastStage(): number {
@@ -105,162 +116,180 @@ export class Delivery {
   }
 
   stageInfo(index: number): StageInfo {
-    return stageInfo(this.#core.plan, this.#plans, index);
+    return stageInfo(this.#core.plan, this.#supply.recipe, index);
   }
 
   /**
-   * Loads stages, after those asked for before, and moves the engine to each. An upgrade that is still under way when the next stage has come is
-   * taken into that stage's.
+   * Loads the stages up to the one wanted and moves the engine to each. An upgrade that is still under way when the next stage has come is taken
+   * into that stage's. Several may ask: a stage comes once, for all who want it, and goes on coming while one of them does. A lost device is
+   * outlived.
    *
-   * @throws LlmError of the sources, the packer or the device; the signal's reason. The stage that is there by then goes on answering.
+   * @throws LlmError "bad-request" for no stage of the plan; of the sources, the packer or the device; the signal's reason. The stage that is there
+   * by then goes on answering.
    */
   deliver(options: DeliverOptions = {}): Promise<void> {
-    const complete = this.#deliver({ stage: this.lastStage, ...options });
-    complete.catch(() => undefined); // upgrade-failed tells of it as well
-    this.#complete = complete;
-    return complete;
+    const { stage = this.lastStage, signal } = options;
+    if (!Number.isInteger(stage) || stage < 0 || stage > this.lastStage) {
+      const error = new LlmError("bad-request", `Stage ${stage} is none of the plan's: they are 0 to ${this.lastStage}.`);
+      return Promise.reject(error);
+    }
+    if (this.#end) return Promise.reject(this.#end);
+    const handover: Handover<void> = new Handover<void>(signal, (reason) => this.#calledOff(ask, reason));
+    const ask: Ask = { stage, options, handover };
+    this.#complete = handover.done;
+    if (handover.isOver) this.#remember(ask);
+    else {
+      this.#asks.add(ask);
+      this.#unmet = (this.#unmet?.stage ?? this.lastStage) <= stage ? null : this.#unmet;
+      this.#meetAsks();
+      void this.#load();
+    }
+    return handover.done;
   }
 
   /** No byte of a later stage is asked for until `resume`: a metered link, say. What is under way comes to its end. */
   pause(): void {
     if (this.isPaused) return;
-    this.#loader.valve.pause();
+    this.#supply.valve.pause();
     this.#options.onEvent({ type: "delivery-paused" });
   }
 
-  /** Goes on after a pause, and tries again after a failure, as far as was asked. Where nothing was yet, all is. */
+  /** Goes on after a pause, and tries again what failed or was called off. Where nothing was asked for yet, all is. */
   resume(): void {
     if (this.isPaused) {
-      this.#loader.valve.resume();
+      this.#supply.valve.resume();
       this.#options.onEvent({ type: "delivery-resumed" });
     }
-    if (this.#complete) this.#tryAgain(this.#failed);
-    else void this.deliver();
-  }
-
-  /** The engine is on another device, and what brings stages to it another: what failed with the old one is tried again. */
-  goOnWith(loader: StageLoader): void {
-    this.#loader = loader;
-    const again = () => this.#tryAgain([...this.#failed].filter(({ signal }) => !signal?.aborted));
-    this.complete.then(again, again);
-  }
-
-  /** Gives up what is under way: its device is gone. `goOnWith` begins it again. */
-  interrupt(reason: unknown): void {
-    for (const attempt of this.#attempts) attempt.abort(reason);
+    if (this.#unmet) void this.deliver(this.#unmet).catch(() => undefined);
+    else if (!this.#complete) void this.deliver().catch(() => undefined);
   }
 
   /** Ends all reading: the engine is gone. */
   end(reason: unknown): void {
-    this.#ending.abort(reason);
-    this.interrupt(reason);
-    this.#options.onEnd();
+    this.#end = reason;
+    for (const { handover } of this.#asks) handover.fail(reason);
+    this.#asks.clear();
+    for (const { link } of this.#underWay) link.abort(reason);
+    this.#supply.rest();
   }
 
-  /** Goes as far as the furthest of them was to. */
-  #tryAgain(asks: Iterable<Ask>): void {
-    const [furthest] = [...asks].sort((a, b) => b.stage - a.stage);
-    if (!furthest) return;
-    const { signal, ...ask } = furthest;
-    void this.deliver(signal?.aborted ? ask : furthest); // what was called off, somebody else wants now
-  }
-
-  async #deliver(ask: Ask): Promise<void> {
-    this.#ending.signal.throwIfAborted();
-    const attempt = linkAbort(ask.signal);
-    this.#attempts.add(attempt);
-    const before = this.#loading.catch(() => undefined);
-    const upgrades: Promise<void>[] = [];
-    const loading = before.then(() => this.#loadFor(ask, attempt.signal, upgrades));
-    loading.catch(() => undefined); // whoever gave up waiting for it hears of it no more
-    this.#loading = loading;
-    try {
-      await abortable(before, attempt.signal).catch((error: unknown) => {
-        this.#failed.add(ask); // before it began
-        throw error;
-      });
-      await loading;
-      await abortable(Promise.all(this.#upgrades), attempt.signal);
-    } catch (error) {
-      await Promise.allSettled(upgrades);
-      throw error;
-    } finally {
-      this.#attempts.delete(attempt);
-      attempt.unlink();
-    }
-    if (this.#core.stage === this.lastStage) this.#options.onEnd();
-  }
-
-  /** The next stage's bytes come while the K/V of the one before is rebuilt: an upgrade is not waited for here. */
-  async #loadFor(ask: Ask, signal: AbortSignal, upgrades: Promise<void>[]): Promise<void> {
-    signal.throwIfAborted();
-    for (const failed of this.#failed) if (failed.stage <= ask.stage) this.#failed.delete(failed);
-    this.#lastFailure = null;
-    while (Math.max(this.#loaded, this.#core.stage) < ask.stage) {
-      const stage = { index: Math.max(this.#loaded, this.#core.stage) + 1, ask, link: linkAbort(signal) };
+  /** The loader's loop: the next stage's bytes come while the K/V of the one before is rebuilt. */
+  async #load(): Promise<void> {
+    if (this.#isLoading) return;
+    this.#isLoading = true;
+    for (let stage = this.#nextStage(); stage; stage = this.#nextStage()) {
       this.#underWay.add(stage);
-      const weights = await this.#load(stage);
-      this.#loaded = stage.index;
-      const upgrade = this.#upgrade(stage, weights).finally(() => {
-        this.#leave(stage);
-        this.#upgrades.delete(upgrade);
-      });
-      upgrade.catch(() => undefined); // `deliver` hears of it when all are over
-      this.#upgrades.add(upgrade);
-      upgrades.push(upgrade);
+      try {
+        const weights = await this.#bring(stage);
+        this.#loaded = stage.index;
+        void this.#upgrade(stage, weights);
+      } catch (error) {
+        await this.#failed(stage, error);
+      }
     }
+    this.#isLoading = false;
   }
 
-  async #load(stage: StageUnderWay): Promise<StageWeights> {
-    try {
-      const { units = [] } = this.#core.plan.stages[stage.index] ?? {};
-      return await this.#loader.loadNext(units, this.#core.model.weights, stage.link.signal);
-    } catch (error) {
-      this.#fail(stage, error);
-      this.#leave(stage);
-      throw error;
-    }
+  #nextStage(): StageUnderWay | null {
+    const index = Math.max(this.#loaded, this.#core.stage) + 1;
+    const ask = [...this.#asks].find(({ stage }) => stage >= index);
+    return ask ? { index, ask, link: linkAbort(), gpu: null } : null;
+  }
+
+  async #bring(stage: StageUnderWay): Promise<StageWeights> {
+    const { index, link } = stage;
+    await this.#core.ready(link.signal);
+    const { gpu, model, plan } = this.#core;
+    stage.gpu = gpu;
+    void gpu.lost.then((info) => link.abort(deviceLostError(info, gpu.adapterName))); // operations on a lost device do not fail by themselves
+    return this.#supply.loadNext(plan.stages[index]?.units ?? [], model.weights, link.signal);
   }
 
   async #upgrade(underWay: StageUnderWay, weights: StageWeights): Promise<void> {
     const { index, ask, link } = underWay;
-    const stage = this.stageInfo(index);
+    const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = ask.options;
     const { onEvent } = this.#options;
-    const { policy = this.#options.policy, carry = "keep", onPrepared = () => undefined } = ask;
+    const stage = this.stageInfo(index);
     const tellOf = guardedListener(onPrepared);
     onEvent({ type: "upgrade-start", stage, policy });
     try {
-      const { stage: reached, ...report } = await this.#core.upgrade({
+      const report = await this.#core.upgrade({
         ...{ stage: index, weights, policy, carry },
         onPrepared: () => tellOf(stage),
         signal: link.signal,
       });
-      if (reached > index) {
-        onEvent({ type: "upgrade-superseded", stage, by: this.stageInfo(reached) });
-        return;
-      }
-      onEvent({ type: "upgrade-end", stage, ...report });
-      onEvent({ type: "stage-ready", stage, isLast: index === this.lastStage });
+      this.#landed(underWay, report);
     } catch (error) {
       weights.destroy();
-      this.#fail(underWay, error);
-      throw error;
+      await this.#failed(underWay, error);
+      void this.#load();
     }
   }
 
-  /** Ends the later stages, which build on this one, with it. Those before it go on. */
-  #fail({ index, ask, link }: StageUnderWay, error: unknown): void {
-    // Of one that took another in, both fail; and nobody is told of what was called off.
-    const isNews = !link.signal.aborted && error !== this.#lastFailure;
-    this.#lastFailure = error;
-    this.#failed.add(ask);
-    this.#loaded = Math.min(this.#loaded, index - 1);
-    for (const stage of this.#underWay) if (stage.index >= index) stage.link.abort(error);
-    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(index), error });
+  #landed(underWay: StageUnderWay, { stage: reached, ...report }: UpgradeReport): void {
+    const { onEvent } = this.#options;
+    const stage = this.stageInfo(underWay.index);
+    this.#underWay.delete(underWay);
+    this.#losses = 0;
+    if (reached > underWay.index) onEvent({ type: "upgrade-superseded", stage, by: this.stageInfo(reached) });
+    else {
+      onEvent({ type: "upgrade-end", stage, ...report });
+      onEvent({ type: "stage-ready", stage, isLast: underWay.index === this.lastStage });
+    }
+    this.#meetAsks();
   }
 
-  #leave(stage: StageUnderWay): void {
+  #meetAsks(): void {
+    for (const ask of this.#asks) {
+      if (ask.stage > this.#core.stage) continue;
+      this.#asks.delete(ask);
+      ask.handover.land();
+    }
+    if (this.#core.stage === this.lastStage) this.#supply.rest();
+  }
+
+  /** A stage that did not come, or did not land. Where the device was lost it is tried again on the next one; else all who want it hear of it. */
+  async #failed(stage: StageUnderWay, error: unknown): Promise<void> {
     this.#underWay.delete(stage);
-    stage.link.unlink();
+    this.#loaded = Math.min(this.#loaded, stage.index - 1);
+    if (isLoss(error) && (await this.#outlives(stage.gpu))) return;
+    // Later stages build on this one. Of one that took another in, both fail: that is told once.
+    const isNews = error !== this.#lastFailure && this.#wants(stage.index);
+    this.#lastFailure = error;
+    for (const each of this.#underWay) if (each.index >= stage.index) each.link.abort(error);
+    for (const ask of this.#asks) {
+      if (ask.stage < stage.index) continue;
+      this.#asks.delete(ask);
+      this.#remember(ask);
+      ask.handover.fail(error);
+    }
+    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
+  }
+
+  async #outlives(lost: Gpu | null): Promise<boolean> {
+    if (lost !== this.#lastLost) this.#losses++;
+    this.#lastLost = lost;
+    if (this.#losses > MAX_LOSSES) return false;
+    try {
+      await this.#core.ready();
+      return true;
+    } catch {
+      return false; // the engine has come to its end, which all hear of
+    }
+  }
+
+  /** Whoever asked wants it no more: what nobody else wants stops. */
+  #calledOff(ask: Ask, reason: unknown): void {
+    this.#asks.delete(ask);
+    this.#remember(ask);
+    for (const { index, link } of this.#underWay) if (!this.#wants(index)) link.abort(reason);
+  }
+
+  #wants(index: number): boolean {
+    return [...this.#asks].some(({ stage }) => stage >= index);
+  }
+
+  #remember({ stage, options: { signal: _over, ...options } }: Ask): void {
+    if ((this.#unmet?.stage ?? -1) <= stage) this.#unmet = { ...options, stage };
   }
 }

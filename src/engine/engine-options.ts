@@ -1,7 +1,7 @@
 // How an engine shares out its memory, and how it runs: the caller's options, checked, with what stands where there are none.
 import { LlmError } from "../errors";
 import type { KvFormat } from "../kv/kv-cache";
-import { activationStrides } from "../model/scratch";
+import { activationStrides, MAX_BATCH } from "../model/scratch";
 import type { ModelConfig } from "../weights/model-config";
 
 export interface EngineOptions {
@@ -23,6 +23,8 @@ export interface EngineOptions {
   readonly prefillActivations?: "float" | "int8";
   /** Chunks of up to so many rows go through the kernels of decode, a row each. Default: by the device, 16 on most. */
   readonly vectorRows?: number;
+  /** Sequences that decode in one step, 1 to 8; further requests wait. Each takes memory for a row of logits. Default 8. */
+  readonly batchSize?: number;
   /** Decode steps submitted ahead of the CPU. Default 4. */
   readonly stepsAhead?: number;
   /** Conversations that begin alike share the K/V of their beginnings, also with those that are over, as long as there is room. Default true. */
@@ -53,6 +55,7 @@ export function resolveEngineOptions(options: EngineOptions, config: ModelConfig
     chunkRows: options.chunkRows ?? defaultChunkRows(config),
     prefillActivations: options.prefillActivations ?? "float",
     vectorRows: options.vectorRows ?? null,
+    batchSize: options.batchSize ?? MAX_BATCH,
     stepsAhead: options.stepsAhead ?? 4,
     prefixCache: options.prefixCache ?? true,
   };
@@ -60,6 +63,7 @@ export function resolveEngineOptions(options: EngineOptions, config: ModelConfig
   checkWhole("poolLength", resolved.poolLength, contextLength, MAX_POOL, "at least contextLength");
   checkWhole("chunkRows", resolved.chunkRows, 1, MAX_CHUNK_ROWS);
   checkWhole("vectorRows", resolved.vectorRows ?? 1, 1, MAX_VECTOR_ROWS);
+  checkWhole("batchSize", resolved.batchSize, 1, MAX_BATCH);
   checkWhole("stepsAhead", resolved.stepsAhead, 1, MAX_STEPS_AHEAD);
   checkChoice("pageSize", resolved.pageSize, PAGE_SIZES);
   checkChoice("kvFormat", resolved.kvFormat, KV_FORMATS);

@@ -20,6 +20,7 @@ class ReadAheadSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly version?: string;
+  readonly contentHash?: string;
   readonly #source: ByteSource;
   readonly #start: number;
   #bytes: Uint8Array<ArrayBuffer>;
@@ -29,6 +30,7 @@ class ReadAheadSource implements ByteSource {
     this.name = source.name;
     this.size = source.size;
     if (source.version !== undefined) this.version = source.version;
+    if (source.contentHash !== undefined) this.contentHash = source.contentHash;
     this.#source = source;
     this.#start = start;
     this.#bytes = bytes;

@@ -6,6 +6,7 @@ import { HeaderReader } from "./gguf-header-reader";
 import { readMetadataValue } from "./gguf-metadata";
 import { withReadAhead } from "./gguf-read-ahead";
 import { GGUF_TENSOR_TYPES } from "./gguf-types";
+import { quoted, shortened } from "./quoted";
 import { directoryOf, type MetadataValue, type StoredTensor, type TensorDirectory } from "./tensor-directory";
 import { isCount, MAX_TENSOR_COUNT, tensorByteLength } from "./tensor-extent";
 
@@ -57,8 +58,8 @@ async function readMetadata(reader: HeaderReader, count: number): Promise<Readon
   const metadata = new Map<string, MetadataValue>();
   for (let index = 0; index < count; index++) {
     const key = await reader.entry(`metadata key ${index}`, () => reader.string(MAX_KEY_BYTES));
-    if (metadata.has(key)) throw reader.error("bad-file", `"${key}" is there twice`);
-    metadata.set(key, await readMetadataValue(reader, `metadata "${key}"`));
+    if (metadata.has(key)) throw reader.error("bad-file", `"${shortened(key)}" is there twice`);
+    metadata.set(key, await readMetadataValue(reader, `metadata "${shortened(key)}"`));
   }
   return metadata;
 }
@@ -100,7 +101,7 @@ function refuseSplit(metadata: ReadonlyMap<string, MetadataValue>, fileName: str
   if (count === undefined || count === 0 || count === 1) return;
   throw new LlmError(
     "unsupported",
-    `${fileName}: one of ${count} files of a split model, expected a whole one. Join them with llama.cpp's llama-gguf-split --merge.`,
+    `${fileName}: one of ${quoted(count)} files of a split model, expected a whole one. Join them with llama.cpp's llama-gguf-split --merge.`,
   );
 }
 
@@ -108,7 +109,10 @@ function alignmentOf(metadata: ReadonlyMap<string, MetadataValue>, fileName: str
   const alignment = metadata.get("general.alignment") ?? DEFAULT_ALIGNMENT;
   const isPowerOfTwo = isCount(alignment) && alignment > 0 && alignment <= MAX_ALIGNMENT && (alignment & (alignment - 1)) === 0;
   if (!isPowerOfTwo) {
-    throw new LlmError("bad-file", `general.alignment in ${fileName}: ${alignment}, expected a power of two up to ${MAX_ALIGNMENT}`);
+    throw new LlmError(
+      "bad-file",
+      `general.alignment in ${fileName}: ${quoted(alignment)}, expected a power of two up to ${MAX_ALIGNMENT}`,
+    );
   }
   return alignment;
 }

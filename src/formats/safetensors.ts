@@ -2,6 +2,7 @@
 // header says is checked, as strictly as the format's reference implementation does, before a tensor can be read.
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
+import { quoted, shortened } from "./quoted";
 import { isSafetensorsType, SAFETENSORS_BLOCKS } from "./safetensors-types";
 import { parseStrictJson } from "./strict-json";
 import { directoryOf, formatShape, type StoredTensor, type TensorDirectory } from "./tensor-directory";
@@ -85,25 +86,25 @@ function parseMetadata(value: unknown, fileName: string): ReadonlyMap<string, st
   const metadata = new Map<string, string>();
   if (!isRecord(value)) throw new LlmError("bad-file", `${fileName}: __metadata__ is not an object`);
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== "string") throw new LlmError("bad-file", `${fileName}: "${key}" in __metadata__ is not a string`);
+    if (typeof text !== "string") throw new LlmError("bad-file", `${fileName}: "${shortened(key)}" in __metadata__ is not a string`);
     metadata.set(key, text);
   }
   return metadata;
 }
 
 function statedTensor(name: string, entry: unknown, source: ByteSource, dataStart: number): StoredTensor {
-  const where = `"${name}" in ${source.name}`;
+  const where = `"${shortened(name)}" in ${source.name}`;
   if (!isRecord(entry)) throw new LlmError("bad-file", `${where}: not an object with dtype, shape and data_offsets`);
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== "string") throw new LlmError("bad-file", `${where}: no dtype`);
   if (!isSafetensorsType(dtype)) {
-    throw new LlmError("unsupported", `${where}: dtype ${dtype}, expected one of ${Object.keys(SAFETENSORS_BLOCKS).join(", ")}`);
+    throw new LlmError("unsupported", `${where}: dtype ${shortened(dtype)}, expected one of ${Object.keys(SAFETENSORS_BLOCKS).join(", ")}`);
   }
   if (!isCountList(shape) || shape.length > MAX_DIMENSIONS) {
-    throw new LlmError("bad-file", `${where}: shape ${JSON.stringify(shape)}, expected at most ${MAX_DIMENSIONS} whole sizes`);
+    throw new LlmError("bad-file", `${where}: shape ${quoted(shape)}, expected at most ${MAX_DIMENSIONS} whole sizes`);
   }
   if (!isCountList(offsets) || offsets.length !== 2) {
-    throw new LlmError("bad-file", `${where}: data_offsets ${JSON.stringify(offsets)}, expected [start, end]`);
+    throw new LlmError("bad-file", `${where}: data_offsets ${quoted(offsets)}, expected [start, end]`);
   }
   const [start = 0, end = 0] = offsets;
   const byteLength = tensorByteLength({ type: dtype, block: SAFETENSORS_BLOCKS[dtype], shape, where });
@@ -122,7 +123,10 @@ function refuseGaps(stored: readonly StoredTensor[], source: ByteSource, dataSta
   for (const { name, range } of stored) {
     if (range.start !== expectedStart) {
       const fault = range.start < expectedStart ? "overlaps the tensor before it" : "leaves a gap before it";
-      throw new LlmError("bad-file", `"${name}" in ${source.name}: begins at byte ${range.start}, expected ${expectedStart}: it ${fault}`);
+      throw new LlmError(
+        "bad-file",
+        `"${shortened(name)}" in ${source.name}: begins at byte ${range.start}, expected ${expectedStart}: it ${fault}`,
+      );
     }
     expectedStart = range.end;
   }

@@ -162,13 +162,26 @@ async function compilePipeline(gpu: Gpu, name: string, wgsl: string, variant: Ke
     });
     return { pipeline, layout, slots };
   } catch (cause) {
-    const { messages } = await module.getCompilationInfo();
-    const lines = code.split("\n");
-    const detail = messages.map((m) => `${m.type} ${m.lineNum}:${m.linePos} ${m.message}\n    ${lines[m.lineNum - 1] ?? ""}`).join("\n");
-    throw new LlmError("gpu-error", `Kernel ${label} does not compile: ${cause instanceof Error ? cause.message : cause}\n${detail}`, {
-      cause,
-    });
+    const detail = await compilerMessages(module, code);
+    throw new LlmError(
+      "gpu-error",
+      `Kernel ${label} does not compile: ${cause instanceof Error ? cause.message : cause}\n${detail}` +
+        `Adapter: ${gpu.adapterName}. Browser: ${browserName()}.\n` +
+        "Update the browser and the graphics driver, or try another browser. If it still fails, report this whole message.",
+      { cause },
+    );
   }
+}
+
+/** What the compiler said, each message with its line of the shader; every line ends with a line break. */
+async function compilerMessages(module: GPUShaderModule, code: string): Promise<string> {
+  const { messages } = await module.getCompilationInfo().catch(() => ({ messages: [] })); // a lost device has none to give
+  const lines = code.split("\n");
+  return messages.map((m) => `${m.type} ${m.lineNum}:${m.linePos} ${m.message}\n    ${lines[m.lineNum - 1] ?? ""}\n`).join("");
+}
+
+function browserName(): string {
+  return typeof navigator === "undefined" ? "none" : navigator.userAgent;
 }
 
 function sorted(record: Readonly<Record<string, unknown>>): [string, unknown][] {

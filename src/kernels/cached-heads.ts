@@ -11,6 +11,8 @@ export interface CachedHeads {
   /** Positions in a page, a multiple of 16. */
   readonly pageSize: number;
   readonly kvFormat: "f32" | "f16";
+  /** Words between the page tables of two slots; 0, the default, where there is one. */
+  readonly tableStride?: number;
 }
 
 export function cachedHeadDefines({ headCount, kvHeadCount, headDim, pageSize, kvFormat }: CachedHeads): Defines {

@@ -17,11 +17,11 @@ export interface EmbeddingOptions {
 
 const WORKGROUP_SIZE = 64;
 
-/** `ids`: u32 [rows] → `y`: f32 [rows, paddedColumns(columns)]. */
-export const embedding = defineKernel<"state" | "ids" | "codes" | "scales" | "y", EmbeddingOptions, StepShape>({
+/** `y`: f32 [rows, paddedColumns(columns)], of the tokens that `state` names. A stopped row's stays as it is. */
+export const embedding = defineKernel<"state" | "codes" | "scales" | "y", EmbeddingOptions, StepShape>({
   name: "embedding",
   wgsl,
-  bindings: ["state", "ids", "codes", "scales", "y"],
+  bindings: ["state", "codes", "scales", "y"],
   variant: ({ format, columns, firstRow, rowCount }) => ({
     defines: { ...weightDefines(format, columns), COLUMNS: columns, WORKGROUP_SIZE },
     constants: { FIRST_ROW: firstRow, ROW_COUNT: rowCount },

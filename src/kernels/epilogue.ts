@@ -1,4 +1,4 @@
-// What a matrix product does with its result before storing it.
+// What a matrix product does to its result before storing it.
 
 /**
  * - `store`: y = r.

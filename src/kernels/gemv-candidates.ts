@@ -1,28 +1,28 @@
-// Which cuts of a decode product are worth a try on a device: the one that `gemvTuning` takes, and those a step away from it.
+// The GEMV parameters worth benchmarking for a decode product: the default of `gemvTuning` and its neighbours.
 import { rowCodeBytes } from "../weight-format";
 import { type GemvTuning, gemvTuning, type MatmulVectorOptions } from "./matmul-vector";
 
-/** A product of the decode step, as far as the speed of a cut depends on it. */
+/** What the speed of a matrix-vector product of the decode step depends on, besides its GEMV parameters. */
 export interface GemvProduct extends Pick<MatmulVectorOptions, "format" | "rows" | "columns" | "bias" | "epilogue" | "subgroups"> {
-  /** RMSNorm of x is part of it. */
+  /** The kernel also computes RMSNorm of x. */
   readonly norm: boolean;
 }
 
-/** Raised with each change of matmul-vector that may make another cut the fastest: what was measured before counts no more. */
+/** Raise it with every change of matmul-vector that may change which parameters are fastest: stored tunings of other versions are ignored. */
 export const GEMV_VERSION = 1;
 
-const MAX_NEAR = 5;
+const MAX_NEIGHBOURS = 5;
 
 /**
- * The cuts to measure, the default first. All of them compute any number of rows, and fit the threads and the workgroup memory that every WebGPU
- * device has. None on an adapter in software, whose default no other comes near.
+ * The default comes first. Every candidate is correct for any number of rows, and fits the thread and workgroup memory limits of every WebGPU
+ * device. A software adapter has no candidates: its default is faster than all others by far.
  */
 export function gemvCandidates(product: GemvProduct, features: { readonly software: boolean }): readonly GemvTuning[] {
   if (features.software) return [];
   const { format, rows, columns } = product;
-  const chosen = gemvTuning(format, rows, columns, features);
-  const { lanes, rowsPerThread, workgroupSize } = chosen;
-  const near: readonly Partial<GemvTuning>[] = [
+  const byDefault = gemvTuning(format, rows, columns, features);
+  const { lanes, rowsPerThread, workgroupSize } = byDefault;
+  const neighbours: readonly Partial<GemvTuning>[] = [
     { lanes: lanes / 2 },
     { rowsPerThread: rowsPerThread * 2 },
     { workgroupSize: workgroupSize / 2 },
@@ -31,21 +31,21 @@ export function gemvCandidates(product: GemvProduct, features: { readonly softwa
     { rowsPerThread: rowsPerThread / 2 },
     { workgroupSize: workgroupSize * 2 },
   ];
-  const fitting = near.map((change) => ({ ...chosen, ...change })).filter((tuning) => isFit(tuning, product));
-  return [chosen, ...fitting.slice(0, MAX_NEAR)];
+  const fitting = neighbours.map((change) => ({ ...byDefault, ...change })).filter((tuning) => isFit(tuning, product));
+  return [byDefault, ...fitting.slice(0, MAX_NEIGHBOURS)];
 }
 
 function isFit({ lanes, rowsPerThread, workgroupSize }: GemvTuning, { format, columns, epilogue }: GemvProduct): boolean {
   const units = rowCodeBytes(format, columns) / 16;
   const workgroupRows = (workgroupSize / lanes) * rowsPerThread;
   return (
-    // More lanes than a chunk of x has units would take no whole turn; fewer than the smallest subgroup has threads gain nothing.
+    // More lanes than units in a chunk of x would idle. The smallest subgroups have 4 threads: fewer lanes gain nothing.
     lanes >= 4 &&
     lanes <= Math.min(64, workgroupSize) &&
     lanes < 2 * units &&
     workgroupSize >= 64 &&
     workgroupSize <= 256 &&
-    // A thread finishes one output at most.
+    // Each thread writes at most one output.
     rowsPerThread >= 1 &&
     rowsPerThread <= 4 &&
     workgroupRows <= workgroupSize &&
@@ -53,13 +53,13 @@ function isFit({ lanes, rowsPerThread, workgroupSize }: GemvTuning, { format, co
   );
 }
 
-/** Names a product among all that an adapter may be asked for. */
+/** Identifies a product by everything that affects which parameters are fastest. */
 export function productKey({ format, rows, columns, epilogue, norm, bias, subgroups }: GemvProduct): string {
   const fused = [norm && "norm", bias && "bias", subgroups && "subgroups"].filter(Boolean);
   return [format, `${rows}x${columns}`, epilogue, ...fused].join(" ");
 }
 
-/** Names a cut among a product's candidates. */
+/** Identifies a candidate among those of a product. */
 export function tuningKey({ lanes, rowsPerThread, workgroupSize, staged }: GemvTuning): string {
   return `${lanes} lanes, ${rowsPerThread} rows, ${workgroupSize} threads${staged ? ", staged" : ""}`;
 }

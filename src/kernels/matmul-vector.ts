@@ -19,8 +19,10 @@ export interface MatmulVectorOptions {
   readonly epilogue: Epilogue;
   /** Index in y of the first output. */
   readonly yOffset: number;
-  /** Floats between rows of y, which gets all rows of the step; unless given, it gets the last one alone. */
-  readonly yStride?: number;
+  /** Floats between rows of y. */
+  readonly yStride: number;
+  /** Of the step's rows only as many of the last as are dispatched, to y's first rows. Every row unless given. */
+  readonly lastRows?: boolean;
   readonly subgroups: boolean;
   /** `gemvTuning` for a GPU unless given. */
   readonly tuning?: GemvTuning;
@@ -40,15 +42,15 @@ export interface GemvTuning {
 type Binding = "state" | "x" | "codes" | "scales" | "norm_weight" | "bias" | "y";
 
 /**
- * `x`: f32 [rows of the step, paddedColumns(columns)]; `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [rows of the step, yStride], outputs
- * from yOffset on, or without yStride [yOffset + outputs] of the last row of x (after prefill the one that the head needs).
+ * `x`: f32 [rows of the step, paddedColumns(columns)]; `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [rows, yStride], outputs
+ * from yOffset on. Rows are the step's, or with lastRows the last of them: what the head needs. Stopped rows of y stay as they are.
  */
 export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape>({
   name: "matmul-vector",
   wgsl,
   bindings: ["state", "x", "codes", "scales", "norm_weight", "bias", "y"],
   variant(options) {
-    const { format, rows, columns, normEpsilon, epilogue, yStride } = options;
+    const { format, rows, columns, normEpsilon, epilogue, yStride, lastRows = false } = options;
     assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
     const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
@@ -61,7 +63,7 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         NORM: normEpsilon !== undefined,
         BIAS: options.bias,
         EPILOGUE: epilogueDefine(epilogue),
-        EVERY_ROW: yStride !== undefined,
+        LAST_ROWS: lastRows,
         SUBGROUPS: options.subgroups,
         STAGED: staged,
         LANES: lanes,
@@ -69,12 +71,12 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
         WORKGROUP_SIZE: workgroupSize,
       },
       constants: {
-        ...{ ROWS: rows, Y_OFFSET: options.yOffset, NORM_EPSILON: normEpsilon ?? 0 },
-        ...(yStride === undefined ? {} : { Y_STRIDE: yStride }),
+        ...{ ROWS: rows, Y_OFFSET: options.yOffset, Y_STRIDE: yStride },
+        ...(normEpsilon === undefined ? {} : { NORM_EPSILON: normEpsilon }),
       },
     };
   },
-  workgroups: (options, { rows }) => matmulVectorGrid(options, options.yStride === undefined ? 1 : rows),
+  workgroups: (options, { rows }) => matmulVectorGrid(options, rows),
 });
 
 const MAX_WORKGROUPS = 65_535; // a dimension, in WebGPU's default limits
@@ -122,8 +124,8 @@ export const matmulVectorVariants: readonly MatmulVectorOptions[] = WEIGHT_FORMA
   [false, true].flatMap((subgroups) =>
     EPILOGUES.flatMap((epilogue) =>
       CUTS.flatMap((tuning) => [
-        { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, subgroups, tuning },
-        { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, subgroups, tuning },
+        { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, yStride: 64, lastRows: true, subgroups, tuning },
+        { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, yStride: 64, subgroups, tuning },
       ]),
     ),
   ),

@@ -1,4 +1,5 @@
-// Attention of a decode step, or of a chunk of a few rows: each query row by itself against its sequence's pages.
+// Attention of a decode step, whose rows may be of different sequences, or of a chunk of a few rows: each query row by itself against its
+// sequence's pages.
 import wgsl from "../../shaders/paged-attention-decode.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -32,7 +33,7 @@ export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOp
   wgsl,
   bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
   variant(options) {
-    const { headDim, window, direct, qkvStride, yStride, split = ATTENTION_SPLIT } = options;
+    const { headDim, window, direct, qkvStride, yStride, tableStride = 0, split = ATTENTION_SPLIT } = options;
     assert(split === 64 || split === 128 || split === 256, `splits of ${split} positions`);
     assert(window === null || window > 0, `a window of ${window} positions`);
     assert(qkvStride % 4 === 0, `rows of qkv are ${qkvStride} floats apart, not whole vec4s`);
@@ -47,7 +48,7 @@ export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOp
         QKV_STRIDE: qkvStride,
         Y_STRIDE: yStride,
       },
-      constants: { SCALE: 1 / Math.sqrt(headDim) },
+      constants: { SCALE: 1 / Math.sqrt(headDim), TABLE_STRIDE: tableStride },
     };
   },
   workgroups(options, { rows, positions }) {

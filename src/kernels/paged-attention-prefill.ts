@@ -18,13 +18,16 @@ export interface PagedAttentionPrefillOptions extends CachedHeads {
 
 type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
-/** `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. `partial`: `prefillPartialBytes`. */
+/**
+ * `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], of which headCount · headDim of a row are written.
+ * `partial`: `prefillPartialBytes`.
+ */
 export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefillOptions, StepShape>({
   name: "paged-attention-prefill",
   wgsl,
   bindings: ["state", "qkv", "table", "keys", "values", "partial", "y"],
   variant(options) {
-    const { headDim, window, qkvStride, yStride, isSplit = false } = options;
+    const { headDim, window, qkvStride, yStride, tableStride = 0, isSplit = false } = options;
     assert(qkvStride % 4 === 0 && yStride % 4 === 0, `rows ${qkvStride} and ${yStride} floats apart, not whole vec4s`);
     assert(window === null || window > 0, `a window of ${window} positions`);
     return {
@@ -36,7 +39,7 @@ export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefill
         Y_STRIDE: yStride,
         IS_SPLIT: isSplit,
       },
-      constants: { SCALE: 1 / Math.sqrt(headDim) },
+      constants: { SCALE: 1 / Math.sqrt(headDim), TABLE_STRIDE: tableStride },
     };
   },
   workgroups: (options, shape) => [

@@ -4,7 +4,7 @@ import { defineKernel } from "../gpu/kernel";
 import { type ResidualOptions, residualVariant } from "./residual-store";
 import type { StepShape } from "./step-shape";
 
-/** Tensors as residual-store has them. Does nothing once `state` is stopped. */
+/** Tensors as residual-store has them. Does nothing for stopped rows. */
 export const residualLoad = defineKernel<"state" | "table" | "residuals" | "x", ResidualOptions, StepShape>({
   name: "residual-load",
   wgsl,

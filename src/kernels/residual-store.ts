@@ -10,11 +10,13 @@ export interface ResidualOptions {
   readonly columns: number;
   /** Positions in a page. */
   readonly pageSize: number;
+  /** Words between the page tables of two slots; 0, the default, where there is one. */
+  readonly tableStride?: number;
 }
 
 /**
- * `x`: f32 [rows, paddedColumns(columns)]. `table`: u32, the page of each run of pageSize positions. `residuals`: f32
- * [page][pageSize][paddedColumns(columns)]. Padding is neither read nor written. Does nothing once `state` is stopped.
+ * `x`: f32 [rows, paddedColumns(columns)]. `table`: u32 [slots, tableStride], the page of each run of pageSize positions. `residuals`: f32
+ * [page][pageSize][paddedColumns(columns)]. Padding is neither read nor written. Does nothing for stopped rows.
  */
 export const residualStore = defineKernel<"state" | "x" | "table" | "residuals", ResidualOptions, StepShape>({
   name: "residual-store",
@@ -27,7 +29,10 @@ export const residualStore = defineKernel<"state" | "x" | "table" | "residuals",
 export const residualStoreVariants: readonly ResidualOptions[] = [{ columns: 100, pageSize: 16 }];
 
 /** The variant of storing and of loading. */
-export function residualVariant({ columns, pageSize }: ResidualOptions): KernelVariant {
+export function residualVariant({ columns, pageSize, tableStride = 0 }: ResidualOptions): KernelVariant {
   assert(columns % 4 === 0, `residuals of ${columns} columns, expected a multiple of 4`);
-  return { defines: {}, constants: { COLUMN_VEC4S: columns / 4, ROW_VEC4S: paddedColumns(columns) / 4, PAGE_SIZE: pageSize } };
+  return {
+    defines: {},
+    constants: { COLUMN_VEC4S: columns / 4, ROW_VEC4S: paddedColumns(columns) / 4, PAGE_SIZE: pageSize, TABLE_STRIDE: tableStride },
+  };
 }

@@ -18,7 +18,7 @@ type Binding = "state" | "qkv" | "rope" | "table" | "keys" | "values";
 
 /**
  * `qkv`: f32 [rows, qkvStride], in a row all query heads, all key heads, all value heads; its queries are turned in place. `rope`:
- * f32 [positions, ropeDimensions / 2] pairs (cos, sin). `table`: u32, the page of each run of pageSize positions. `keys`, `values`:
+ * f32 [positions, ropeDimensions / 2] pairs (cos, sin). `table`: u32 [slots, tableStride], the page of each run of pageSize positions. `keys`, `values`:
  * [page][kvHead][pageSize][headDim] in kvFormat.
  */
 export const rotaryCache = defineKernel<Binding, RotaryCacheOptions, StepShape>({
@@ -26,13 +26,16 @@ export const rotaryCache = defineKernel<Binding, RotaryCacheOptions, StepShape>(
   wgsl,
   bindings: ["state", "qkv", "rope", "table", "keys", "values"],
   variant(options) {
-    const { headDim, ropeDimensions, qkvStride, writes = true } = options;
+    const { headDim, ropeDimensions, qkvStride, writes = true, tableStride = 0 } = options;
     assert(
       ropeDimensions % 8 === 0 && ropeDimensions > 0 && ropeDimensions <= headDim,
       `${ropeDimensions} rotary dimensions of ${headDim}; they must be a multiple of 8`,
     );
     assert(qkvStride % 4 === 0, `rows of qkv are ${qkvStride} floats apart, not whole vec4s`);
-    return { defines: { ...cachedHeadDefines(options), ROPE_DIMENSIONS: ropeDimensions, QKV_STRIDE: qkvStride, WRITES: writes } };
+    return {
+      defines: { ...cachedHeadDefines(options), ROPE_DIMENSIONS: ropeDimensions, QKV_STRIDE: qkvStride, WRITES: writes },
+      ...(writes ? { constants: { TABLE_STRIDE: tableStride } } : {}),
+    };
   },
   workgroups({ headCount, kvHeadCount, headDim, writes = true }, { rows }) {
     const heads = writes ? headCount + 2 * kvHeadCount : headCount;

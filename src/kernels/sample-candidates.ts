@@ -12,8 +12,9 @@ export interface SamplingOptions {
 type Binding = "state" | "params" | "logits" | "bias" | "counts" | "candidates" | "chunks";
 
 /**
- * `params`: `encodeSamplingParams`. `logits`: f32 [vocab], changed in place. `bias`: f32 [vocab], added; −∞ forbids a token. `counts`:
- * u32 [vocab], see `IN_PROMPT`. `candidates` and `chunks`: `candidateBytes`, `chunkBytes`.
+ * Of the last rows of the step, as many as the shape has. Of each slot, `params`: `encodeSamplingParams`; `bias`: f32 [vocab], added, −∞ forbids
+ * a token; `counts`: u32 [vocab], see `IN_PROMPT`. Of each row, `logits`: f32 [vocab], changed in place; `candidates` and `chunks`:
+ * `candidateBytes`, `chunkBytes`.
  */
 export const sampleCandidates = defineKernel<Binding, SamplingOptions, StepShape>({
   name: "sample-candidates",
@@ -22,11 +23,11 @@ export const sampleCandidates = defineKernel<Binding, SamplingOptions, StepShape
   variant({ vocab }) {
     return { defines: {}, constants: { VOCAB: vocab } };
   },
-  workgroups: ({ vocab }) => [chunkCount(vocab), 1, 1],
+  workgroups: ({ vocab }, { rows }) => [chunkCount(vocab), rows, 1],
 });
 
 const CHUNK_SIZE = 1024;
-const CHUNK_BEST = 64;
+export const CHUNK_BEST = 64;
 const MAX_CHUNKS = 256; // sample-pick merges a chunk a thread
 
 export function chunkCount(vocab: number): number {
@@ -35,14 +36,14 @@ export function chunkCount(vocab: number): number {
   return count;
 }
 
-/** Bytes of `candidates`: 64 a chunk, each rank and id. */
+/** Bytes of a row's `candidates`: 64 a chunk, each rank and id. */
 export function candidateBytes(vocab: number): number {
   return chunkCount(vocab) * CHUNK_BEST * 8;
 }
 
-/** Bytes of `chunks`: five words each. */
+/** Bytes of a row's `chunks`: six words each. */
 export function chunkBytes(vocab: number): number {
-  return chunkCount(vocab) * 20;
+  return chunkCount(vocab) * 24;
 }
 
 export const sampleCandidatesVariants: readonly SamplingOptions[] = [{ vocab: 49_152 }];

@@ -20,7 +20,7 @@ export interface SamplingParams {
   readonly seed: number;
 }
 
-const MAX_STOP_IDS = 16;
+export const MAX_STOP_IDS = 64;
 const STOP_IDS_AT = 10; // words
 
 export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
@@ -28,12 +28,16 @@ export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
 /** In `counts`, marks a token of the prompt. The other bits count the token in the answer. */
 export const IN_PROMPT = 0x80000000;
 
-/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" if they are more than 16. */
+/** @throws LlmError "bad-request" where more tokens are to end a run than its settings hold. */
+export function checkStopIds(stopIds: readonly number[]): void {
+  if (stopIds.length <= MAX_STOP_IDS) return;
+  throw new LlmError("bad-request", `${stopIds.length} tokens are to end the answer; at most ${MAX_STOP_IDS} can. Give fewer.`);
+}
+
+/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" where they are too many. */
 export function encodeSamplingParams(params: SamplingParams, stopIds: readonly number[]): ArrayBuffer {
   assert(Number.isSafeInteger(params.seed), `the seed ${params.seed} is no integer`);
-  if (stopIds.length > MAX_STOP_IDS) {
-    throw new LlmError("bad-request", `${stopIds.length} tokens are to end the answer; at most ${MAX_STOP_IDS} can. Give fewer.`);
-  }
+  checkStopIds(stopIds);
   const bytes = new ArrayBuffer(SAMPLING_PARAMS_BYTES);
   const floats = new Float32Array(bytes);
   const words = new Uint32Array(bytes);

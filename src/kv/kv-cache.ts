@@ -66,6 +66,9 @@ export class KvGroup {
   readonly #values = new Map<number, TrackedBuffer>();
   #residuals: TrackedBuffer | null;
   #recordsResidual: boolean;
+  /** Copies under way, and what they still need of what has been given up. */
+  #readers = 0;
+  readonly #givenUp: TrackedBuffer[] = [];
 
   /** @throws LlmError "out-of-memory" when a layer's K or V is larger than the device can bind. */
   constructor(gpu: Gpu, layout: KvLayout, { first, end, layers, signature, recordsResidual }: KvGroupShape) {
@@ -142,13 +145,30 @@ export class KvGroup {
   /** Frees what was recorded, once no sequence needs it. */
   dropResiduals(): void {
     this.#recordsResidual = false;
-    this.#residuals?.destroy();
+    if (this.#residuals) this.#giveUp([this.#residuals]);
     this.#residuals = null;
   }
 
+  /** Keeps the buffers that are there now until the function that it returns is called: a copy that takes several submits reads them. */
+  hold(): () => void {
+    this.#readers++;
+    let holds = true;
+    return () => {
+      if (!holds) return;
+      holds = false;
+      this.#readers--;
+      this.#giveUp([]);
+    };
+  }
+
   destroy(): void {
-    for (const buffer of [...this.#keys.values(), ...this.#values.values()]) buffer.destroy();
-    this.#residuals?.destroy();
+    this.#giveUp([...this.#keys.values(), ...this.#values.values(), ...(this.#residuals ? [this.#residuals] : [])]);
+  }
+
+  #giveUp(buffers: readonly TrackedBuffer[]): void {
+    this.#givenUp.push(...buffers);
+    if (this.#readers > 0) return;
+    for (const buffer of this.#givenUp.splice(0)) buffer.destroy();
   }
 }
 

@@ -1,36 +1,36 @@
-// What becomes of each layer's K/V when weights or pools change: a pure decision.
+// Decides for each layer whether its K/V is kept, restored or recomputed when weights or pools change. Pure.
 
 export type LayerCarry =
-  /** It stays in its pages; no byte moves. */
+  /** K/V stays in its pages; no byte moves. */
   | "keep"
-  /** It comes back from a snapshot by copying, with no arithmetic. */
+  /** K/V is copied back from a snapshot, without arithmetic. */
   | "restore"
-  /** It is computed anew. */
+  /** K/V is computed again. */
   | "recompute";
 
-/** A layer that is present afterwards. */
+/** K/V of a layer that is present after the change. */
 export interface LayerKv {
   readonly layer: number;
-  /** Whether the weights that wrote its K/V, and all below it, are those that will read it. */
+  /** Whether the layers up to this one are the same before and after the change. */
   readonly isSameFunction: boolean;
-  /** Positions that a real pass has written, in pages that stay: 0 where the pool goes, or nothing was ever written. */
+  /** Positions that a real pass has written, in pages that stay. 0 if the pool goes, or if nothing was ever written. */
   readonly populated: number;
-  /** Positions that a snapshot holds of the same function. */
+  /** Positions that a snapshot holds, computed by the same weights. */
   readonly saved: number;
 }
 
 export interface LayerDecision {
   readonly layer: number;
   readonly carry: LayerCarry;
-  /** Positions from the start that are kept or restored; what lies beyond is computed. */
+  /** Positions from the start that are kept or restored. The rest is computed. */
   readonly positions: number;
 }
 
 /**
- * For each layer what saves most of `length` positions, and of equal savings the cheapest. K/V above a layer that has fewer positions is of no use
- * beyond them: the residual that would go on from there is missing.
+ * Chooses for each layer what saves most of `length` positions, and the cheapest of equal savings. A layer cannot use more positions than the
+ * layers below it: beyond those, its input residual is missing.
  */
-export function planKvCarry(layers: readonly LayerKv[], length: number): readonly LayerDecision[] {
+export function decideKvCarry(layers: readonly LayerKv[], length: number): readonly LayerDecision[] {
   let reach = length;
   return layers.map(({ layer, isSameFunction, populated, saved }) => {
     const kept = isSameFunction ? Math.min(populated, reach) : 0;

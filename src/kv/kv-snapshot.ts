@@ -47,7 +47,7 @@ export interface SnapshotOptions {
 }
 
 /**
- * Copies what `held` has of `ids`. The pages must not be written to until it resolves.
+ * Copies what `held` has of `ids`. The pages must not be written to, and the groups be held, until it resolves.
  *
  * @throws LlmError "out-of-memory"; the signal's reason.
  */
@@ -58,15 +58,15 @@ export async function takeKvSnapshot(
   options: SnapshotOptions = {},
 ): Promise<KvSnapshot> {
   const pageSize = held[0]?.group.layout.pageSize ?? 1;
-  const pageBytes = held.flatMap(({ group }) => group.pagedBuffers().map((paged) => paged.pageBytes));
-  const downloads = await PageDownloads.create(gpu, Math.max(0, ...pageBytes), options);
+  const buffers = held.map(({ group }) => group.pagedBuffers()); // a group may give its residuals up meanwhile
+  const downloads = await PageDownloads.create(gpu, Math.max(0, ...buffers.flat().map((paged) => paged.pageBytes)), options);
   try {
     const groups: GroupSnapshot[] = [];
-    for (const { group, pages, cachedLength, recordedLength } of held) {
+    for (const [index, { group, pages, cachedLength, recordedLength }] of held.entries()) {
       const length = Math.min(cachedLength, ids.length);
       const used = pages.slice(0, Math.ceil(length / pageSize));
       const contents = new Map<string, Uint8Array<ArrayBuffer>>();
-      for (const paged of group.pagedBuffers()) {
+      for (const paged of buffers[index] ?? []) {
         if (paged.name === RESIDUALS && recordedLength === 0) continue;
         contents.set(paged.name, await downloads.read(paged, used));
       }
@@ -90,19 +90,21 @@ export interface Restorable {
 
 /**
  * What `snapshot` has for `group`: the pages from the start whose names are those of `ids`. Null where there are none: other weights wrote it, other
- * tokens, or pages of another size.
+ * tokens, or pages of another size or layout.
  */
 export function findRestorable(snapshot: KvSnapshot, group: KvGroup, ids: readonly number[]): Restorable | null {
   const { pageSize } = group.layout;
-  const found = snapshot.groups.find(({ signature }) => signature === group.signature);
-  if (!found || snapshot.pageSize !== pageSize || !hasBuffers(found, group)) return null;
+  if (snapshot.pageSize !== pageSize) return null;
+  const found = snapshot.groups.find((each) => each.signature === group.signature && fits(each, group));
+  if (!found) return null;
   const names = pageHashes(group.signature, ids.slice(0, found.length), pageSize);
   let pageCount = 0;
   while (pageCount < names.length && names[pageCount] === found.pages[pageCount]) pageCount++;
   const length = Math.min(pageCount * pageSize, found.length);
   // Names are hashes; the ids are there to be compared.
   if (pageCount === 0 || !snapshot.ids.slice(0, length).every((id, at) => id === ids[at])) return null;
-  return { snapshot: found, pageCount, length, recordedLength: Math.min(found.recordedLength, length) };
+  const recordedLength = found.contents.has(RESIDUALS) ? Math.min(found.recordedLength, length) : 0;
+  return { snapshot: found, pageCount, length, recordedLength };
 }
 
 /** Writes the pages into `pages` of the group, and gives the bytes moved. Throws as `Uploads.write` does. */
@@ -125,8 +127,12 @@ export async function restorePages(
   return uploads.reduce((sum, { bytes }) => sum + bytes.byteLength, 0);
 }
 
-function hasBuffers({ contents }: GroupSnapshot, group: KvGroup): boolean {
-  return group.pagedBuffers().every(({ name }) => name === RESIDUALS || contents.has(name));
+/** Whether the snapshot has each of the group's buffers, page for page. Only residuals may be missing. */
+function fits({ contents, pages }: GroupSnapshot, group: KvGroup): boolean {
+  return group.pagedBuffers().every(({ name, pageBytes }) => {
+    const content = contents.get(name);
+    return content ? content.byteLength === pages.length * pageBytes : name === RESIDUALS;
+  });
 }
 
 /** Pages that lie side by side in the pool, so that one copy moves them. */

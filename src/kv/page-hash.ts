@@ -1,7 +1,7 @@
-// What a page of K/V is worth: a name for the tokens up to its end, and for what computed it. Equal names mean equal contents.
+// Names a page of K/V after the tokens up to its end and the weights that computed it. Equal names mean equal contents.
 import { fnv1a, hashText } from "../bytes/fnv1a";
 
-/** One name for each page that `ids` fill, the last perhaps in part: chained, so that each stands for all ids before it too. */
+/** A name for each page of `ids`, including a partly filled last one. Names are chained, so each also covers all ids before it. */
 export function pageHashes(signature: string, ids: readonly number[], pageSize: number): readonly string[] {
   const hashes: string[] = [];
   let hash = fnv1a(new TextEncoder().encode(signature));

@@ -1,4 +1,4 @@
-// Which pages of a group's pool are in use, by how many sequences, and which hold K/V that is worth finding again. Knows no GPU.
+// Tracks the pages of a group's pool: free, held by how many sequences, or named so that their K/V can be found again. Knows no GPU.
 import { assert } from "../assert";
 
 declare const brand: unique symbol;
@@ -10,11 +10,11 @@ export class PagePool {
   /** Token positions in a page. */
   readonly pageSize: number;
   readonly #free: PageId[] = [];
-  /** How many hold each page. */
+  /** Number of holders of each page. */
   readonly #holders: Uint32Array;
-  /** Pages whose contents are known by name, and what to call when they are given to somebody else. */
+  /** Pages whose contents have a name, with a callback for when the page is reused. */
   readonly #named = new Map<PageId, () => void>();
-  /** Named pages that nobody holds, the one that was given up first in front. */
+  /** Named pages without a holder, the longest idle first. */
   readonly #idle = new Set<PageId>();
 
   constructor(pageCount: number, pageSize: number) {
@@ -24,12 +24,12 @@ export class PagePool {
     for (let page = pageCount - 1; page >= 0; page--) this.#free.push(page as PageId);
   }
 
-  /** Pages that can be had. */
+  /** Pages that can be allocated. */
   get freeCount(): number {
     return this.#free.length + this.#idle.size;
   }
 
-  /** A page that nobody else holds, or null when the pool is full. Its contents are whatever was last there. */
+  /** A page without other holders, or null when the pool is full. Its contents are undefined. */
   allocate(): PageId | null {
     const page = this.#free.pop() ?? this.#takeIdle();
     if (page === null) return null;
@@ -37,7 +37,7 @@ export class PagePool {
     return page;
   }
 
-  /** Holds a page as well as whoever does. */
+  /** Adds a holder to a page. */
   share(page: PageId): void {
     const holders = this.#holders[page] ?? 0;
     assert(holders > 0 || this.#idle.has(page), `page ${page} is shared but not in use`);
@@ -58,12 +58,12 @@ export class PagePool {
     return (this.#holders[page] ?? 0) > 1;
   }
 
-  /** From here on the page's contents have a name, and stay when nobody holds it until there is no other page left. */
+  /** Marks the page's contents as named. They then survive without a holder until the pool needs the page. */
   name(page: PageId, onForgotten: () => void): void {
     this.#named.set(page, onForgotten);
   }
 
-  /** The page is about to be written to: its name goes. */
+  /** Drops the page's name, because the page is about to be written. */
   unname(page: PageId): void {
     this.#named.get(page)?.();
     this.#named.delete(page);

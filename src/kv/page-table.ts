@@ -20,12 +20,12 @@ export class PageTable {
     return this.#pages.length * this.#pool.pageSize;
   }
 
-  /** Changes whenever the pages do: what was uploaded before is then stale. */
+  /** Changes whenever the pages do; an uploaded table of an older version is stale. */
   get version(): number {
     return this.#version;
   }
 
-  /** Makes room for `positions`; false, with nothing changed, when the pool has too few free pages. */
+  /** Makes room for `positions`. Returns false and changes nothing if the pool has too few free pages. */
   reserve(positions: number): boolean {
     const missing = Math.ceil(positions / this.#pool.pageSize) - this.#pages.length;
     if (missing <= 0) return true;
@@ -39,16 +39,16 @@ export class PageTable {
     return true;
   }
 
-  /** Gives back the pages that lie wholly past `positions`. */
+  /** Frees the pages that lie wholly past `positions`. */
   truncate(positions: number): void {
     const keep = Math.ceil(positions / this.#pool.pageSize);
     if (keep >= this.#pages.length) return;
-    // The last page first: of pages that nobody holds the pool takes those that came first, and a beginning is worth more than what follows it.
+    // Last page first: the pool reuses the longest idle page, and the beginning of a sequence is worth more than its end.
     for (const page of this.#pages.splice(keep).reverse()) this.#pool.free(page);
     this.#version++;
   }
 
-  /** Appends a page that others hold too. */
+  /** Appends a page that has other holders. */
   share(page: PageId): void {
     this.#pool.share(page);
     this.#pages.push(page);
@@ -56,8 +56,8 @@ export class PageTable {
   }
 
   /**
-   * Makes the page at `index` the table's own, to be written to. Gives the page that it was where that is still others': its contents are to be
-   * copied. Null when nothing is to be done; false when the pool has no page left.
+   * Makes the page at `index` exclusive to this table, before a write. If others hold the page, it is replaced; the caller copies `from` to `to`.
+   * Returns null if nothing is to be done, false if the pool has no page left.
    */
   own(index: number): { readonly from: PageId; readonly to: PageId } | null | false {
     const page = this.#pages[index];

@@ -1,15 +1,15 @@
-// Finds full pages by the tokens that they hold and all before them: sequences that begin alike share them. One index a group of layers, whose
-// weights are one version, so that equal tokens mean equal K/V. Knows no GPU.
+// Finds full pages by their tokens and all tokens before them, so that sequences with a common prefix share pages. Each group of layers has its
+// own index; its weights are one version, so equal tokens mean equal K/V. Knows no GPU.
 import type { PageId, PagePool } from "./page-pool";
 
 export interface NamedPage {
   readonly page: PageId;
-  /** The residual leaving the group is in it too. */
+  /** Whether the page also holds the residual that leaves the group. */
   readonly isRecorded: boolean;
 }
 
 interface Entry extends NamedPage {
-  /** Stands for this page and all before it. */
+  /** Identifies this page together with all pages before it. */
   readonly id: number;
 }
 
@@ -17,7 +17,7 @@ const ROOT = 0;
 
 export class PrefixIndex {
   readonly #pool: PagePool;
-  /** By the entry before it and the page's ids themselves: no two contents have one key. */
+  /** Keyed by the preceding entry and the page's ids themselves, so different contents never share a key. */
   readonly #entries = new Map<string, Entry>();
   #lastId = ROOT;
 
@@ -25,12 +25,12 @@ export class PrefixIndex {
     this.#pool = pool;
   }
 
-  /** The pages from the start of `ids` that are there, full ones only. */
+  /** The known full pages from the start of `ids`. */
   find(ids: readonly number[]): readonly NamedPage[] {
     return this.#walk(ids, (key) => this.#entries.get(key));
   }
 
-  /** Names the full pages of a sequence that are not known yet. Where another page holds the same, that one stays the known one. */
+  /** Names the full pages of a sequence that are not known yet. If another page has the same contents, that page stays the known one. */
   publish(ids: readonly number[], pages: readonly PageId[], recordedLength: number): void {
     const { pageSize } = this.#pool;
     this.#walk(ids, (key, index) => {

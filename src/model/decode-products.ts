@@ -1,4 +1,4 @@
-// The products of a decode step by sort, each with every matrix of the model that it is made with: what a cut is measured on.
+// The products of a decode step, grouped by shape and format, each with all matrices of the model that use it. GEMV tuning measures these.
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, KernelCache } from "../gpu/kernel";
 import { type GemvProduct, productKey } from "../kernels/gemv-candidates";

@@ -1,31 +1,53 @@
-// What one walk of tokens through the layers has for itself: its place in the sequence, its ids, its residual, its page tables. Prefill and
-// decode share one lane; what rebuilds K/V behind them has another, so that neither disturbs the other between two submits.
+// What one walk of tokens through the layers has for itself: the rows of its step, their residual, page tables. Prefill and decode share one
+// lane; what rebuilds K/V behind them has another, so that neither disturbs the other between two submits.
 import { present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { BUFFER_USAGE } from "../gpu/webgpu-flags";
+import { ROW_BYTES, stateBytes } from "../kernels/step-state";
 import type { ModelConfig } from "../weights/model-config";
 import { activationStrides, type ScratchLayout } from "./scratch";
 
-const NAMES = ["state", "ids", "x", "table"] as const;
+const NAMES = ["state", "x", "table", "seats", "counts"] as const;
 type LaneName = (typeof NAMES)[number];
 
-/** `state`: shaders/include/state.wgsl. `ids`: u32 [rows]. `x`: the residual, f32 [rows, hidden]. `table`: a row of page ids for each layer. */
+export interface LaneSize {
+  /** Sequences that have page tables at once. */
+  readonly slots: number;
+  /** The most rows of a step. */
+  readonly rows: number;
+}
+
+/**
+ * `state`: shaders/include/state.wgsl. `x`: the residual, f32 [rows, hidden]. `table`: page ids, u32 [slot][layer][page]. `seats`: [slots], where the
+ * rows of decoding sequences rest while a prefill chunk has the state. `counts`: 0, 1, 2, … slots; a step's row count is copied from there, so that
+ * it changes in the order of commands.
+ */
 export class Lane {
+  readonly slots: number;
+  readonly rows: number;
   /** Bytes between the page-table rows of two layers. */
   readonly tableRowBytes: number;
+  /** Bytes between the page tables of two slots. */
+  readonly tableSlotBytes: number;
   readonly #buffers = new Map<LaneName, TrackedBuffer>();
 
-  constructor(gpu: Gpu, label: string, config: ModelConfig, { chunkRows, contextLength, pageSize }: ScratchLayout) {
-    this.tableRowBytes = alignBinding(Math.ceil(contextLength / pageSize) * 4);
+  constructor(gpu: Gpu, label: string, config: ModelConfig, layout: ScratchLayout, { slots, rows }: LaneSize) {
+    this.slots = slots;
+    this.rows = rows;
+    this.tableRowBytes = tableRowBytes(layout);
+    this.tableSlotBytes = this.tableRowBytes * config.layerCount;
+    const counts = Uint32Array.from({ length: slots + 1 }, (_, count) => count);
     const bytes: Record<LaneName, number> = {
-      state: 16,
-      ids: chunkRows * 4,
-      x: chunkRows * activationStrides(config).hidden * 4,
-      table: this.tableRowBytes * config.layerCount,
+      state: stateBytes(rows),
+      x: rows * activationStrides(config).hidden * 4,
+      table: this.tableSlotBytes * slots,
+      seats: slots * ROW_BYTES,
+      counts: counts.byteLength,
     };
     const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
     for (const name of NAMES) this.#buffers.set(name, gpu.createBuffer(`${label} ${name}`, bytes[name], "scratch", usage));
+    gpu.device.queue.writeBuffer(this.buffer("counts"), 0, counts);
   }
 
   tensor(name: LaneName): GpuTensor {
@@ -36,12 +58,23 @@ export class Lane {
     return this.tensor(name).buffer;
   }
 
-  /** The page-table row of a layer. */
+  /** The page tables of a layer, `tableStride` words from slot to slot. */
   table(layer: number): GpuTensor {
-    return { buffer: this.buffer("table"), offset: layer * this.tableRowBytes, bytes: this.tableRowBytes };
+    const { buffer, bytes } = this.tensor("table");
+    const offset = layer * this.tableRowBytes;
+    return { buffer, offset, bytes: bytes - offset };
   }
 
   destroy(): void {
     for (const buffer of this.#buffers.values()) buffer.destroy();
   }
+}
+
+function tableRowBytes({ contextLength, pageSize }: ScratchLayout): number {
+  return alignBinding(Math.ceil(contextLength / pageSize) * 4);
+}
+
+/** Words between the page tables of two slots, on any lane of a model. */
+export function tableStride({ layerCount }: ModelConfig, layout: ScratchLayout): number {
+  return (tableRowBytes(layout) / 4) * layerCount;
 }

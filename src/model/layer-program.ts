@@ -11,8 +11,9 @@ import { rmsNorm } from "../kernels/rms-norm";
 import { rotaryCache } from "../kernels/rotary-cache";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
+import type { ModelConfig } from "../weights/model-config";
 import type { MatrixShape } from "./gpu-matrix";
-import type { Lane } from "./lane";
+import { type Lane, tableStride } from "./lane";
 import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear } from "./linear";
 import { layerUses } from "./linear-uses";
@@ -21,7 +22,7 @@ import type { ProgramContext } from "./program-context";
 type Step = BoundKernel<StepShape>;
 
 export interface LayerProgram {
-  /** A few rows, each by itself, while the context fits one split of the attention. */
+  /** Rows of different sequences, or a few of one, each by itself, while the context fits one split of the attention. */
   readonly decode: readonly Step[];
   /** The same in any context. */
   readonly decodeSplit: readonly Step[];
@@ -34,8 +35,8 @@ export interface LayerProgram {
 /** What a step of a shape dispatches; nothing for an absent layer. */
 export function stepsOf(program: LayerProgram | null | undefined, shape: StepShape, { config, scratch }: ProgramContext): readonly Step[] {
   if (!program) return [];
-  const { rows, positions } = shape;
-  if (rows > scratch.layout.vectorRows) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
+  const { rows, positions, apart = false } = shape;
+  if (rows > scratch.layout.vectorRows && !apart) return prefillSplits(config, shape) > 1 ? program.prefillSplit : program.prefill;
   return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
@@ -55,7 +56,7 @@ export interface LayerShapes {
 async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramContext) {
   const { headCount, kvHeadCount, headDim } = config;
   const { pageSize, format: kvFormat } = kvLayout;
-  const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat };
+  const shared = { headCount, kvHeadCount, headDim, pageSize, kvFormat, tableStride: tableStride(config, scratch.layout) };
   const window = config.slidingWindow;
   const { qkv: qkvStride, attention: yStride } = scratch.strides;
   const attends = { ...shared, window, qkvStride, yStride };
@@ -80,6 +81,11 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
 export async function compileNorm({ kernels, config, subgroups }: ProgramContext) {
   const options = { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups };
   return config.norm === "rms" ? kernels.compile(rmsNorm, options) : kernels.compile(layerNorm, options);
+}
+
+/** LayerNorm of the last rows of a step, for a head whose product does not norm its x itself. */
+export async function compileLastNorm({ kernels, config, subgroups }: ProgramContext): Promise<NormKernel> {
+  return kernels.compile(layerNorm, { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups, lastRows: true });
 }
 
 type NormKernel = Kernel<"state" | "x" | "weight" | "bias" | "y", StepShape>;
@@ -159,19 +165,19 @@ export class LayerKernels {
     const mlpInput = parts.mlpNorm && config.parallelBlock ? scratch.tensor("mlpNormed") : normed;
     const qkvInput = fused ? { x, normWeight: parts.attentionNorm.weight.tensor } : { x: normed };
     const upInput = fused ? { x, normWeight: mlpNorm.weight.tensor } : { x: mlpInput };
-    const norms = fused ? [] : [bindNorm(this.#norm, parts.attentionNorm, state, x, normed)];
-    const mlpNorms = fused || !parts.mlpNorm ? [] : [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)];
-    const qkv = this.#linear.qkv.bindVector(parts.qkv, { state, ...qkvInput, y: paged.qkv, ...bias(parts) });
-    const rotary = this.#attention.rotary.bind({ ...paged, rope: scratch.tensor("rope") });
-    const output = this.#linear.attentionOutput.bindVector(parts.attentionOutput, { state, x: attended, y: x });
-    const up = this.#linear.up.bindVector(parts.up, { state, ...upInput, y: mlp });
-    const down = this.#linear.down.bindVector(parts.down, { state, x: mlp, y: x });
-    // A parallel block's MLP reads the residual before attention adds to it.
-    const around = (attention: readonly Step[]) =>
-      config.parallelBlock
-        ? [...norms, ...mlpNorms, ...qkv, ...up, rotary, ...attention, ...output, ...down]
-        : [...norms, ...qkv, rotary, ...attention, ...output, ...mlpNorms, ...up, ...down];
-    return { decode: around(direct), decodeSplit: around(inSplits) };
+    const steps = {
+      attentionNorm: fused ? [] : [bindNorm(this.#norm, parts.attentionNorm, state, x, normed)],
+      qkv: this.#linear.qkv.bindVector(parts.qkv, { state, ...qkvInput, y: paged.qkv, ...bias(parts) }),
+      rotary: [this.#attention.rotary.bind({ ...paged, rope: scratch.tensor("rope") })],
+      attentionOutput: this.#linear.attentionOutput.bindVector(parts.attentionOutput, { state, x: attended, y: x }),
+      mlpNorm: fused || !parts.mlpNorm ? [] : [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)],
+      up: this.#linear.up.bindVector(parts.up, { state, ...upInput, y: mlp }),
+      down: this.#linear.down.bindVector(parts.down, { state, x: mlp, y: x }),
+    };
+    return {
+      decode: inOrder({ ...steps, attention: direct }, config),
+      decodeSplit: inOrder({ ...steps, attention: inSplits }, config),
+    };
   }
 
   #prefill(
@@ -189,13 +195,7 @@ export class LayerKernels {
     /** Bytes of `input` for those of its products that take them, made once. */
     const inBytes = (input: GpuTensor, ...products: readonly Linear[]) =>
       products.flatMap((product) => product.bindQuantise({ state, x: input }) ?? []).slice(0, 1);
-    const norm = bindNorm(this.#norm, parts.attentionNorm, state, x, normed);
-    const mlpNorm = parts.mlpNorm ? [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)] : [];
-    const qkv = [
-      ...inBytes(normed, linear.qkv, ...(parts.mlpNorm ? [] : [linear.up])),
-      ...linear.qkv.bindTile(parts.qkv, { state, x: normed, y: paged.qkv, ...bias(parts) }),
-    ];
-    const rotary = rotaryKernel.bind({ ...paged, rope: scratch.tensor("rope") });
+    assert(config.parallelBlock || parts.mlpNorm, "a sequential block without a norm before its MLP");
     const whole = [this.#attention.prefill.bind({ ...paged, y: attended })];
     const { prefillSplit, prefillReduce } = this.#attention;
     const partial = scratch.tensor("partial");
@@ -203,19 +203,46 @@ export class LayerKernels {
       prefillSplit && prefillReduce
         ? [prefillSplit.bind({ ...paged, partial }), prefillReduce.bind({ state, partial, y: attended })]
         : whole;
-    const output = [
-      ...inBytes(attended, linear.attentionOutput),
-      ...linear.attentionOutput.bindTile(parts.attentionOutput, { state, x: attended, y: x }),
-    ];
-    const up = [...(parts.mlpNorm ? inBytes(mlpInput, linear.up) : []), ...linear.up.bindTile(parts.up, { state, x: mlpInput, y: mlp })];
-    const down = [...inBytes(mlp, linear.down), ...linear.down.bindTile(parts.down, { state, x: mlp, y: x })];
-    assert(config.parallelBlock || parts.mlpNorm, "a sequential block without a norm before its MLP");
-    const around = (attention: readonly Step[]) =>
-      config.parallelBlock
-        ? [norm, ...mlpNorm, ...qkv, ...up, rotary, ...attention, ...output, ...down]
-        : [norm, ...qkv, rotary, ...attention, ...output, ...mlpNorm, ...up, ...down];
-    return { prefill: around(whole), prefillSplit: around(inSplits) };
+    const steps = {
+      attentionNorm: [bindNorm(this.#norm, parts.attentionNorm, state, x, normed)],
+      qkv: [
+        ...inBytes(normed, linear.qkv, ...(parts.mlpNorm ? [] : [linear.up])),
+        ...linear.qkv.bindTile(parts.qkv, { state, x: normed, y: paged.qkv, ...bias(parts) }),
+      ],
+      rotary: [rotaryKernel.bind({ ...paged, rope: scratch.tensor("rope") })],
+      attentionOutput: [
+        ...inBytes(attended, linear.attentionOutput),
+        ...linear.attentionOutput.bindTile(parts.attentionOutput, { state, x: attended, y: x }),
+      ],
+      mlpNorm: parts.mlpNorm ? [bindNorm(this.#norm, parts.mlpNorm, state, x, mlpInput)] : [],
+      up: [...(parts.mlpNorm ? inBytes(mlpInput, linear.up) : []), ...linear.up.bindTile(parts.up, { state, x: mlpInput, y: mlp })],
+      down: [...inBytes(mlp, linear.down), ...linear.down.bindTile(parts.down, { state, x: mlp, y: x })],
+    };
+    return {
+      prefill: inOrder({ ...steps, attention: whole }, config),
+      prefillSplit: inOrder({ ...steps, attention: inSplits }, config),
+    };
   }
+}
+
+/** What each place of a layer dispatches: one kernel, several, or none. */
+type LayerSteps = Readonly<
+  Record<"attentionNorm" | "qkv" | "rotary" | "attention" | "attentionOutput" | "mlpNorm" | "up" | "down", readonly Step[]>
+>;
+
+/** A layer from top to bottom. The residual is added to by `attentionOutput` and by `down`. */
+function inOrder(steps: LayerSteps, { parallelBlock }: Pick<ModelConfig, "parallelBlock">): readonly Step[] {
+  const mlp = [...steps.mlpNorm, ...steps.up];
+  return [
+    ...steps.attentionNorm,
+    ...steps.qkv,
+    ...(parallelBlock ? mlp : []), // the MLP of a parallel block reads the residual before attention adds to it
+    ...steps.rotary,
+    ...steps.attention,
+    ...steps.attentionOutput,
+    ...(parallelBlock ? [] : mlp),
+    ...steps.down,
+  ];
 }
 
 function bias({ qkvBias }: LayerWeights["parts"]): { bias?: GpuTensor } {

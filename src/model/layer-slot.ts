@@ -1,4 +1,4 @@
-// The place of one decoder layer in the model. `replace` is the only way that a weight ever changes.
+// The place of one decoder layer in the model. Weights change only through `replace`.
 import type { LayerProgram } from "./layer-program";
 import type { LayerWeights } from "./layer-weights";
 

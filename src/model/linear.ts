@@ -71,7 +71,7 @@ export class Linear {
     const pieces = piecesOf(shape, context.gpu.maxBindingBytes, [{ start: 0, end: shape.rows }]);
     assert(pieces.length === 1 || !use.bias, "a matrix with a bias is too large to bind in one part");
     const [vector, tile, bytes] = await Promise.all([
-      compileVector(context, shape, use, pieces, use.yStride),
+      compileVector(context, shape, use, pieces, { lastRows: false }),
       compileTile(context, shape, use, pieces),
       compileByteInput(context, shape),
     ]);
@@ -79,11 +79,12 @@ export class Linear {
   }
 
   /**
-   * The vector kernels of some of the matrix's rows alone, for the last row of a step: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest
+   * The vector kernels of some of the matrix's rows alone, for the last rows of a step: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest
    * of y stays as it is.
    */
   static async compileRows(context: ProgramContext, shape: MatrixShape, use: LinearUse, rows: RowSet): Promise<Linear> {
-    return new Linear(await compileVector(context, shape, use, piecesOf(shape, context.gpu.maxBindingBytes, rows)), [], null);
+    const pieces = piecesOf(shape, context.gpu.maxBindingBytes, rows);
+    return new Linear(await compileVector(context, shape, use, pieces, { lastRows: true }), [], null);
   }
 
   bindVector(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
@@ -119,20 +120,25 @@ function productOf({ subgroups }: ProgramContext, { format, columns }: MatrixSha
   return { format, rows: piece.rowCount, columns, epilogue, norm: normEpsilon !== undefined, bias, subgroups };
 }
 
-function compileVector(context: ProgramContext, shape: MatrixShape, use: LinearUse, pieces: readonly Piece[], yStride?: number) {
+function compileVector(
+  context: ProgramContext,
+  shape: MatrixShape,
+  use: LinearUse,
+  pieces: readonly Piece[],
+  { lastRows }: { readonly lastRows: boolean },
+) {
   const { kernels, subgroups, gemvTuning } = context;
   const { format, columns } = shape;
-  const { epilogue, bias, normEpsilon } = use;
+  const { epilogue, bias, normEpsilon, yStride } = use;
   return Promise.all(
     pieces.map(async (piece) => ({
       piece,
       kernel: await kernels.compile(matmulVector, {
-        ...{ format, columns, bias, epilogue, subgroups },
+        ...{ format, columns, bias, epilogue, subgroups, yStride, lastRows },
         rows: piece.rowCount,
         yOffset: piece.firstRow * outputsPerRow(epilogue),
         tuning: gemvTuning(productOf(context, shape, use, piece)),
         ...(normEpsilon === undefined ? {} : { normEpsilon }),
-        ...(yStride === undefined ? {} : { yStride }),
       }),
     })),
   );

@@ -9,7 +9,7 @@ import { coverRows, type RowSet } from "../weights/row-set";
 import type { GpuMatrix, MatrixShape } from "./gpu-matrix";
 import { ROW_ALIGNMENT, splitRows } from "./gpu-matrix";
 import type { Lane } from "./lane";
-import { bindNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace, stepsOf } from "./layer-program";
+import { bindNorm, compileLastNorm, compileNorm, LayerKernels, type LayerShapes, type ProgramPlace, stepsOf } from "./layer-program";
 import { LayerSlot, type ReadyLayer } from "./layer-slot";
 import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear } from "./linear";
@@ -39,7 +39,7 @@ export function destroyOuter({ embedding: matrix, head, finalNorm }: OuterWeight
   finalNorm.bias?.destroy();
 }
 
-/** Final norm and head of the last row of `x`, to those of `logits` that the head's present rows give. */
+/** Final norm and head of the last rows of `x`, to those of `logits` that the head's present rows give. */
 export interface HeadProgram {
   readonly rows: RowSet;
   readonly steps: readonly Step[];
@@ -87,7 +87,7 @@ export class Model {
     return { ...walk, layer: (layer, shape) => rereads.get(layer) ?? walk.layer(layer, shape) };
   }
 
-  /** The embedding of a lane's ids, into its `x`. */
+  /** The embedding of the tokens in a lane's state, into its `x`. */
   async prepareEmbedding(lane: Lane): Promise<readonly Step[]> {
     return this.#bindEmbedding(this.weights.embedding, lane);
   }
@@ -99,11 +99,13 @@ export class Model {
 
   /** Starts compiling what weights of these shapes will need, while their bytes are still on the way. */
   async warmUp(layers: Iterable<LayerShapes>, outer: OuterShapes, headRows: RowSet): Promise<void> {
+    const { config } = this.context;
     await Promise.all([
       ...[...layers].map((shapes) => LayerKernels.compile(this.context, shapes)),
       this.#compileEmbedding(outer.embedding),
       Linear.compileRows(this.context, outer.head, headUse(this.context), headSpans(headRows, outer.head)),
       compileNorm(this.context),
+      config.norm === "rms" ? null : compileLastNorm(this.context),
     ]);
   }
 
@@ -122,12 +124,12 @@ export class Model {
     this.#head = head;
   }
 
-  /** From the next step on, residuals are recorded here. */
+  /** Records residuals here from the next step on. */
   useResiduals(residuals: ResidualSteps): void {
     this.#residuals = residuals;
   }
 
-  /** The residual entering `layer` is kept no more. */
+  /** Stops recording the residual that enters `layer`. */
   forgetResidual(layer: number): void {
     const without = (steps: ReadonlyMap<number, Step>) => new Map([...steps].filter(([entered]) => entered !== layer));
     this.#residuals = { stores: without(this.#residuals.stores), loads: without(this.#residuals.loads) };
@@ -142,10 +144,10 @@ export class Model {
     return this.#ready().weights;
   }
 
-  /** One row through embedding and layers: `ids[0]` at `state.position`; its residual lands in `x`. */
-  encodeDecode(pass: GPUComputePassEncoder, positions: number): void {
+  /** The rows of the state, each of another sequence, through embedding and layers; their residuals land in `x`. */
+  encodeDecode(pass: GPUComputePassEncoder, { rows, positions }: StepShape): void {
     const { walk } = this;
-    const shape = { rows: 1, positions };
+    const shape = { rows, positions, apart: true };
     encodeInput(pass, walk, shape, 0);
     encodeLayers(pass, walk, shape, 0, this.slots.length);
   }
@@ -158,10 +160,10 @@ export class Model {
     return { lane: context.lane, embed, residuals: this.#residuals, layer };
   }
 
-  /** Final norm and head of the last of the step's rows, to `logits` [vocab]. Absent rows' logits stay what they were. */
-  encodeHead(pass: GPUComputePassEncoder, rows: number): void {
+  /** Final norm and head of the last `samples` rows of the step, to `logits` [samples, vocab]. Absent rows' logits stay what they were. */
+  encodeHead(pass: GPUComputePassEncoder, samples: number): void {
     assert(this.#head, "the head is not loaded");
-    encode(pass, this.#head.steps, { rows, positions: rows });
+    encode(pass, this.#head.steps, { rows: samples, positions: samples });
   }
 
   /** Final norm and head over a chunk's rows: `x` to `normed` to `logits` [rows, vocab]. For evaluation, not for chat. */
@@ -198,7 +200,7 @@ export class Model {
     const kernels = await this.#compileEmbedding(matrix);
     return kernels.map((kernel, index) => {
       const { codes, scales } = present(matrix.parts[index], "part of the embedding");
-      return kernel.bind({ state: lane.tensor("state"), ids: lane.tensor("ids"), codes, scales, y: lane.tensor("x") });
+      return kernel.bind({ state: lane.tensor("state"), codes, scales, y: lane.tensor("x") });
     });
   }
 
@@ -212,7 +214,7 @@ export class Model {
       return { rows, steps: linear.bindVector(weights.head, { state, x, y, normWeight: weights.finalNorm.weight.tensor }) };
     }
     const normed = scratch.tensor("normed");
-    const norm = bindNorm(await compileNorm(this.context), weights.finalNorm, state, x, normed);
+    const norm = bindNorm(await compileLastNorm(this.context), weights.finalNorm, state, x, normed);
     return { rows, steps: [norm, ...linear.bindVector(weights.head, { state, x: normed, y })] };
   }
 

@@ -4,7 +4,7 @@ import { residualLoad } from "../kernels/residual-load";
 import { residualStore } from "../kernels/residual-store";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
-import type { Lane } from "./lane";
+import { type Lane, tableStride } from "./lane";
 import type { ProgramContext } from "./program-context";
 
 type Step = BoundKernel<StepShape>;
@@ -26,7 +26,8 @@ export async function bindResiduals(
   lane: Lane,
   recorded: ReadonlySet<number>,
 ): Promise<ResidualSteps> {
-  const options = { columns: context.config.hiddenSize, pageSize: context.kvLayout.pageSize };
+  const { config, scratch } = context;
+  const options = { columns: config.hiddenSize, pageSize: context.kvLayout.pageSize, tableStride: tableStride(config, scratch.layout) };
   const stores = new Map<number, Step>();
   const loads = new Map<number, Step>();
   for (const { end, residuals } of groups) {

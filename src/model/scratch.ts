@@ -24,6 +24,16 @@ export interface ScratchLayout {
   /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
   readonly splitsPrefill: boolean;
   readonly dp4a: boolean;
+  /** Sequences that decode in one step, at most. */
+  readonly batchRows: number;
+}
+
+/** The most sequences that decode in one step unless told otherwise. */
+export const MAX_BATCH = 8;
+
+/** Rows that a step may have, of either kind. */
+export function mostRows({ chunkRows, batchRows }: Pick<ScratchLayout, "chunkRows" | "batchRows">): number {
+  return Math.max(chunkRows, batchRows);
 }
 
 /** Floats between the rows of each activation. */
@@ -47,7 +57,7 @@ const NAMES = ["normed", "mlpNormed", "qkv", "attended", "mlp", "xCodes", "xScal
 type ScratchName = (typeof NAMES)[number];
 
 /**
- * `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; in decode all have one row. `xCodes` and `xScales` are one of them in
+ * `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; `logits` are [batchRows, vocab]. `xCodes` and `xScales` are one of them in
  * bytes, as quantise-rows leaves it; there are none without `dp4a`. None outlives the layer that it is for.
  */
 export class Scratch {
@@ -58,25 +68,26 @@ export class Scratch {
   constructor(gpu: Gpu, config: ModelConfig, layout: ScratchLayout) {
     this.layout = layout;
     this.strides = activationStrides(config);
-    const { chunkRows, contextLength, vectorRows, splitsPrefill, dp4a } = layout;
+    const { chunkRows, contextLength, vectorRows, splitsPrefill, dp4a, batchRows } = layout;
+    const rows = mostRows(layout);
     const { headCount, headDim } = config;
     const { hidden, qkv, attention, mlp } = this.strides;
     const codeBytes = dp4a ? chunkRows * Math.max(hidden, attention, mlp) : 0;
     const rope = ropeTable(config.rope, contextLength);
     const bytes: Record<ScratchName, number> = {
-      normed: chunkRows * hidden * 4,
-      mlpNormed: config.separateMlpNorm ? chunkRows * hidden * 4 : 16,
-      qkv: chunkRows * qkv * 4,
-      attended: chunkRows * attention * 4,
-      mlp: chunkRows * mlp * 4,
+      normed: rows * hidden * 4,
+      mlpNormed: config.separateMlpNorm ? rows * hidden * 4 : 16,
+      qkv: rows * qkv * 4,
+      attended: rows * attention * 4,
+      mlp: rows * mlp * 4,
       xCodes: codeBytes,
       xScales: (codeBytes / GROUP) * 8,
       partial: Math.max(
-        attentionPartialBytes({ headCount, headDim, rows: Math.min(chunkRows, vectorRows), positions: contextLength }),
+        attentionPartialBytes({ headCount, headDim, rows: Math.max(Math.min(chunkRows, vectorRows), batchRows), positions: contextLength }),
         splitsPrefill ? prefillPartialBytes({ headCount, headDim }, { rows: chunkRows, positions: contextLength }) : 0,
       ),
       rope: rope.byteLength,
-      logits: config.vocabSize * 4,
+      logits: batchRows * config.vocabSize * 4,
     };
     const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_SRC | BUFFER_USAGE.COPY_DST;
     for (const name of NAMES) {

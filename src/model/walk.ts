@@ -1,4 +1,4 @@
-// Chunks of rows through layers, on a lane: from ids or from a recorded residual, recording residuals on the way.
+// Rows of a step through layers, on a lane: from their tokens or from a recorded residual, recording residuals on the way.
 import { present } from "../assert";
 import type { BoundKernel } from "../gpu/kernel";
 import type { StepShape } from "../kernels/step-shape";
@@ -9,14 +9,14 @@ type Step = BoundKernel<StepShape>;
 
 export interface Walk {
   readonly lane: Lane;
-  /** The lane's ids into its `x`. */
+  /** The tokens in the lane's state into its `x`. */
   readonly embed: readonly Step[];
   readonly residuals: ResidualSteps;
   /** Rows through a layer; nothing for an absent one. */
   readonly layer: (layer: number, shape: StepShape) => readonly Step[];
 }
 
-/** Puts what enters layer `first` into `x`: embeddings of the lane's ids at layer 0, else the recorded residual. */
+/** Puts what enters layer `first` into `x`: embeddings of the state's tokens at layer 0, else the recorded residual. */
 export function encodeInput(pass: GPUComputePassEncoder, walk: Walk, shape: StepShape, first: number): void {
   const steps = first === 0 ? walk.embed : [present(walk.residuals.loads.get(first), `a residual entering layer ${first}`)];
   for (const step of steps) step.encode(pass, shape);

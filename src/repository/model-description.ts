@@ -3,30 +3,36 @@ import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
 import { readGguf } from "../formats/gguf";
 import { readSafetensors } from "../formats/safetensors";
-import { readShardedSafetensors } from "../formats/safetensors-shards";
+import { type IndexEvent, readShardedSafetensors } from "../formats/safetensors-shards";
 import { parseStrictJson } from "../formats/strict-json";
 import type { TensorDirectory } from "../formats/tensor-directory";
 import { Tokenizer, type TokenizerEvent } from "../tokens/tokenizer";
 import { configFromGguf } from "../weights/config-from-gguf";
 import { configFromJson } from "../weights/config-from-json";
 import type { ModelConfig } from "../weights/model-config";
-import type { ModelFiles } from "./model-files";
+import { absence, askForFile, type FileRefusedEvent, type ModelFiles, openOptional, openRequired } from "./file-answer";
+import { ggufTokenizerIdentity, jsonTokenizerIdentity } from "./identity";
 
 export interface ModelDescription {
   readonly config: ModelConfig;
   readonly directory: TensorDirectory;
   /** Null only where none was asked for. */
   readonly tokenizer: Tokenizer | null;
+  /** Names how ids stand for text (identity.ts); null without a tokenizer. */
+  readonly tokenizerIdentity: string | null;
 }
+
+export type DescriptionEvent = TokenizerEvent | FileRefusedEvent | IndexEvent;
 
 export interface DescribeOptions {
   /** False: the files need no tokenizer (evaluation of ids). Default true. */
   readonly needsTokenizer?: boolean;
   readonly signal?: AbortSignal;
-  readonly onEvent?: (event: TokenizerEvent) => void;
+  readonly onEvent?: (event: DescriptionEvent) => void;
 }
 
 const PLAN_FILE = "progressive.json";
+const TEXT = { maxBytes: 64 * 2 ** 20 }; // the largest tokenizer.json in use is 35 MB
 const NAMES_ADVICE = "Check the names of repository, revision and file.";
 const GGUF_ADVICE = 'Check its name; a GGUF is named by its file: "owner/name/file.gguf".';
 
@@ -37,49 +43,66 @@ export function describeModel(files: ModelFiles, options: DescribeOptions = {}):
     : describeRepository(files, options);
 }
 
-async function describeGguf(
-  files: ModelFiles,
-  file: string,
-  { needsTokenizer = true, signal, onEvent }: DescribeOptions,
-): Promise<ModelDescription> {
-  const directory = await readGguf(await openRequired(files, file, signal), { signal });
+async function describeGguf(files: ModelFiles, file: string, options: DescribeOptions): Promise<ModelDescription> {
+  const { needsTokenizer = true, signal } = options;
+  const directory = await readGguf(await openRequired(files, file, NAMES_ADVICE, options), { signal });
   const config = await configFromGguf(directory, signal);
-  return { config, directory, tokenizer: needsTokenizer ? await Tokenizer.fromGguf(directory.metadata, { onEvent, signal }) : null };
+  if (!needsTokenizer) return { config, directory, tokenizer: null, tokenizerIdentity: null };
+  const tokenizer = await Tokenizer.fromGguf(directory.metadata, options);
+  return { config, directory, tokenizer, tokenizerIdentity: await ggufTokenizerIdentity(directory.metadata, signal) };
 }
 
-async function describeRepository(files: ModelFiles, { needsTokenizer = true, signal }: DescribeOptions): Promise<ModelDescription> {
+async function describeRepository(files: ModelFiles, options: DescribeOptions): Promise<ModelDescription> {
+  const { needsTokenizer = true } = options;
   const reading = {
-    config: readConfig(files, signal),
-    directory: readSafetensorsDirectory(files, signal),
-    tokenizer: needsTokenizer ? readTokenizer(files, signal) : null,
+    config: readConfig(files, options),
+    directory: readSafetensorsDirectory(files, options),
+    tokenizer: needsTokenizer ? readTokenizer(files, options) : { tokenizer: null, tokenizerIdentity: null },
   };
   // Of several failures the first in this order says most: what lacks its weights needs no advice on tokenizers.
   await Promise.allSettled(Object.values(reading));
-  return { directory: await reading.directory, config: await reading.config, tokenizer: await reading.tokenizer };
+  return { directory: await reading.directory, config: await reading.config, ...(await reading.tokenizer) };
 }
 
-async function readConfig(files: ModelFiles, signal?: AbortSignal): Promise<ModelConfig> {
-  const json = await readJson(files, "config.json", signal);
-  if (json === undefined) throw missing(files, "config.json", GGUF_ADVICE);
-  return configFromJson(json, `config.json of ${files.name}`);
+async function readConfig(files: ModelFiles, options: DescribeOptions): Promise<ModelConfig> {
+  const source = await openRequired(files, "config.json", GGUF_ADVICE, { ...options, ...TEXT });
+  return configFromJson(await readJson(files, "config.json", source, options), `config.json of ${files.name}`);
 }
 
-async function readSafetensorsDirectory(files: ModelFiles, signal?: AbortSignal): Promise<TensorDirectory> {
-  const single = await files.open(files.weightsFile ?? "model.safetensors", signal);
-  if (single) return readSafetensors(single, { signal });
-  if (files.weightsFile) throw missing(files, files.weightsFile, NAMES_ADVICE);
-  const indexName = "model.safetensors.index.json";
-  const index = await readText(files, indexName, signal);
-  if (index === undefined) throw missing(files, `model.safetensors and no ${indexName}`, GGUF_ADVICE);
-  return readShardedSafetensors(index, (shard) => openRequired(files, shard, signal), { name: indexName, signal });
+const WHOLE_WEIGHTS = "model.safetensors";
+const SHARD_INDEX = "model.safetensors.index.json";
+
+async function readSafetensorsDirectory(files: ModelFiles, options: DescribeOptions): Promise<TensorDirectory> {
+  const { signal, onEvent } = options;
+  if (files.weightsFile) {
+    return readSafetensors(await openRequired(files, files.weightsFile, NAMES_ADVICE, options), { signal });
+  }
+  const whole = await askForFile(files, WHOLE_WEIGHTS, options);
+  if (whole.kind === "found") return readSafetensors(whole.source, { signal });
+  const index = await askForFile(files, SHARD_INDEX, { ...options, ...TEXT });
+  if (index.kind !== "found") throw absence(files, `${WHOLE_WEIGHTS} and no ${SHARD_INDEX}`, whole, GGUF_ADVICE);
+  const openShard = (shard: string) => openRequired(files, shard, NAMES_ADVICE, options);
+  return readShardedSafetensors(await readText(index.source, signal), openShard, { name: SHARD_INDEX, signal, onEvent });
 }
 
-async function readTokenizer(files: ModelFiles, signal?: AbortSignal): Promise<Tokenizer> {
+async function readTokenizer(
+  files: ModelFiles,
+  options: DescribeOptions,
+): Promise<Pick<ModelDescription, "tokenizer" | "tokenizerIdentity">> {
+  const { signal } = options;
+  const text = async (file: string) => {
+    const source = await openOptional(files, file, { ...options, ...TEXT });
+    return source ? readText(source, signal) : undefined;
+  };
+  const json = async (file: string) => {
+    const source = await openOptional(files, file, { ...options, ...TEXT });
+    return source ? readJson(files, file, source, options) : undefined;
+  };
   const [tokenizer, config, generationConfig, chatTemplate] = await Promise.all([
-    readJson(files, "tokenizer.json", signal),
-    readJson(files, "tokenizer_config.json", signal),
-    readJson(files, "generation_config.json", signal),
-    readText(files, "chat_template.jinja", signal),
+    json("tokenizer.json"),
+    json("tokenizer_config.json"),
+    json("generation_config.json"),
+    text("chat_template.jinja"),
   ]);
   if (tokenizer === undefined) {
     throw new LlmError(
@@ -87,52 +110,34 @@ async function readTokenizer(files: ModelFiles, signal?: AbortSignal): Promise<T
       `${files.name} has no tokenizer.json: add one beside the weights, or use a GGUF, which holds its vocabulary.`,
     );
   }
-  return Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, signal);
+  const made = await Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, signal);
+  return { tokenizer: made, tokenizerIdentity: await jsonTokenizerIdentity(tokenizer, made, signal) };
 }
 
-async function openRequired(files: ModelFiles, file: string, signal?: AbortSignal): Promise<ByteSource> {
-  const source = await files.open(file, signal);
-  if (!source) throw missing(files, file, NAMES_ADVICE);
-  return source;
-}
-
-function missing(files: ModelFiles, file: string, advice: string): LlmError {
-  return new LlmError("not-found", `${files.name} has no ${file}. ${advice}`);
-}
-
-const MAX_TEXT_BYTES = 64 * 2 ** 20; // the largest tokenizer.json in use is 35 MB
-
-async function readText(files: ModelFiles, file: string, signal?: AbortSignal): Promise<string | undefined> {
-  const source = await files.open(file, signal);
-  if (!source) return undefined;
-  if (source.size > MAX_TEXT_BYTES)
-    throw new LlmError("bad-file", `${source.name} has ${source.size} bytes; such files have at most ${MAX_TEXT_BYTES}.`);
-  const text = new TextDecoder().decode(await source.read({ start: 0, end: source.size }, signal));
-  // Servers of single-page applications answer with their page, and status 200, what they do not have.
-  return /^\s*<(!doctype html|html)/i.test(text) ? undefined : text;
+async function readText(source: ByteSource, signal?: AbortSignal): Promise<string> {
+  return new TextDecoder().decode(await source.read({ start: 0, end: source.size }, signal));
 }
 
 /** The plan that the model's maker put beside the weights, and what to call it; null where there is none. */
 export async function readPlanFile(
   files: ModelFiles,
-  signal?: AbortSignal,
+  options: Pick<DescribeOptions, "signal" | "onEvent"> = {},
 ): Promise<{ readonly value: unknown; readonly where: string } | null> {
-  const text = await readText(files, PLAN_FILE, signal);
+  const source = await openOptional(files, PLAN_FILE, { ...options, ...TEXT });
+  if (source === null) return null;
   const where = `${PLAN_FILE} of ${files.name}`;
-  if (text === undefined) return null;
-  try {
-    return { value: parseStrictJson(text), where };
-  } catch (cause) {
-    throw new LlmError("bad-file", `${where} is no JSON: ${cause instanceof Error ? cause.message : cause}`, { cause });
-  }
+  return { value: parsed(await readText(source, options.signal), where, parseStrictJson), where };
 }
 
-async function readJson(files: ModelFiles, file: string, signal?: AbortSignal): Promise<unknown> {
-  const text = await readText(files, file, signal);
-  if (text === undefined) return undefined;
+async function readJson(files: ModelFiles, file: string, source: ByteSource, { signal }: DescribeOptions): Promise<unknown> {
+  return parsed(await readText(source, signal), `${file} of ${files.name}`, JSON.parse);
+}
+
+function parsed(text: string, where: string, parse: (text: string) => unknown): unknown {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch (cause) {
-    throw new LlmError("bad-file", `${file} of ${files.name} is no JSON: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new LlmError("bad-file", `${where} is no JSON: ${reason.slice(0, 200)}`, { cause });
   }
 }

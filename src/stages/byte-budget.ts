@@ -1,4 +1,4 @@
-// Lets tasks run while the bytes that they hold stay within a budget; those over it wait, in order.
+// Limits the bytes that concurrent tasks hold. Tasks over the budget wait, in order.
 import { abortReason } from "../errors";
 
 export class ByteBudget {

@@ -1,41 +1,41 @@
-// The plan for a model that brings none, from its shape alone: vocabulary rows are left out first, then one run of middle layers.
-// docs/progressive-plans.md has the measurements. What such a stage is worth on this model nobody has measured, and the plan says so.
+// Derives a plan from a model's shape, for models without one: vocabulary rows are left out first, then one run of middle layers.
+// docs/progressive-plans.md has the measurements. The quality of these stages on this model is unknown, so their `quality` is null.
 import { assert } from "../assert";
 import { LlmError } from "../errors";
 import { countRows, type RowSet, subtractRows, unionRows } from "../weights/row-set";
 import { allRows, type PlanShape, type Stage, type StagePlan, type Unit, unitsOf, WHOLE_QUALITY, wholePlan } from "./plan";
 
 export interface ModelShape extends PlanShape {
-  /** Of each layer, in the file. */
+  /** Bytes of each layer in the file. */
   readonly layerBytes: readonly number[];
-  /** Of one row of the embedding and, where it is apart, of the head. */
+  /** Bytes of one row of the embedding, plus one of the head if it is a separate matrix. */
   readonly rowBytes: number;
-  /** Of what comes with the first stage whatever it leaves out. */
+  /** Bytes that the first stage needs in any case. */
   readonly otherBytes: number;
-  /** Special, control and byte tokens: without them no chat can be written or ended. */
+  /** Rows of special, control and byte tokens. Without them no chat can be written or ended. */
   readonly requiredRows: RowSet;
 }
 
-/** All four left out: what suits the model, which for a small one is to come whole. */
+/** Without any option, the plan suits the model's size; a small model comes whole. */
 export interface StageOptions {
-  /** Stages at most; 1 is the whole model at once, whatever else is asked. Default: one for the middle layers and one for the rows. */
+  /** Maximum number of stages. 1 loads the whole model at once and overrides the other options. Default: one for the middle layers, one for the rows. */
   readonly stageCount?: number;
-  /** Middle layers that the first stage goes without. Default: an eighth; within `firstStageBytes`, up to a half as it needs. */
+  /** Middle layers that the first stage omits. Default: an eighth; with `firstStageBytes`, as many as needed, up to a half. */
   readonly absentLayers?: number;
-  /** The first stage is to be no larger; where that cannot be, it is the smallest that is still of use. */
+  /** Upper bound of the first stage. If it cannot be met, the first stage is the smallest useful one. */
   readonly firstStageBytes?: number;
-  /** The first rows of the file that the first stage holds, beside the required ones. */
+  /** Number of the file's first rows in the first stage, in addition to the required ones. */
   readonly stageRows?: number;
 }
 
-const MAX_STAGES = 26; // a letter each
-const MIN_STAGED_BYTES = 16_000_000; // 13 s at 10 Mbit/s: less is not worth a worse first answer
-const MIN_STAGED_LAYERS = 8; // an eighth of fewer is no layer
+const MAX_STAGES = 26; // stages are named by letters
+const MIN_STAGED_BYTES = 16_000_000; // 13 s at 10 Mbit/s; below that, waiting beats a worse first answer
+const MIN_STAGED_LAYERS = 8; // an eighth of fewer layers is less than one layer
 const MIN_STAGED_VOCABULARY = 16_384;
-// 65,536 of Qwen2.5's 151,936 rows cost 0.06 to 0.08 nats a token, a ninth of what middle layers of as many bytes do, or less.
+// Keeping 65,536 of Qwen2.5's 151,936 rows costs 0.06 to 0.08 nats a token, at most a ninth of the cost of middle layers of as many bytes.
 const ROW_SHARE = 0.43;
 const ROW_STEP = 1024;
-const MIN_ROWS = 8192; // already 0.7 nats on Qwen2.5: then layers are cheaper
+const MIN_ROWS = 8192; // costs 0.7 nats on Qwen2.5; below that, leaving out layers is cheaper
 
 /** @throws LlmError "bad-request" for an option out of range. */
 export function defaultPlan(shape: ModelShape, options: StageOptions = {}): StagePlan {
@@ -86,7 +86,7 @@ function firstStage(shape: ModelShape, { absentLayers, stageRows, firstStageByte
   const fits = (absent: number, rows: number) => firstStageSize(shape, absent, rows) <= firstStageBytes;
   const fewestRows = stageRows ?? (vocabSize < MIN_STAGED_VOCABULARY ? vocabSize : MIN_ROWS);
   const mostLayers = absentLayers ?? Math.min(Math.floor(layerCount / 2), mostAbsent(layerCount));
-  // No layer goes while leaving out rows is enough; then rows come back as far as a whole layer's bytes leave room.
+  // Layers are left out only if leaving out rows is not enough. Then rows come back, as far as the bytes of a whole layer leave room.
   let absent = absentLayers ?? 0;
   while (absent < mostLayers && !fits(absent, fewestRows)) absent += 1;
   let rowCount = stageRows ?? vocabSize;
@@ -113,13 +113,13 @@ function firstRows({ requiredRows }: ModelShape, rowCount: number): RowSet {
   return unionRows([{ start: 0, end: rowCount }], requiredRows);
 }
 
-/** `count` layers with their centre at the middle or half a layer before. A longer run holds every shorter one. */
+/** `count` layers centred on the middle, or half a layer before it. A longer run contains every shorter one. */
 function middleRun(layerCount: number, count: number): number[] {
   const first = Math.floor((layerCount - count) / 2);
   return Array.from({ length: count }, (_, index) => first + index);
 }
 
-/** What each later stage brings: the middle from below, so that every upgrade rebuilds less than the one before, then the rows. */
+/** Units of the later stages: the middle layers from below, so that each upgrade rebuilds less than the one before, then the rows. */
 function laterUnits(middle: readonly number[], rows: RowSet, stageCount: number | undefined): Unit[][] {
   const wanted = stageCount === undefined ? 1 : Math.max(1, stageCount - (rows.length > 0 ? 2 : 1));
   const parts = Math.min(wanted, middle.length);

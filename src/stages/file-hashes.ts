@@ -1,17 +1,17 @@
-// Reads the hashes that a repository's progressive.json holds of its files. Everything in them is checked.
+// Reads the file hashes in a repository's progressive.json, and checks everything in them.
 import { DIGEST_BYTES, type FileHashes } from "../bytes/verified-source";
 import { LlmError } from "../errors";
 
 const KEYS = ["bytes", "chunkBytes", "sha256"];
-// Below, the digests grow (0.4 % of the file, half a percent as base64) and the sources are asked in small change.
+// Smaller chunks would make the digests larger (at this size they are 0.4 % of the file, 0.5 % as base64) and the reads too small.
 const MIN_CHUNK_BYTES = 2 ** 12;
-// Reads widen to whole chunks: with larger ones a single row would fetch, and keep, more than is ever loaded at once.
+// Reads widen to whole chunks. With larger chunks a single row would fetch and hold more than is ever loaded at once.
 const MAX_CHUNK_BYTES = 2 ** 24;
-// 22 MB of base64, which come before the model does. In chunks of 64 KiB, that is a file of 64 GiB.
+// 22 MB of base64, loaded before the model. With chunks of 64 KiB, that covers a file of 64 GiB.
 const MAX_CHUNKS = 2 ** 20;
 
 /**
- * The hashes by file name, of `json` at "hashes" in the file `where`.
+ * The hashes by file name. `json` is the value of "hashes" in the file `where`.
  *
  * @throws LlmError "bad-file" naming the place, what was found there and what was expected.
  */
@@ -23,7 +23,7 @@ export function parseFileHashes(json: unknown, where: string): ReadonlyMap<strin
   };
   if (!isObject(json)) throw refuse("hashes", json, "an object");
   const files = Object.entries(json);
-  if (files.length === 0) throw refuse("hashes", json, "one file at least");
+  if (files.length === 0) throw refuse("hashes", json, "at least one file");
   return new Map(
     files.map(([name, value]) => {
       const path = `hashes[${JSON.stringify(name)}]`;
@@ -38,7 +38,7 @@ type Refuse = (path: string, value: unknown, expected: string) => LlmError;
 function readHashes(json: unknown, path: string, refuse: Refuse): FileHashes {
   if (!isObject(json)) throw refuse(path, json, "an object");
   const unknown = Object.keys(json).find((key) => !KEYS.includes(key));
-  if (unknown !== undefined) throw refuse(`${path}.${unknown}`, json[unknown], `no such key: known here are ${KEYS.join(", ")}`);
+  if (unknown !== undefined) throw refuse(`${path}.${unknown}`, json[unknown], `no such key: known keys: ${KEYS.join(", ")}`);
 
   const { bytes, chunkBytes, sha256 } = json;
   if (!isWhole(bytes) || bytes < 1) throw refuse(`${path}.bytes`, bytes, "a whole number of at least 1");
@@ -61,7 +61,7 @@ function readHashes(json: unknown, path: string, refuse: Refuse): FileHashes {
   return { bytes, chunkBytes, sha256: digests };
 }
 
-/** Null unless it is base64 of exactly so many bytes, in the standard alphabet and padded. */
+/** Null unless `text` is padded base64, in the standard alphabet, of exactly `byteCount` bytes. */
 function decodeBase64(text: string, byteCount: number): Uint8Array | null {
   if (text.length !== 4 * Math.ceil(byteCount / 3) || !/^[A-Za-z\d+/]*={0,2}$/.test(text)) return null;
   const characters = atob(text);

@@ -1,9 +1,9 @@
-// How a plan cuts the K/V cache into groups of layers, and what a stage writes into each.
+// Splits the K/V cache into groups of layers, as a plan requires, and says what a stage writes into each.
 import { present } from "../assert";
 import type { KvGroupShape } from "../kv/kv-cache";
 import { boundaryOf, layerGroups, layerVersions, type StagePlan, signatures, stageContents } from "./plan";
 
-/** The groups at a stage. `root` names the model's files and how K/V is stored: `signatures` of the plan begin with it. */
+/** The groups at a stage. `root` identifies the weight files and the K/V format; all signatures start from it. */
 export function kvGroupShapes(plan: StagePlan, stageIndex: number, root: string): readonly KvGroupShape[] {
   const { layers } = stageContents(plan, stageIndex);
   const chain = signatures(root, layerVersions(plan, stageIndex));
@@ -17,7 +17,7 @@ export function kvGroupShapes(plan: StagePlan, stageIndex: number, root: string)
   }));
 }
 
-/** Where the upgrades that are still to come begin. */
+/** Boundaries of the upgrades that are still to come. */
 export function comingBoundaries(plan: StagePlan, stageIndex: number): ReadonlySet<number> {
   const boundaries = new Set<number>();
   for (let index = stageIndex; index + 1 < plan.stages.length; index++) {

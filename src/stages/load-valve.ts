@@ -1,4 +1,4 @@
-// Holds back reads that can wait: while the visitor has paused them, and while somebody waits for an answer's first token.
+// Holds back reads that can wait: while the visitor has paused them, and while a request waits for its first token.
 import { abortable } from "../bytes/abort";
 
 export class LoadValve {
@@ -7,7 +7,7 @@ export class LoadValve {
   #open: Promise<void> = Promise.resolve();
   #letGo: () => void = () => undefined;
 
-  /** Resolves when reads may go on. @throws the signal's reason. */
+  /** Resolves when reads may continue. @throws the signal's reason. */
   async pass(signal?: AbortSignal): Promise<void> {
     while (this.isClosed) await abortable(this.#open, signal);
   }
@@ -20,7 +20,7 @@ export class LoadValve {
     return this.#isPaused;
   }
 
-  /** No read begins until `resume`. Twice is once. */
+  /** No read begins until `resume`. Idempotent. */
   pause(): void {
     this.#change(() => {
       this.#isPaused = true;
@@ -33,7 +33,7 @@ export class LoadValve {
     });
   }
 
-  /** No read begins until what it returns is called, once by each holder. */
+  /** No read begins until every holder has called the function that its call returned. */
   hold(): () => void {
     let holds = true;
     this.#change(() => this.#holders++);

@@ -1,20 +1,20 @@
-// Reads a repository's own plan, progressive.json (docs/progressive-plans.md, docs/progressive.schema.json). Everything in it is checked.
+// Reads a repository's plan, progressive.json (docs/progressive-plans.md, docs/progressive.schema.json), and checks everything in it.
 import { LlmError } from "../errors";
 import { countRows, type RowSet, type RowSpan, rowSet, subtractRows, unionRows } from "../weights/row-set";
 import { allRows, type PlanShape, type Stage, type StagePlan, type StageQuality, unitsOf, WHOLE_QUALITY } from "./plan";
 
 export interface PlanFileShape extends PlanShape {
-  /** Rows that the first stage holds even where the file leaves them out: special, control and byte tokens. */
+  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens. */
   readonly requiredRows: RowSet;
-  /** The model's file, where it is one: quality that was measured on another says so. */
+  /** Name of the model's file, if there is a single one. Quality measured on another file says so. */
   readonly modelFile?: string;
 }
 
 const FORMAT = "crescendo-progressive";
 const VERSION = 1;
-// Each stage is one more upgrade for every chat. Plans have three to five; a stage a layer, for a trial, stays within it.
+// Each stage costs every chat one more upgrade. Plans have three to five stages; an experiment with one stage for each layer still fits.
 const MAX_STAGES = 64;
-const MAX_NAME_LENGTH = 40; // it stands on a badge
+const MAX_NAME_LENGTH = 40; // the name is shown on a badge
 
 /** @throws LlmError "bad-file" naming the place, what was found there and what was expected. */
 export function parsePlanFile(json: unknown, shape: PlanFileShape, where: string): StagePlan {
@@ -34,7 +34,7 @@ export function parsePlanFile(json: unknown, shape: PlanFileShape, where: string
     const newLayers = layers.filter((layer) => !arrived.layers.includes(layer));
     const units = unitsOf(newLayers, subtractRows(now.rows, arrived.rows));
     if (units.length === 0) {
-      throw place.refusal("a layer or a row that the stages before lack (rows of special and byte tokens come with the first)");
+      throw place.refusal("a layer or a row that no earlier stage has (rows of special and byte tokens come with the first)");
     }
     arrived = now;
     const isLast = index === stages.length - 1;
@@ -48,14 +48,14 @@ function checkVersion(file: Place): void {
   if (format.text() !== FORMAT) throw format.refusal(`"${FORMAT}"`);
   const version = file.child("version");
   if (version.number({ low: 1, isWhole: true }) > VERSION) {
-    throw version.refusal(`${VERSION}, the newest that this Crescendo reads. The plan is from a newer one: update`);
+    throw version.refusal(`${VERSION}, the newest version that this Crescendo reads. Update Crescendo`);
   }
 }
 
 interface StatedStage {
   readonly place: Place;
   readonly name: string;
-  /** Those present, rising. */
+  /** Layers present at the stage, rising. */
   readonly layers: readonly number[];
   readonly rows: RowSet;
   readonly quality: StageQuality | null;
@@ -81,7 +81,7 @@ function readLayers(place: Place, layerCount: number): number[] {
     if (layers.has(layer)) throw item.refusal("each layer once");
     layers.add(layer);
   }
-  if (layers.size === 0) throw place.refusal("one layer at least");
+  if (layers.size === 0) throw place.refusal("at least one layer");
   return [...layers].sort((a, b) => a - b);
 }
 
@@ -94,7 +94,7 @@ function readRows(place: Place, vocabSize: number): RowSet {
     const first = start.number({ low: spans.at(-1)?.end ?? 0, high: vocabSize - 1, isWhole: true });
     spans.push({ start: first, end: end.number({ low: first + 1, high: vocabSize, isWhole: true }) });
   }
-  if (spans.length === 0) throw place.refusal("one span of rows at least");
+  if (spans.length === 0) throw place.refusal("at least one span of rows");
   return rowSet(spans);
 }
 
@@ -103,7 +103,7 @@ function readQuality(place: Place): StageQuality {
   const klNats = place.optional("klNats")?.number({ low: 0 });
   const sameFirstChoice = place.optional("sameFirstChoice")?.number({ low: 0, high: 1 });
   const meanNll = place.optional("meanNll")?.number({ low: 0 });
-  if (klNats === undefined && sameFirstChoice === undefined && meanNll === undefined) throw place.refusal("one figure at least");
+  if (klNats === undefined && sameFirstChoice === undefined && meanNll === undefined) throw place.refusal("at least one figure");
   return {
     ...(klNats !== undefined && { klNats }),
     ...(sameFirstChoice !== undefined && { sameFirstChoice }),
@@ -116,9 +116,9 @@ function checkAfter({ place, name, layers, rows }: StatedStage, earlier: readonl
   if (earlier.some((stage) => stage.name === name)) throw place.child("name").refusal("a name that no other stage has");
   const before = earlier.at(-1);
   const lostLayer = before?.layers.find((layer) => !layers.includes(layer));
-  if (lostLayer !== undefined) throw place.child("layers").refusal(`layer ${lostLayer} as well, which the stage before has`);
+  if (lostLayer !== undefined) throw place.child("layers").refusal(`layer ${lostLayer} as well, because the stage before has it`);
   const [lostRows] = subtractRows(before?.rows ?? [], rows);
-  if (lostRows) throw place.child("rows").refusal(`row ${lostRows.start} as well, which the stage before has`);
+  if (lostRows) throw place.child("rows").refusal(`row ${lostRows.start} as well, because the stage before has it`);
 }
 
 function checkWhole(last: StatedStage | undefined, { layerCount, vocabSize }: PlanShape): void {
@@ -130,13 +130,13 @@ function checkWhole(last: StatedStage | undefined, { layerCount, vocabSize }: Pl
   }
 }
 
-/** A repository may hold several files of one model, quantised differently. */
+/** Marks quality that was measured on another file: a repository may hold several files of one model, quantised differently. */
 function fromModel(quality: StageQuality, measured: string | undefined, loaded: string | undefined): StageQuality {
   if (measured === undefined || loaded === undefined || measured === loaded) return quality;
   return { ...quality, text: `${quality.text} (with ${measured})` };
 }
 
-/** A value of the file, with its place for messages. */
+/** A value in the file, with its path for messages. */
 class Place {
   readonly value: unknown;
   readonly #file: string;
@@ -154,7 +154,7 @@ class Place {
     return new LlmError("bad-file", `${this.#file}: ${this.#path || "the file"} is ${found}, expected ${expected}`);
   }
 
-  /** The value at `key`, which may be missing: whoever reads it then refuses it. */
+  /** The value at `key`. It may be missing; reading it then throws. */
   child(key: string): Place {
     const { value } = this;
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw this.refusal("an object");
@@ -167,10 +167,10 @@ class Place {
     return child.value === undefined ? null : child;
   }
 
-  /** A key that is misspelt would otherwise be left out in silence. */
+  /** Refuses unknown keys: a misspelt key would otherwise be ignored silently. */
   checkKeys(known: readonly string[]): void {
     const unknown = Object.keys(this.value ?? {}).find((key) => !known.includes(key));
-    if (unknown !== undefined) throw this.child(unknown).refusal(`no such key: known here are ${known.join(", ")}`);
+    if (unknown !== undefined) throw this.child(unknown).refusal(`no such key: known keys: ${known.join(", ")}`);
   }
 
   items(): Place[] {
@@ -181,7 +181,7 @@ class Place {
   text(maxLength = Number.POSITIVE_INFINITY): string {
     const { value } = this;
     if (typeof value === "string" && value.trim() !== "" && value.length <= maxLength) return value;
-    throw this.refusal(maxLength < Number.POSITIVE_INFINITY ? `a text of 1 to ${maxLength} characters` : "a text that is not empty");
+    throw this.refusal(maxLength < Number.POSITIVE_INFINITY ? `a text of 1 to ${maxLength} characters` : "a non-empty text");
   }
 
   number({

@@ -1,23 +1,22 @@
-// What arrives in which stage, and what follows from it for the K/V: versions of layers, signatures, boundaries. Plain data and decisions.
+// What arrives in which stage, and the consequences for K/V: versions of layers, signatures, boundaries. Plain data and pure decisions.
 import { assert, present } from "../assert";
 import { fnv1a, hashText } from "../bytes/fnv1a";
-import { LlmError } from "../errors";
-import { countRows, type RowSet, subtractRows, unionRows } from "../weights/row-set";
+import { type RowSet, unionRows } from "../weights/row-set";
 
 /**
- * The smallest thing that can arrive: a layer, or rows of the embedding and, where it is apart, of the head. What belongs to neither (the final
- * norm) comes with the first stage. Bit planes ("plane") and maps in place of absent layers ("bypass") are to become further kinds.
+ * The smallest thing that can arrive: a layer, or rows of the embedding and of a separate head. Everything else (the final norm) comes with the
+ * first stage. Planned further kinds: bit planes ("plane") and maps in place of absent layers ("bypass").
  */
 export type Unit = { readonly kind: "layer"; readonly layer: number } | { readonly kind: "rows"; readonly rows: RowSet };
 
 export interface StageQuality {
   /** KL(whole‖stage) in nats a token. */
   readonly klNats?: number;
-  /** Share of the tokens for which the stage's first choice is the whole model's, 0 to 1. */
+  /** Share of tokens for which the stage and the whole model have the same first choice, 0 to 1. */
   readonly sameFirstChoice?: number;
   /** Mean negative log-likelihood in nats a token. */
   readonly meanNll?: number;
-  /** On what it was measured. */
+  /** The text it was measured on. */
   readonly text: string;
 }
 
@@ -35,25 +34,25 @@ export interface PlanShape {
 }
 
 export interface StagePlan extends PlanShape {
-  /** Who made it: the repository's own file, `defaultPlan`, or nobody, where there is one stage only. */
+  /** Origin: the repository's file, `defaultPlan`, or neither if there is a single stage. */
   readonly source: "file" | "default" | "whole";
   readonly stages: readonly Stage[];
 }
 
-/** Of the last stage of every plan. */
+/** Quality of the last stage of every plan. */
 export const WHOLE_QUALITY: StageQuality = { klNats: 0, sameFirstChoice: 1, text: "the whole model, by definition" };
 
 export function allRows({ vocabSize }: Pick<PlanShape, "vocabSize">): RowSet {
   return [{ start: 0, end: vocabSize }];
 }
 
-/** Rows, if any, before layers: no token goes through a layer before it is looked up. */
+/** Rows come before layers: a token is looked up before it goes through a layer. */
 export function unitsOf(layers: readonly number[], rows: RowSet): Unit[] {
   const layerUnits = layers.map((layer) => ({ kind: "layer", layer }) as const);
   return rows.length > 0 ? [{ kind: "rows", rows }, ...layerUnits] : layerUnits;
 }
 
-/** One stage that is everything. */
+/** A plan of one stage, the whole model. */
 export function wholePlan({ layerCount, vocabSize }: PlanShape): StagePlan {
   const units = unitsOf([...Array(layerCount).keys()], allRows({ vocabSize }));
   return { layerCount, vocabSize, source: "whole", stages: [{ name: "whole", units, quality: WHOLE_QUALITY }] };
@@ -64,21 +63,21 @@ export interface StageContents {
   readonly rows: RowSet;
 }
 
-/** What is there once the stage is. */
+/** Everything present at the stage. */
 export function stageContents(plan: StagePlan, stageIndex: number): StageContents {
   const units = arrivedUnits(plan, stageIndex);
   return { layers: new Set(layersOf(units)), rows: unionRows(...rowsOfUnits(units)) };
 }
 
-/** For each layer what it computes at the stage, to be compared only. */
+/** A version for each layer. Equal versions compute the same; the text has no other meaning. */
 export function layerVersions(plan: StagePlan, stageIndex: number): readonly string[] {
   const arrived = new Set(layersOf(arrivedUnits(plan, stageIndex)));
   return Array.from({ length: plan.layerCount }, (_, layer) => (arrived.has(layer) ? "on" : "off"));
 }
 
 /**
- * Signature l stands for all that the input of layer l depends on but the tokens: `root`, which names the model's files and how K/V is stored,
- * and the versions of the layers below. So K/V of a layer may be shared where signature l + 1 and the tokens are the same.
+ * Signature l covers everything that the input of layer l depends on, except the tokens: `root` (the weight files and the K/V format) and the
+ * versions of the layers below. So K/V of layer l may be shared if signature l + 1 and the tokens are equal.
  */
 export function signatures(root: string, versions: readonly string[]): readonly string[] {
   let hash = fnv1a(textBytes(root));
@@ -90,7 +89,7 @@ export function signatures(root: string, versions: readonly string[]): readonly 
   return chain.map(hashText);
 }
 
-/** The lowest layer whose version differs: K/V below it stays valid. The number of layers where none does. */
+/** The lowest layer whose version differs; K/V below it stays valid. The number of layers if none differs. */
 export function boundaryOf(from: readonly string[], to: readonly string[]): number {
   assert(from.length === to.length, `versions of ${from.length} and of ${to.length} layers`);
   const boundary = from.findIndex((version, layer) => version !== to[layer]);
@@ -98,8 +97,8 @@ export function boundaryOf(from: readonly string[], to: readonly string[]): numb
 }
 
 /**
- * The boundaries of all upgrades that the plan allows, in rising order; those that touch no layer have none. An upgrade that skips stages changes
- * what the skipped ones would have changed, so that its boundary is the lowest of theirs and adds none.
+ * The boundaries of all upgrades that the plan allows, rising. Upgrades that touch no layer have none. An upgrade that skips stages has the
+ * lowest of their boundaries, so it adds none.
  */
 export function planBoundaries(plan: StagePlan): readonly number[] {
   const versions = plan.stages.map((_, stageIndex) => layerVersions(plan, stageIndex));
@@ -107,62 +106,11 @@ export function planBoundaries(plan: StagePlan): readonly number[] {
   return [...new Set(boundaries)].filter((boundary) => boundary < plan.layerCount).sort((a, b) => a - b);
 }
 
-/** The runs of layers between boundaries: what is rebuilt or kept together, whatever the upgrade. */
+/** The runs of layers between boundaries. Each run is rebuilt or kept as a whole, in every upgrade. */
 export function layerGroups(plan: StagePlan): readonly { readonly first: number; readonly end: number }[] {
   const cuts = planBoundaries(plan).filter((boundary) => boundary > 0);
   const ends = [...cuts, plan.layerCount];
   return [0, ...cuts].map((first, index) => ({ first, end: present(ends[index], "end") }));
-}
-
-/** @throws LlmError "bad-config" unless the stages are named apart, each brings something, and in the end everything has come once. */
-export function checkPlan(plan: StagePlan): void {
-  const names = new Set<string>();
-  for (const { name, units } of plan.stages) {
-    if (name === "" || names.has(name)) throw wrong(`a stage is named "${name}", expected a name of its own`);
-    names.add(name);
-    const isFilled = units.length > 0 && units.every((unit) => unit.kind !== "rows" || unit.rows.length > 0);
-    if (!isFilled) throw wrong(`stage "${name}" brings nothing, expected layers or rows`);
-  }
-  checkLayers(plan);
-  checkRows(plan);
-  const first = plan.stages[0]?.units ?? [];
-  if (layersOf(first).length === 0) throw wrong("the first stage has no layer, expected one at least");
-  if (rowsOfUnits(first).length === 0) throw wrong("the first stage has no rows, expected one at least: nothing could be sampled");
-}
-
-function checkLayers({ stages, layerCount }: StagePlan): void {
-  const arrivedWith = new Map<number, string>();
-  for (const { name, units } of stages) {
-    for (const layer of layersOf(units)) {
-      const isLayer = Number.isInteger(layer) && 0 <= layer && layer < layerCount;
-      if (!isLayer) throw wrong(`stage "${name}" brings layer ${layer}, expected one of 0 to ${layerCount - 1}`);
-      const earlier = arrivedWith.get(layer);
-      if (earlier !== undefined) throw wrong(`layer ${layer} arrives with "${earlier}" and with "${name}", expected one of them`);
-      arrivedWith.set(layer, name);
-    }
-  }
-  const missing = [...Array(layerCount).keys()].find((layer) => !arrivedWith.has(layer));
-  if (missing !== undefined) throw wrong(`layer ${missing} arrives with no stage, expected one`);
-}
-
-function checkRows(plan: StagePlan): void {
-  const all = allRows(plan);
-  let missing = all;
-  for (const { name, units } of plan.stages) {
-    for (const rows of rowsOfUnits(units)) {
-      const [beyond] = subtractRows(rows, all);
-      if (beyond) throw wrong(`stage "${name}" brings row ${beyond.start}, expected rows below ${plan.vocabSize}`);
-      const [twice] = subtractRows(rows, missing);
-      if (twice) throw wrong(`row ${twice.start} arrives again with "${name}", expected it once`);
-      missing = subtractRows(missing, rows);
-    }
-  }
-  if (missing[0])
-    throw wrong(`${countRows(missing)} rows from ${missing[0].start} on arrive with no stage, expected all ${plan.vocabSize}`);
-}
-
-function wrong(message: string): LlmError {
-  return new LlmError("bad-config", `stage plan: ${message}`);
 }
 
 function arrivedUnits(plan: StagePlan, stageIndex: number): Unit[] {
@@ -178,9 +126,9 @@ function rowsOfUnits(units: readonly Unit[]): RowSet[] {
   return units.flatMap((unit) => (unit.kind === "rows" ? [unit.rows] : []));
 }
 
-// Two stages that collided would share K/V that differs. A model has some thousand signatures at most (64 stages, a hundred layers), so that any
-// two collide with a chance of about 1e-12. There is nothing to gain by making them: whoever writes a plan writes the model too.
-const END_OF_TEXT = 0xff; // no byte of UTF-8: "on" and "off" cannot run into what comes next
+// A collision would share K/V between stages that differ. A model has a few thousand signatures at most (64 stages, a hundred layers), so any two
+// collide with a probability of about 1e-12. An attacker gains nothing by forcing one: the author of a plan is the author of the model.
+const END_OF_TEXT = 0xff; // never occurs in UTF-8, so "on" and "off" cannot merge with the next text
 
 function textBytes(text: string): number[] {
   return [...new TextEncoder().encode(text), END_OF_TEXT];

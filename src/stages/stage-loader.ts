@@ -1,12 +1,12 @@
-// Brings a stage's units from their files to the GPU: ranges are read, packed off the main thread and uploaded, several at
-// a time but never more bytes at once than the budget.
+// Loads a stage's units from their files to the GPU: reads ranges, packs them off the main thread and uploads them. Several run at a time,
+// within a budget of bytes in flight.
 import { present } from "../assert";
 import { forEachGated, Gate } from "../bytes/gate";
 import type { Gpu } from "../gpu/device";
 import { GpuMatrix } from "../model/gpu-matrix";
 import { GpuVector, LayerWeights, type NormWeights } from "../model/layer-weights";
 import { destroyOuter, type OuterWeights } from "../model/model";
-import { type MatrixRole, planFileBytes, splitRowSet, splitRows, type VectorRole, type WeightPlan } from "../weights/model-weights";
+import { type MatrixRole, recipeFileBytes, splitRowSet, splitRows, type VectorRole, type WeightRecipe } from "../weights/model-weights";
 import { type PackPart, packVector } from "../weights/pack";
 import { freeBuffers } from "../weights/pack-message";
 import type { Packer } from "../weights/packer";
@@ -15,45 +15,45 @@ import { nearbySpans, type RowSet, unionRows } from "../weights/row-set";
 import { ByteBudget } from "./byte-budget";
 import { inBatches, type LoadItem, matrixItems, rowItems, vectorItems } from "./load-items";
 import { LoadValve } from "./load-valve";
+import type { ModelRecipe } from "./model-recipe";
 import type { Unit } from "./plan";
-import type { WeightPlans } from "./weight-plans";
 
 export interface StageLoaderOptions {
-  /** Called with each part of the weights that has reached the GPU, in bytes of the files; with less than zero when a stage's are destroyed. */
+  /** Called with the file bytes of each part that has reached the GPU, and with a negative number when a stage's weights are destroyed. */
   readonly onLoaded?: (bytes: number) => void;
-  /** Closed while later stages' reads are to wait. One of its own unless given. */
+  /** While it is closed, reads of later stages wait. Default: a valve of its own. */
   readonly valve?: LoadValve;
 }
 
-/** How a stage's bytes are asked for. */
+/** How a stage's bytes are requested. */
 interface Pace {
-  /** Where each read stops while it is closed; null for what cannot wait. */
+  /** Reads wait while it is closed; null for reads that cannot wait. */
   readonly valve: LoadValve | null;
-  /** What is read at once: a matrix in pieces of at most this many file bytes, small things together up to as many. */
+  /** Maximum file bytes of one read: larger matrices are split into pieces, small items are batched. */
   readonly pieceBytes: number;
-  /** File bytes under way at once. What a load holds in all: docs/loading-memory.md. */
+  /** Limits the file bytes in flight. docs/loading-memory.md has what a load holds in all. */
   readonly budget: ByteBudget;
   /** Called with the file bytes of each part that has reached the GPU. */
   readonly onLoaded: (bytes: number) => void;
 }
 
-// Somebody waits for the first stage: large pieces, enough of them for four parallel reads.
+// The visitor waits for the first stage: large pieces, and enough budget for four parallel reads.
 const FIRST_PIECE_BYTES = 4 * 2 ** 20;
 const FIRST_BUDGET_BYTES = 16 * 2 ** 20;
-// A later stage gives way to a chat's own reads at once: what is under way is soon over, also on a slow link.
+// A later stage must give way to a chat's own reads quickly: small pieces finish soon, even on a slow link.
 const LATER_PIECE_BYTES = 256 * 2 ** 10;
 const LATER_BUDGET_BYTES = 2 ** 20;
 
-// Units that load side by side: the next one's reads are under way while this one is packed, and units still finish in order.
+// Units that load concurrently: the next unit is read while this one is packed, and units still finish in order.
 const UNITS_AT_ONCE = 3;
 
-// Rows that a prompt needs are read in one request where they lie this close. Each request costs a round trip; a row has 0.5 to 5 kB.
+// Rows for a prompt that are this close share one request. A request costs a round trip; a row has 0.5 to 5 kB.
 const NEARBY_BYTES = 16 * 2 ** 10;
 
-/** What a stage brings. Whoever holds it destroys it, or hands its parts over. */
+/** The weights of a stage. Its owner destroys it or hands its parts over. */
 export class StageWeights {
   readonly layers: ReadonlyMap<number, LayerWeights>;
-  /** What surrounds the layers: with the first stage only, whose rows, and all later ones', are written into it. */
+  /** The weights outside the layers. Only the first stage has them; the rows of all stages are written into them. */
   readonly outer: OuterWeights | null;
   readonly rows: RowSet;
   readonly #onDestroy: () => void;
@@ -81,39 +81,39 @@ export class StageLoader {
   readonly valve: LoadValve;
   readonly #gpu: Gpu;
   readonly #packer: Packer;
-  readonly #plans: WeightPlans;
+  readonly #recipe: ModelRecipe;
   readonly #options: StageLoaderOptions;
 
-  constructor(gpu: Gpu, packer: Packer, plans: WeightPlans, options: StageLoaderOptions = {}) {
+  constructor(gpu: Gpu, packer: Packer, recipe: ModelRecipe, options: StageLoaderOptions = {}) {
     this.#gpu = gpu;
     this.#packer = packer;
-    this.#plans = plans;
+    this.#recipe = recipe;
     this.#options = options;
     this.valve = options.valve ?? new LoadValve();
   }
 
   /**
-   * Loads the first stage, as fast as it comes.
+   * Loads the first stage, as fast as possible.
    *
-   * @throws LlmError of the sources, the packer or the device; the signal's reason. Nothing of the stage is left then, and nothing writes after it.
+   * @throws LlmError of the sources, the packer or the device; the signal's reason. All of the stage's weights are freed, and no write follows.
    */
   loadFirst(units: readonly Unit[], signal?: AbortSignal): Promise<StageWeights> {
     return this.#gpu.uploads.during(() => this.#loadStage(units, null, urgentPace(), signal), 0);
   }
 
-  /** Loads a later stage, while the valve is open; its rows are written into `outer`. Throws as `loadFirst` does. */
+  /** Loads a later stage while the valve is open, and writes its rows into `outer`. Throws as `loadFirst` does. */
   loadNext(units: readonly Unit[], outer: OuterWeights, signal?: AbortSignal): Promise<StageWeights> {
     const pace = { ...urgentPace(), valve: this.valve, pieceBytes: LATER_PIECE_BYTES, budget: new ByteBudget(LATER_BUDGET_BYTES) };
     return this.#gpu.uploads.during(() => this.#loadStage(units, outer, pace, signal), 0);
   }
 
-  /** Reads `rows` of the embedding, and some that lie near, past the valve. Gives the rows that are there now. */
+  /** Reads `rows` of the embedding and some nearby ones, ignoring the valve. Returns the rows read. */
   async fetchEmbeddingRows(rows: RowSet, { embedding }: OuterWeights, signal?: AbortSignal): Promise<RowSet> {
-    const { embedding: plan } = this.#plans.outerShapes();
-    const fetched = nearbySpans(rows, Math.floor(NEARBY_BYTES / (planFileBytes(plan) / plan.rows)));
+    const { embedding: recipe } = this.#recipe.outerShapes();
+    const fetched = nearbySpans(rows, Math.floor(NEARBY_BYTES / (recipeFileBytes(recipe) / recipe.rows)));
     const pace = urgentPace();
     const target = Promise.resolve({ matrices: new Map([["embedding" as const, embedding]]), vectors: new Map() });
-    const items = matrixItems("embedding", splitRowSet(plan, fetched, pace.pieceBytes));
+    const items = matrixItems("embedding", splitRowSet(recipe, fetched, pace.pieceBytes));
     await this.#loadItems(items, target, pace, signal ?? new AbortController().signal);
     return fetched;
   }
@@ -151,8 +151,8 @@ export class StageLoader {
   }
 
   async #loadOuter(rows: RowSet, pace: Pace, signal: AbortSignal): Promise<OuterWeights> {
-    const { outer } = this.#plans;
-    // All rows have their place from the start: what comes later is written beside what is there.
+    const { outer } = this.#recipe;
+    // The matrix has room for all rows from the start; rows of later stages are written into it.
     const items = [...vectorItems(outer), ...rowItems(outer, rows, pace.pieceBytes)];
     return outerWeights(await this.#loadUnit("outer", outer, items, pace, signal));
   }
@@ -163,7 +163,7 @@ export class StageLoader {
       ["head" as const, head],
     ]);
     return this.#loadItems(
-      rowItems(this.#plans.outer, rows, pace.pieceBytes),
+      rowItems(this.#recipe.outer, rows, pace.pieceBytes),
       Promise.resolve({ matrices, vectors: new Map() }),
       pace,
       signal,
@@ -171,18 +171,24 @@ export class StageLoader {
   }
 
   async #loadLayer(layer: number, pace: Pace, signal: AbortSignal): Promise<LayerWeights> {
-    const plan = present(this.#plans.layers[layer], `plan of layer ${layer}`);
+    const recipe = present(this.#recipe.layers[layer], `recipe of layer ${layer}`);
     const items = [
-      ...vectorItems(plan),
-      ...plan.matrices.flatMap((matrix) => matrixItems(matrix.role, splitRows(matrix, pace.pieceBytes))),
+      ...vectorItems(recipe),
+      ...recipe.matrices.flatMap((matrix) => matrixItems(matrix.role, splitRows(matrix, pace.pieceBytes))),
     ];
-    return layerWeights(await this.#loadUnit(`layer ${layer}`, plan, items, pace, signal));
+    return layerWeights(await this.#loadUnit(`layer ${layer}`, recipe, items, pace, signal));
   }
 
-  /** Allocates all of a unit at once, which takes the device a while, and reads meanwhile. */
-  async #loadUnit(label: string, plan: WeightPlan, items: readonly LoadItem[], pace: Pace, signal: AbortSignal): Promise<LoadedWeights> {
-    const allocation = this.#gpu.checked(label, () => this.#allocate(label, plan), destroyWeights);
-    allocation.catch(() => undefined); // seen where it is awaited, once there is something to write
+  /** Allocates the whole unit at once, which takes the device a while, and reads in the meantime. */
+  async #loadUnit(
+    label: string,
+    recipe: WeightRecipe,
+    items: readonly LoadItem[],
+    pace: Pace,
+    signal: AbortSignal,
+  ): Promise<LoadedWeights> {
+    const allocation = this.#gpu.checked(label, () => this.#allocate(label, recipe), destroyWeights);
+    allocation.catch(() => undefined); // handled where it is awaited, once there is something to write
     try {
       await this.#loadItems(items, allocation, pace, signal);
       return await allocation;
@@ -192,10 +198,10 @@ export class StageLoader {
     }
   }
 
-  #allocate(label: string, { matrices, vectors }: WeightPlan): LoadedWeights {
+  #allocate(label: string, { matrices, vectors }: WeightRecipe): LoadedWeights {
     const made: LoadedWeights = { matrices: new Map(), vectors: new Map() };
     try {
-      for (const plan of matrices) made.matrices.set(plan.role, new GpuMatrix(this.#gpu, `${label} ${plan.role}`, plan));
+      for (const recipe of matrices) made.matrices.set(recipe.role, new GpuMatrix(this.#gpu, `${label} ${recipe.role}`, recipe));
       for (const { role, length } of vectors) made.vectors.set(role, new GpuVector(this.#gpu, `${label} ${role}`, length));
       return made;
     } catch (error) {
@@ -204,10 +210,10 @@ export class StageLoader {
     }
   }
 
-  /** All at once, as far as the budget goes; small ones that lie together are read together. */
+  /** Loads all items concurrently, within the budget. Small adjacent items share a read. */
   #loadItems(items: readonly LoadItem[], target: Promise<LoadedWeights>, pace: Pace, signal: AbortSignal): Promise<void> {
     return atOnce(inBatches(items, pace.pieceBytes), signal, async (batch, batchSignal) => {
-      const bytes = batch.reduce((sum, { parts }) => sum + planFileBytes({ parts }), 0);
+      const bytes = batch.reduce((sum, { parts }) => sum + recipeFileBytes({ parts }), 0);
       const load = async () => {
         await pace.valve?.pass(batchSignal);
         const read = await readParts(
@@ -252,7 +258,7 @@ function destroyWeights({ matrices, vectors }: LoadedWeights): void {
   for (const part of [...matrices.values(), ...vectors.values()]) part.destroy();
 }
 
-/** As many at once as there are; the first failure ends the others. */
+/** Works on all items concurrently; the first failure ends the others. */
 async function atOnce<T>(items: readonly T[], signal: AbortSignal, work: (item: T, signal: AbortSignal) => Promise<void>): Promise<void> {
   if (items.length > 0) await forEachGated(new Gate(items.length), items, signal, work);
 }

@@ -5,12 +5,19 @@
 const TARGET_MS = 100;
 const FIRST_ROWS = 256;
 const LEAST_ROWS = 32;
+/** Beside decode steps, a chunk takes this part of the time: whoever reads an answer waits for it between two tokens. */
+const SHARED_PART = 4;
 
 export interface ChunkPacer {
-  /** Rows of the next chunk of `remaining` rows, at least 1. */
-  next(remaining: number): number;
+  /** Rows of the next chunk of `remaining` rows, at least 1. Fewer where others' decode steps go between chunks (`isShared`). */
+  next(remaining: number, isShared?: boolean): number;
   /** A chunk took so long on the device. */
   took(rows: number, ms: number): void;
+}
+
+/** The pacer for an adapter. On software adapters pacing gains nothing, and each extra chunk costs. */
+export function pacerFor({ software }: { readonly software: boolean }, chunkRows: number, vectorRows: number): ChunkPacer {
+  return (software ? fixedChunks : pacedChunks)(chunkRows, vectorRows);
 }
 
 /** Chunks of `rows` rows whatever they take. `vectorRows`: see `ScratchLayout`. */
@@ -23,7 +30,10 @@ export function pacedChunks(maxRows: number, vectorRows: number): ChunkPacer {
   let wanted = Math.min(FIRST_ROWS, maxRows);
   const least = Math.max(LEAST_ROWS, 2 * vectorRows + 1); // what can be cut without leaving a few
   return {
-    next: (remaining) => withoutShortRest(remaining, wanted, vectorRows),
+    next: (remaining, isShared = false) => {
+      const rows = isShared ? Math.max(least, Math.floor(wanted / SHARED_PART)) : wanted;
+      return withoutShortRest(remaining, Math.min(rows, maxRows), vectorRows);
+    },
     took: (rows, ms) => {
       if (2 * rows < wanted) return; // the end of a prompt: a short chunk says little of a long one
       const fitting = (TARGET_MS * rows) / Math.max(ms, 0.1);

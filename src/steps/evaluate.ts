@@ -54,7 +54,6 @@ export async function evaluate(
       `${ids.length} ids do not fit the context of ${contextLength} positions. Set contextLength higher or pass fewer.`,
     );
   }
-  sequence.append(ids);
   const chunks = await EvaluationChunks.create(stepper, sequence, request);
   try {
     for (let first = 0; first < ids.length; ) {
@@ -103,8 +102,8 @@ class EvaluationChunks {
   }
 
   static async create(stepper: Stepper, sequence: Sequence, request: EvaluationRequest): Promise<EvaluationChunks> {
-    const { gpu, config } = stepper.model.context;
-    const { chunkRows } = stepper.options;
+    const { gpu, config, scratch } = stepper.model.context;
+    const { chunkRows } = scratch.layout;
     const rowBytes = config.vocabSize * 4;
     const fitting = Math.floor(gpu.maxBindingBytes / rowBytes);
     const rows = Math.max(1, Math.min(request.chunk ?? DEFAULT_ROWS, chunkRows, fitting));
@@ -120,7 +119,7 @@ class EvaluationChunks {
 
   async run(first: number, rows: number): Promise<void> {
     const { ids, hidden, onLogits } = this.#request;
-    this.#stepper.begin(this.#sequence, first, ids.slice(first, first + rows));
+    this.#stepper.begin(this.#sequence, 0, first, ids.slice(first, first + rows));
     const logits = rows === 1 && !hidden ? await this.#runRow(first) : await this.#runRows(first, rows);
     onLogits(first, this.#withoutAbsent(logits, rows));
   }
@@ -133,10 +132,10 @@ class EvaluationChunks {
     const { model } = this.#stepper;
     const { gpu, scratch, config } = model.context;
     this.#stepper.submit((pass) => {
-      model.encodeDecode(pass, first + 1);
+      model.encodeDecode(pass, { rows: 1, positions: first + 1 });
       model.encodeHead(pass, 1);
     });
-    return new Float32Array(await readback(gpu, scratch.tensor("logits"))).subarray(0, config.vocabSize);
+    return new Float32Array(await readback(gpu, { ...scratch.tensor("logits"), bytes: config.vocabSize * 4 }));
   }
 
   async #runRows(first: number, rows: number): Promise<Float32Array> {

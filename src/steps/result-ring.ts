@@ -1,79 +1,58 @@
-// Tokens come back from the GPU through a ring of staging buffers, each mapped while later steps already run.
+// Sampled tokens come back from the GPU through a ring of staging buffers, each mapped while later steps already run.
 import { assert, present } from "../assert";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { BUFFER_USAGE, MAP_MODE } from "../gpu/webgpu-flags";
 import { RESULT_BYTES } from "./sampler";
 
-/** `result[1]` as sample-pick writes it, by its number. */
-const STEP_ENDS = ["none", "stop-token", "after-stop", "nothing-allowed"] as const;
+/** The second word of a row's result, as sample-pick numbers them. */
+const STEP_ENDS = ["none", "stop-token", "after-stop", "nothing-allowed", "not-a-number"] as const;
 
-export interface StepResult {
+/** What a step sampled for one of its rows. */
+export interface RowResult {
   readonly token: number;
   /**
-   * Whether the run goes on ("none"), ends with this token ("stop-token"), had ended before, so that the step has no token ("after-stop"),
-   * or cannot go on since every token is forbidden ("nothing-allowed").
+   * "none": the run goes on. "stop-token": this token ends it. "after-stop": the run had ended before this step, which computed nothing for it.
+   * "nothing-allowed": every token is forbidden. "not-a-number": the logits are NaN.
    */
   readonly end: (typeof STEP_ENDS)[number];
-  /** What was known of the step when it was submitted. */
-  readonly note: StepNote;
-}
-
-export interface StepNote {
-  /** Index of the stage that computed it. */
-  readonly stage: number;
-  /** Slices of a rebuild that went before it. */
-  readonly slices: number;
 }
 
 export class ResultRing {
+  readonly #free: TrackedBuffer[];
+  readonly #buffers: readonly TrackedBuffer[];
   readonly #gpu: Gpu;
-  readonly #slots: readonly TrackedBuffer[];
-  #next = 0;
-  readonly #pending: { readonly slot: TrackedBuffer; readonly mapped: Promise<void>; readonly note: StepNote }[] = [];
 
-  constructor(gpu: Gpu, depth: number) {
-    this.#gpu = gpu;
+  /** `depth` steps can be under way at once, of at most `batchSize` rows each. */
+  constructor(gpu: Gpu, depth: number, batchSize: number) {
     const usage = BUFFER_USAGE.COPY_DST | BUFFER_USAGE.MAP_READ;
-    this.#slots = Array.from({ length: depth }, (_, i) => gpu.createBuffer(`result ${i}`, RESULT_BYTES, "scratch", usage));
-  }
-
-  /** Steps submitted whose result has not been taken. */
-  get pendingCount(): number {
-    return this.#pending.length;
+    this.#gpu = gpu;
+    this.#buffers = Array.from({ length: depth }, (_, i) => gpu.createBuffer(`result ${i}`, RESULT_BYTES * batchSize, "scratch", usage));
+    this.#free = [...this.#buffers];
   }
 
   get isFull(): boolean {
-    return this.#pending.length === this.#slots.length;
+    return this.#free.length === 0;
   }
 
-  /** Encodes the copy of a step's result; `submit` must submit that encoder. */
-  copyAndSubmit(encoder: GPUCommandEncoder, result: GPUBuffer, note: StepNote, submit: () => void): void {
-    assert(!this.isFull, "no staging buffer is free");
-    const slot = present(this.#slots[this.#next], "staging buffer");
-    this.#next = (this.#next + 1) % this.#slots.length;
-    encoder.copyBufferToBuffer(result, 0, slot.raw, 0, RESULT_BYTES);
-    submit();
-    const mapped = this.#gpu.mapped(slot.raw, MAP_MODE.READ);
-    mapped.catch(() => undefined); // taken, or dropped by drain, later; a lost device rejects it meanwhile
-    this.#pending.push({ slot, mapped, note });
-  }
-
-  /** The oldest result, when it comes. */
-  async take(): Promise<StepResult> {
-    const { slot, mapped, note } = present(this.#pending.shift(), "pending result");
-    await mapped;
-    const [token = 0, end = 0] = new Uint32Array(slot.raw.getMappedRange());
-    slot.raw.unmap();
-    return { token, end: present(STEP_ENDS[end], `end ${end} of a step`), note };
-  }
-
-  /** Waits until every submitted step is done, and drops the results. */
-  async drain(): Promise<void> {
-    while (this.#pending.length > 0) await this.take();
+  /** Encodes the copy of a step's results, submits the encoder, and resolves with a result for each row. Rejects when the device is lost. */
+  async submit(encoder: GPUCommandEncoder, results: GPUBuffer, rows: number): Promise<readonly RowResult[]> {
+    const staging = this.#free.shift();
+    assert(staging, "no staging buffer is free");
+    const bytes = rows * RESULT_BYTES;
+    encoder.copyBufferToBuffer(results, 0, staging.raw, 0, bytes);
+    this.#gpu.device.queue.submit([encoder.finish()]);
+    await this.#gpu.mapped(staging.raw, MAP_MODE.READ, 0, bytes);
+    const words = new Uint32Array(staging.raw.getMappedRange(0, bytes).slice(0));
+    staging.raw.unmap();
+    this.#free.push(staging);
+    return Array.from({ length: rows }, (_, row) => {
+      const [token = 0, end = 0] = words.subarray(row * (RESULT_BYTES / 4));
+      return { token, end: present(STEP_ENDS[end], `end ${end} of a step`) };
+    });
   }
 
   destroy(): void {
-    for (const slot of this.#slots) slot.destroy();
+    for (const buffer of this.#buffers) buffer.destroy();
   }
 }

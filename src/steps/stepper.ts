@@ -1,146 +1,101 @@
-// Submits the engine's steps: prefill chunks and decode steps of one sequence at a time. Inside a step nothing awaits.
-import { abortReason } from "../errors";
+// Encodes the engine's steps and submits them: chunks of a prompt, decode steps of several sequences. Inside a step nothing awaits.
 import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
+import type { KvGroup } from "../kv/kv-cache";
 import type { Model } from "../model/model";
 import { encodeInput, encodeLayers, type Walk } from "../model/walk";
-import { type ChunkPacer, fixedChunks, pacedChunks } from "./chunk-pacer";
 import { LaneFeed } from "./lane-feed";
-import { nextSpan, type PrefillSpan } from "./prefill-span";
-import { ResultRing, type StepNote, type StepResult } from "./result-ring";
+import type { PrefillSpan } from "./prefill-span";
+import { ResultRing, type RowResult } from "./result-ring";
 import type { Sampler } from "./sampler";
 import type { Sequence, TokenId } from "./sequence";
 
 export interface StepperOptions {
-  /** Rows of a prefill chunk, at most. */
-  readonly chunkRows: number;
-  /** Decode steps submitted before the first of them is read. */
+  /** Sampled steps that can be under way at once. */
   readonly stepsAhead: number;
+  /** Sequences in a decode step, at most. */
+  readonly batchSize: number;
 }
 
-export interface PrefillOptions {
-  /** Positions to have in the end; all of the sequence's tokens unless given. */
-  readonly length?: number;
-  readonly signal?: AbortSignal | undefined;
-  /** Tokens that the run has sampled already: the next draw goes on from there. */
-  readonly sampledBefore?: number;
+/** A row of a decode step: the sequence's newest token, which the GPU has sampled itself. */
+export interface DecodeRow {
+  readonly sequence: Sequence;
+  /** Where the sequence has its page table and its sampling settings. */
+  readonly slot: number;
+  /** Of the row's token. */
+  readonly position: number;
 }
 
-interface Chunk {
-  readonly first: number;
+/** The first rows of a span. */
+export interface PromptChunk {
+  readonly sequence: Sequence;
+  readonly slot: number;
+  readonly span: PrefillSpan;
+  readonly walk: Walk;
   readonly rows: number;
+  /** Tokens that the run has sampled already: the next draw goes on from there. */
   readonly sampledBefore: number;
 }
 
-// Layers in one submit of a prefill chunk: the GPU starts while the rest is encoded, and no submit runs into a driver's watchdog.
+// Layers in one submit of a chunk: the GPU starts while the rest is encoded, and no submit runs into a driver's watchdog.
 const LAYERS_PER_SUBMIT = 8;
-// Prefill chunks under way at once: enough to keep the GPU busy, few enough that an abort is felt soon.
-const CHUNKS_AHEAD = 2;
+
+interface RereadingWalk {
+  readonly base: Walk;
+  readonly groups: readonly KvGroup[];
+  readonly walk: Walk;
+}
 
 export class Stepper {
   readonly model: Model;
   readonly sampler: Sampler;
-  readonly options: StepperOptions;
-  /** Index of the stage that computes, for the notes of steps. */
-  stage = 0;
-  readonly #pacer: ChunkPacer;
   readonly #ring: ResultRing;
   readonly #feed: LaneFeed;
-  /** Rows of the step that began last. */
-  #rows = 0;
-  #uploaded: { readonly sequence: Sequence; readonly version: number } | null = null;
+  /** The slots whose rows the lane holds, in their order; the others rest in its seats. */
+  #seated: readonly number[] = [];
+  /** Rows of the chunk submitted last. */
+  #chunkRows = 0;
+  /** By slot, what its page table holds. */
+  readonly #uploaded = new Map<number, { readonly sequence: Sequence; readonly version: number }>();
+  #rereading: RereadingWalk | null = null;
 
-  constructor(model: Model, sampler: Sampler, options: StepperOptions) {
-    const { gpu, lane, scratch } = model.context;
+  constructor(model: Model, sampler: Sampler, { stepsAhead, batchSize }: StepperOptions) {
+    const { gpu, lane } = model.context;
     this.model = model;
     this.sampler = sampler;
-    this.options = options;
-    // In software no chunk is quick, and every cut costs.
-    this.#pacer = (gpu.features.software ? fixedChunks : pacedChunks)(options.chunkRows, scratch.layout.vectorRows);
-    this.#ring = new ResultRing(gpu, options.stepsAhead);
+    this.#ring = new ResultRing(gpu, stepsAhead, batchSize);
     this.#feed = new LaneFeed(gpu, lane, model.slots.length);
   }
 
-  /**
-   * Computes what is not cached of the sequence, in chunks, the groups of layers that have least first; the residual of the last token is left
-   * in `x`. Pages must be reserved.
-   *
-   * @throws the signal's reason; chunks done until then stay cached.
-   */
-  async prefill(sequence: Sequence, { length = sequence.tokens.length, signal, sampledBefore = 0 }: PrefillOptions = {}): Promise<void> {
-    const { gpu } = this.model.context;
-    const inFlight: Promise<void>[] = [];
-    let lastEnd = 0;
-    const end = async (rows: number, start: number) => {
-      await gpu.workDone();
-      const now = performance.now();
-      this.#pacer.took(rows, now - Math.max(start, lastEnd));
-      lastEnd = now;
-    };
-    for (let span = nextSpan(sequence.parts, length); span; span = nextSpan(sequence.parts, length)) {
-      // Groups that a missing residual makes it pass through again are read, and not written.
-      const reread = sequence.parts.slice(span.sourceGroup, span.firstGroup).map(({ group }) => group);
-      const walk = reread.length === 0 ? this.model.walk : await this.model.rereadingWalk(this.model.walk, reread);
-      for (let first = span.start; first < span.end; ) {
-        if (signal?.aborted) throw abortReason(signal);
-        if (inFlight.length >= CHUNKS_AHEAD) await inFlight.shift();
-        if (signal?.aborted) throw abortReason(signal);
-        const rows = this.#pacer.next(span.end - first);
-        const start = performance.now();
-        this.#submitChunk(sequence, walk, span, { first, rows, sampledBefore });
-        first += rows;
-        sequence.markCached(first, span.firstGroup);
-        inFlight.push(end(rows, start));
-      }
-    }
-  }
-
-  /** Samples from the last row of a prefill. */
-  submitFirstToken(note: StepNote): void {
-    this.#submitSampled(this.#rows, note, () => undefined);
-  }
-
-  /** One decode step: the token sampled last, at `position`, to the next one. Its page must be reserved. */
-  submitDecode(sequence: Sequence, position: number, note: StepNote): void {
-    this.#uploadPages(sequence);
-    this.#submitSampled(1, note, (pass) => this.model.encodeDecode(pass, position + 1));
-  }
-
-  get canSubmit(): boolean {
+  /** Whether another sampled step can be submitted before a result has come back. */
+  get canSample(): boolean {
     return !this.#ring.isFull;
   }
 
-  get pendingCount(): number {
-    return this.#ring.pendingCount;
+  /**
+   * The walk of a span. Where a missing residual makes it pass through lower groups again, those are read and not written, by kernels that few ever
+   * need: null until `prepareWalk` has bound them.
+   */
+  walkOf(sequence: Sequence, span: PrefillSpan): Walk | null {
+    const { walk } = this.model;
+    const groups = rereadGroups(sequence, span);
+    if (groups.length === 0) return walk;
+    const known = this.#rereading;
+    const isSame = known?.base.residuals === walk.residuals && known.groups.length === groups.length;
+    return known && isSame && groups.every((group, index) => group === known.groups[index]) ? known.walk : null;
   }
 
-  takeResult(): Promise<StepResult> {
-    return this.#ring.take();
+  async prepareWalk(sequence: Sequence, span: PrefillSpan): Promise<void> {
+    const { walk: base } = this.model;
+    const groups = rereadGroups(sequence, span);
+    this.#rereading = { base, groups, walk: await this.model.rereadingWalk(base, groups) };
   }
 
-  drain(): Promise<void> {
-    return this.#ring.drain();
-  }
-
-  /** Sets the state that the next submitted step starts from, uploads its ids and the sequence's page tables. */
-  begin(sequence: Sequence, position: number, ids: readonly TokenId[], sampledBefore = 0): void {
-    this.#rows = ids.length;
-    this.#uploadPages(sequence);
-    this.#feed.begin(position, ids, sampledBefore);
-  }
-
-  /** Submits one pass. */
-  submit(encode: (pass: GPUComputePassEncoder) => void): void {
-    submitPass(this.model.context.gpu, encode);
-  }
-
-  destroy(): void {
-    this.#ring.destroy();
-  }
-
-  #submitChunk(sequence: Sequence, walk: Walk, { sourceGroup }: PrefillSpan, { first, rows, sampledBefore }: Chunk): void {
-    this.begin(sequence, first, sequence.tokens.slice(first, first + rows), sampledBefore);
-    const firstLayer = sequence.parts[sourceGroup]?.group.first ?? 0;
+  /** Computes a chunk's K/V, and leaves the residual of its last row in `x`. Its pages must be reserved. */
+  submitChunk({ sequence, slot, span, walk, rows, sampledBefore }: PromptChunk): void {
+    const { start: first } = span;
+    this.begin(sequence, slot, first, sequence.tokens.slice(first, first + rows), sampledBefore);
+    const firstLayer = sequence.parts[span.sourceGroup]?.group.first ?? 0;
     const shape: StepShape = { rows, positions: first + rows };
     this.submit((pass) => encodeInput(pass, walk, shape, firstLayer));
     const end = this.model.slots.length;
@@ -149,23 +104,83 @@ export class Stepper {
     }
   }
 
-  #submitSampled(rows: number, note: StepNote, encodeBefore: (pass: GPUComputePassEncoder) => void): void {
-    const { device } = this.model.context.gpu;
-    const encoder = device.createCommandEncoder();
-    inPass(encoder, (pass) => {
-      encodeBefore(pass);
-      this.model.encodeHead(pass, rows);
-      this.sampler.encode(pass);
-    });
-    this.#ring.copyAndSubmit(encoder, this.sampler.result, note, () => device.queue.submit([encoder.finish()]));
+  /** Samples from the last row of the chunk submitted last, which is `slot`'s; decode steps go on from there. */
+  submitFirstToken(slot: number): Promise<readonly RowResult[]> {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    inPass(encoder, (pass) => this.#sample(pass, 1));
+    this.#feed.park(encoder, [{ row: this.#chunkRows - 1, slot }]);
+    return this.#ring.submit(encoder, this.sampler.result, 1);
   }
 
-  #uploadPages(sequence: Sequence): void {
-    const { pagesVersion } = sequence;
-    if (this.#uploaded?.sequence === sequence && this.#uploaded.version === pagesVersion) return;
-    this.#feed.uploadPages(sequence.parts);
-    this.#uploaded = { sequence, version: pagesVersion };
+  /** One decode step: of each row the token sampled last, to the next one. Pages must be reserved. */
+  submitDecode(rows: readonly DecodeRow[]): Promise<readonly RowResult[]> {
+    for (const { sequence, slot } of rows) this.#uploadPages(sequence, slot);
+    const encoder = this.#gpu.device.createCommandEncoder();
+    this.#arrange(
+      encoder,
+      rows.map(({ slot }) => slot),
+    );
+    const positions = Math.max(...rows.map(({ position }) => position)) + 1;
+    inPass(encoder, (pass) => {
+      this.model.encodeDecode(pass, { rows: rows.length, positions });
+      this.#sample(pass, rows.length);
+    });
+    return this.#ring.submit(encoder, this.sampler.result, rows.length);
   }
+
+  /** Sets up the lane for rows of one sequence, the first of them at `position`. */
+  begin(sequence: Sequence, slot: number, position: number, ids: readonly TokenId[], sampledBefore = 0): void {
+    if (this.#seated.length > 0) {
+      const encoder = this.#gpu.device.createCommandEncoder();
+      this.#arrange(encoder, []);
+      this.#gpu.device.queue.submit([encoder.finish()]);
+    }
+    this.#chunkRows = ids.length;
+    this.#uploadPages(sequence, slot);
+    this.#feed.beginChunk({ position, ids, slot, sampledBefore });
+  }
+
+  /** Submits one pass. */
+  submit(encode: (pass: GPUComputePassEncoder) => void): void {
+    submitPass(this.#gpu, encode);
+  }
+
+  destroy(): void {
+    this.#ring.destroy();
+  }
+
+  get #gpu(): Gpu {
+    return this.model.context.gpu;
+  }
+
+  #sample(pass: GPUComputePassEncoder, rows: number): void {
+    this.model.encodeHead(pass, rows);
+    this.sampler.encode(pass, rows);
+  }
+
+  /** Has the lane hold the rows of `slots` alone, in their order. */
+  #arrange(encoder: GPUCommandEncoder, slots: readonly number[]): void {
+    const seated = this.#seated;
+    if (seated.length === slots.length && seated.every((slot, row) => slot === slots[row])) return;
+    this.#feed.park(
+      encoder,
+      seated.map((slot, row) => ({ row, slot })),
+    );
+    if (slots.length > 0) this.#feed.seat(encoder, slots);
+    this.#seated = slots;
+  }
+
+  #uploadPages(sequence: Sequence, slot: number): void {
+    const { pagesVersion } = sequence;
+    const known = this.#uploaded.get(slot);
+    if (known?.sequence === sequence && known.version === pagesVersion) return;
+    this.#feed.uploadPages(slot, sequence.parts);
+    this.#uploaded.set(slot, { sequence, version: pagesVersion });
+  }
+}
+
+function rereadGroups({ parts }: Sequence, { sourceGroup, firstGroup }: PrefillSpan): readonly KvGroup[] {
+  return parts.slice(sourceGroup, firstGroup).map(({ group }) => group);
 }
 
 /** Submits one pass. */

@@ -129,11 +129,9 @@ export class Rebuild {
     const end = firstLayer === 0 ? Math.min(span.end, sequence.tokens.length) : span.end;
     const rows = Math.min(maxRows, end - span.start);
     if (rows <= 0) return null;
-    this.#feed.uploadPages([...sequence.parts.slice(0, firstGroup), ...this.#reserve(sequence, length)]);
-    this.#feed.begin(
-      span.start,
-      Array.from({ length: rows }, (_, row) => sequence.tokens[span.start + row] ?? 0),
-    );
+    this.#feed.uploadPages(0, [...sequence.parts.slice(0, firstGroup), ...this.#reserve(sequence, length)]);
+    const ids = Array.from({ length: rows }, (_, row) => sequence.tokens[span.start + row] ?? 0);
+    this.#feed.beginChunk({ position: span.start, ids, slot: 0, sampledBefore: 0 });
     submitPass(gpu, (pass) => encodeInput(pass, chunkWalk, { rows, positions: span.start + rows }, firstLayer));
     return { sequence, revision: sequence.revision, start: span.start, rows, isReread, walk: chunkWalk, layer: firstLayer };
   }

@@ -1,9 +1,11 @@
-// Brings a sequence's K/V back from a snapshot, as far as it goes; what is missing is computed when the sequence is next used.
+// Copies a sequence's K/V to CPU memory and back. What a snapshot lacks is computed when the sequence is next used.
 
 import type { Gpu } from "../gpu/device";
-import { type LayerDecision, planKvCarry } from "../kv/kv-carry";
-import { findRestorable, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
+import type { KvGroup } from "../kv/kv-cache";
+import { decideKvCarry, type LayerDecision } from "../kv/kv-carry";
+import { findRestorable, type HeldPages, type KvSnapshot, restorePages, takeKvSnapshot } from "../kv/kv-snapshot";
 import type { Sequence, SequenceKv } from "../steps/sequence";
+import type { Sequences } from "../steps/sequences";
 
 export interface RestoreReport {
   /** What became of each layer's K/V. */
@@ -11,7 +13,7 @@ export interface RestoreReport {
   readonly restoredBytes: number;
 }
 
-/** A copy of the sequence's K/V. It must not run until this resolves. */
+/** A copy of the sequence's K/V. The sequence must not run until this resolves. */
 export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
   const held = sequence.parts.map(({ group, table, cachedLength, recordedLength }) => ({
     group,
@@ -19,7 +21,7 @@ export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSig
     cachedLength,
     recordedLength,
   }));
-  return takeKvSnapshot(gpu, held, [...sequence.tokens], { signal });
+  return takeHeld(gpu, held, [...sequence.tokens], { signal });
 }
 
 /**
@@ -38,39 +40,74 @@ export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: numb
     cachedLength: length,
     recordedLength: Math.min(length, recordedLength),
   }));
-  const snapshot = await takeKvSnapshot(gpu, held, sequence.tokens.slice(0, length), { gentle: true, signal });
+  const snapshot = await takeHeld(gpu, held, sequence.tokens.slice(0, length), { gentle: true, signal });
   // What was forgotten meanwhile may have been written over before it was copied.
   return sequence.revision === revision ? snapshot : null;
 }
 
 /**
- * `reserve` makes room for positions of the sequence; where there is none, its K/V is computed. It must not run until this resolves. Throws as
- * `Uploads.write` does; what was restored by then stays.
+ * Writes back what the snapshot has of the sequence's tokens. Where the pool has no room, nothing is restored. The sequence must not run until this
+ * resolves. Throws as `Uploads.write` does; what was restored by then stays.
  */
 export async function restoreSequence(
   gpu: Gpu,
+  sequences: Sequences,
   sequence: Sequence,
   snapshot: KvSnapshot,
-  reserve: (positions: number) => boolean,
   signal?: AbortSignal,
 ): Promise<RestoreReport> {
-  const found = sequence.parts.map(({ group }) => findRestorable(snapshot, group, sequence.tokens));
-  const layers = sequence.parts.flatMap(({ group, cachedLength }, index) =>
-    group.layers.map((layer) => ({ layer, isSameFunction: true, populated: cachedLength, saved: found[index]?.length ?? 0 })),
+  const { parts, revision } = sequence;
+  const found = parts.map(({ group }) => findRestorable(snapshot, group, sequence.tokens));
+  const groups = parts.map(({ cachedLength }, index) => ({
+    layer: index, // a group stands for its layers; one whose layers are all absent holds residuals still
+    isSameFunction: true,
+    populated: cachedLength,
+    saved: found[index]?.length ?? 0,
+  }));
+  const decisions = decideKvCarry(groups, sequence.tokens.length);
+  const layers = parts.flatMap(({ group }, index) =>
+    group.layers.flatMap((layer) => {
+      const decision = decisions[index];
+      return decision ? [{ ...decision, layer }] : [];
+    }),
   );
-  const decisions = planKvCarry(layers, sequence.tokens.length);
+  if (!sequences.reserve(sequence, Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: [], restoredBytes: 0 };
   let restoredBytes = 0;
-  if (!reserve(Math.max(0, ...decisions.map(({ positions }) => positions)))) return { layers: planKvCarry([], 0), restoredBytes };
-  const { revision } = sequence;
-  await gpu.uploads.during(async () => {
-    for (const [index, part] of sequence.parts.entries()) {
-      const restorable = found[index];
-      const decision = decisions.find(({ layer }) => layer === part.group.layers[0]);
-      if (!restorable || decision?.carry !== "restore") continue;
-      restoredBytes += await restorePages(gpu, part.group, part.table.pages, restorable, signal);
-      if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
-      part.markRestored(decision.positions, restorable.recordedLength);
-    }
-  });
-  return { layers: decisions, restoredBytes };
+  await whileHeld(
+    parts.map(({ group }) => group),
+    () =>
+      gpu.uploads.during(async () => {
+        for (const [index, part] of parts.entries()) {
+          const restorable = found[index];
+          const decision = decisions[index];
+          if (!restorable || decision?.carry !== "restore") continue;
+          restoredBytes += await restorePages(gpu, part.group, part.table.pages, restorable, signal);
+          if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
+          part.markRestored(decision.positions, restorable.recordedLength);
+        }
+      }),
+  );
+  return { layers, restoredBytes };
+}
+
+function takeHeld(
+  gpu: Gpu,
+  held: readonly HeldPages[],
+  ids: readonly number[],
+  options: Parameters<typeof takeKvSnapshot>[3],
+): Promise<KvSnapshot> {
+  return whileHeld(
+    held.map(({ group }) => group),
+    () => takeKvSnapshot(gpu, held, ids, options),
+  );
+}
+
+/** An upgrade that lands meanwhile gives groups up; their buffers stay until this is over. */
+async function whileHeld<T>(groups: readonly KvGroup[], act: () => Promise<T>): Promise<T> {
+  const releases = groups.map((group) => group.hold());
+  try {
+    return await act();
+  } finally {
+    for (const release of releases) release();
+  }
 }

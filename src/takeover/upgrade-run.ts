@@ -25,15 +25,21 @@ export interface ChunkSizes {
   readonly vectorRows: number;
 }
 
+/** A sequence that decodes, and the position of its next step. */
+export interface ActiveRow {
+  readonly sequence: Sequence;
+  readonly position: number;
+}
+
 export class UpgradeRun {
   readonly upgrade: Upgrade;
   readonly policy: UpgradePolicy;
   readonly #chunkRows: number;
   readonly #vectorRows: number;
   readonly #pacer: RebuildPacer;
-  /** Whose answer the slices go between, and what it may catch up with in one go. */
-  #sequence: Sequence | null = null;
-  #finalRows: number;
+  /** Positions that each sequence may catch up with in one go, where they are no longer the first number. */
+  readonly #finalRows = new WeakMap<Sequence, number>();
+  #awaitsPause = false;
   /** Positions that were missing when the chunk under way began. */
   #missing = 0;
   /** Rows of the chunk under way; one layer of them is a slice. */
@@ -45,7 +51,6 @@ export class UpgradeRun {
     this.policy = policy;
     this.#chunkRows = chunkRows;
     this.#vectorRows = vectorRows;
-    this.#finalRows = this.#firstFinalRows;
     this.#pacer = pacer;
   }
 
@@ -66,28 +71,30 @@ export class UpgradeRun {
     return rebuild.remaining(sequence, length) <= 0;
   }
 
+  /** Whether all is ready, and only the policy keeps it from being committed in mid-answer. */
+  get awaitsPause(): boolean {
+    return this.#awaitsPause;
+  }
+
   /**
-   * Does its share before the step at `position` of a running sequence: "commit" when all is ready, "wait" when what is left needs tokens that are
-   * still under way, "go" otherwise.
+   * Does its share before a decode step of `rows`: "commit" when all is ready, "wait" when what is left needs tokens that are still under way, "go"
+   * otherwise.
    */
-  beforeStep(sequence: Sequence, position: number): "commit" | "wait" | "go" {
+  beforeStep(rows: readonly ActiveRow[]): "commit" | "wait" | "go" {
     const { rebuild } = this.upgrade;
-    if (!rebuild) return this.policy === "turn-boundary" ? "go" : "commit";
-    if (this.policy === "blocking") return this.#finish(sequence, position);
-    if (this.#sequence !== sequence) this.#finalRows = this.#firstFinalRows;
-    this.#sequence = sequence;
-    for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
-      if (this.#isNearlyDone(sequence, position)) break;
-      if (!rebuild.isAmid(sequence)) {
-        this.#missing = rebuild.remaining(sequence, position);
-        this.#sliceRows = Math.min(this.#pacer.chunkRows(this.#missing), this.#chunkRows);
-      }
-      if (!rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) break;
-      this.#slices++;
-      if (!rebuild.isAmid(sequence)) this.#chunkEnded(rebuild.remaining(sequence, position));
+    const isMidAnswer = this.policy === "turn-boundary";
+    if (!rebuild) {
+      this.#awaitsPause = isMidAnswer;
+      return isMidAnswer ? "go" : "commit";
     }
-    if (this.policy === "turn-boundary" || !this.#isNearlyDone(sequence, position)) return "go";
-    return this.#finish(sequence, position);
+    if (this.policy === "blocking") return this.#finish(rows);
+    for (let slices = this.#pacer.slicesNow(); slices > 0; slices--) {
+      const row = this.#nextToRebuild(rows);
+      if (!row || !this.#advance(row)) break;
+    }
+    const isReady = rows.every((row) => this.#isNearlyDone(row));
+    this.#awaitsPause = isMidAnswer && isReady;
+    return isMidAnswer || !isReady ? "go" : this.#finish(rows);
   }
 
   /** One chunk for an idle sequence; true when it has all that it can have, so that the upgrade can be committed. */
@@ -99,31 +106,54 @@ export class UpgradeRun {
     return !rebuild.advance(sequence, length, { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY });
   }
 
-  #isNearlyDone(sequence: Sequence, position: number): boolean {
+  /** The sequence whose chunk is under way, or the first that still lacks too much. */
+  #nextToRebuild(rows: readonly ActiveRow[]): ActiveRow | undefined {
+    const amid = rows.find(({ sequence }) => this.upgrade.rebuild?.isAmid(sequence));
+    return amid ?? rows.find((row) => !this.#isNearlyDone(row));
+  }
+
+  /** One slice: a layer of a chunk. False: there is nothing to do before tokens come back. */
+  #advance({ sequence, position }: ActiveRow): boolean {
+    const { rebuild } = this.upgrade;
+    if (!rebuild) return false;
+    if (!rebuild.isAmid(sequence)) {
+      this.#missing = rebuild.remaining(sequence, position);
+      this.#sliceRows = Math.min(this.#pacer.chunkRows(this.#missing), this.#chunkRows);
+    }
+    if (!rebuild.advance(sequence, position, { rows: this.#sliceRows, layers: 1 })) return false;
+    this.#slices++;
+    if (!rebuild.isAmid(sequence)) this.#chunkEnded(sequence, rebuild.remaining(sequence, position));
+    return true;
+  }
+
+  #isNearlyDone({ sequence, position }: ActiveRow): boolean {
     const { rebuild } = this.upgrade;
     if (!rebuild || rebuild.isAmid(sequence)) return false;
-    return rebuild.remaining(sequence, position) <= this.#finalRows;
+    return rebuild.remaining(sequence, position) <= this.#finalRowsOf(sequence);
   }
 
   /**
    * Where decoding outruns the slices, what is left never gets short enough: after a chunk of all that was missing too much has come, or after any chunk
    * as much is missing as before. The bound rises then.
    */
-  #chunkEnded(remaining: number): void {
-    const enough = this.#missing <= this.#sliceRows ? this.#finalRows : this.#missing - 1;
-    if (remaining > enough) this.#finalRows = Math.min(this.#chunkRows, MOST_FINAL_ROWS, FINAL_GROWTH * this.#finalRows);
+  #chunkEnded(sequence: Sequence, remaining: number): void {
+    const finalRows = this.#finalRowsOf(sequence);
+    const enough = this.#missing <= this.#sliceRows ? finalRows : this.#missing - 1;
+    if (remaining > enough) this.#finalRows.set(sequence, Math.min(this.#chunkRows, MOST_FINAL_ROWS, FINAL_GROWTH * finalRows));
   }
 
-  get #firstFinalRows(): number {
-    return this.#vectorRows > 1 ? FINAL_VECTOR_ROWS : FINAL_ROWS;
+  #finalRowsOf(sequence: Sequence): number {
+    return this.#finalRows.get(sequence) ?? (this.#vectorRows > 1 ? FINAL_VECTOR_ROWS : FINAL_ROWS);
   }
 
-  #finish(sequence: Sequence, position: number): "commit" | "wait" | "go" {
+  #finish(rows: readonly ActiveRow[]): "commit" | "wait" | "go" {
     const { rebuild } = this.upgrade;
     if (!rebuild) return "commit";
-    this.#rebuildAll(sequence, position);
-    if (rebuild.remaining(sequence, position) <= 0) return "commit";
-    return sequence.tokens.length < position ? "wait" : "go"; // a walk that is still to be made is made between runs
+    for (const { sequence, position } of rows) this.#rebuildAll(sequence, position);
+    const left = rows.filter(({ sequence, position }) => rebuild.remaining(sequence, position) > 0);
+    if (left.length === 0) return "commit";
+    // A walk that is still to be made is made between runs.
+    return left.every(({ sequence, position }) => sequence.tokens.length < position) ? "wait" : "go";
   }
 
   #rebuildAll(sequence: Sequence, length: number): void {

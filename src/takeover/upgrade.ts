@@ -1,7 +1,6 @@
 // One upgrade of the model, as a transaction: everything is made ready beside the stage that answers; `commit` puts it in place between two
 // submits; `abandon` leaves no trace.
 import { present } from "../assert";
-import type { KvCache } from "../kv/kv-cache";
 import { KvGroup } from "../kv/kv-cache";
 import { Lane } from "../model/lane";
 import { type LayerProgram, stepsOf } from "../model/layer-program";
@@ -13,14 +12,13 @@ import type { Walk } from "../model/walk";
 import { comingBoundaries, kvGroupShapes } from "../stages/kv-groups";
 import { boundaryOf, layerVersions, type StagePlan, stageContents } from "../stages/plan";
 import type { StageWeights } from "../stages/stage-loader";
-import type { Sampler } from "../steps/sampler";
+import type { Runtime } from "../steps/runtime";
 import { TimeSlice } from "../time-slice";
+import { unionRows } from "../weights/row-set";
 import { Rebuild } from "./rebuild";
 
 export interface UpgradeHost {
-  readonly model: Model;
-  readonly sampler: Sampler;
-  readonly cache: KvCache;
+  readonly runtime: Runtime;
   readonly plan: StagePlan;
   /** Names the model's files and how K/V is stored: signatures begin with it. */
   readonly root: string;
@@ -72,7 +70,8 @@ export class Upgrade {
    * @throws LlmError "out-of-memory" | "gpu-error"; nothing stays allocated then.
    */
   static async prepare(host: UpgradeHost, step: StageStep, weights: StageWeights): Promise<Upgrade> {
-    const { plan, model, cache } = host;
+    const { plan } = host;
+    const { model, cache } = host.runtime;
     const boundary = boundaryOf(layerVersions(plan, step.from), layerVersions(plan, step.to));
     const kv = boundary < plan.layerCount ? await prepareKv(host, step, weights, boundary) : null;
     try {
@@ -91,9 +90,10 @@ export class Upgrade {
     return this.#kv?.rebuild ?? null;
   }
 
-  /** From the next submit on the new stage answers. Sequences follow to `cache.groups` when they next run. */
+  /** From the next submit on the new stage answers. Sequences are to follow to `cache.groups`. */
   commit(): void {
-    const { model, sampler, cache } = this.#host;
+    const { runtime } = this.#host;
+    const { model, sampler, cache } = runtime;
     if (this.#kv) {
       for (const [layer, ready] of this.#kv.ready) {
         const before = model.slots[layer]?.replace(ready);
@@ -110,6 +110,8 @@ export class Upgrade {
       model.useHead(this.#head);
       sampler.setPresentRows(this.#head.rows);
     }
+    runtime.embeddingRows = unionRows(runtime.embeddingRows, this.weights.rows);
+    runtime.stage = this.step.to;
   }
 
   /** Frees all but the weights, which are the caller's again. */
@@ -129,7 +131,8 @@ function destroyKv({ groups, lane }: Pick<KvStep, "groups" | "lane">): void {
 const PREPARE_SLICE_MS = 1;
 
 async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {
-  const { model, cache, plan, root } = host;
+  const { plan, root } = host;
+  const { model, cache } = host.runtime;
   const { gpu, config, kvLayout, scratch } = model.context;
   const firstGroup = cache.indexFrom(boundary);
   const shapes = kvGroupShapes(plan, to, root).slice(firstGroup);
@@ -137,7 +140,7 @@ async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWei
     "the K/V of the next stage",
     () => ({
       groups: shapes.map((shape) => new KvGroup(gpu, kvLayout, shape)),
-      lane: new Lane(gpu, "rebuild", config, scratch.layout),
+      lane: new Lane(gpu, "rebuild", config, scratch.layout, { slots: 1, rows: scratch.layout.chunkRows }),
     }),
     destroyKv,
   );

@@ -1,10 +1,10 @@
-// The upgrade under way, if there is one, and who works on it: the run that has the engine's turn, or nobody, and then it takes turns itself.
+// The upgrade under way, if there is one: prepared, joined with what was asked for before it, and committed when the engine's loop finds it ready.
 import { StageWeights } from "../stages/stage-loader";
-import type { StepNote } from "../steps/result-ring";
 import type { Sequence } from "../steps/sequence";
+import { Handover } from "./handover";
 import { RebuildPacer } from "./rebuild-pacer";
 import type { Upgrade } from "./upgrade";
-import { type ChunkSizes, type UpgradePolicy, UpgradeRun } from "./upgrade-run";
+import { type ActiveRow, type ChunkSizes, type UpgradePolicy, UpgradeRun } from "./upgrade-run";
 
 export type { UpgradePolicy } from "./upgrade-run";
 
@@ -26,7 +26,7 @@ export interface UpgradeReport {
   readonly recomputedPositions: number;
   /** Of these, positions that had to go through lower layers again: no residual was there. */
   readonly rereadPositions: number;
-  /** What became of the K/V below the boundary of the conversation that was active. In mid-answer it is always kept. */
+  /** What became of the K/V below the boundary of the conversation used last. In mid-answer it is always kept. */
   readonly carry: KvCarry;
   /** Copied back from CPU memory for it. */
   readonly restoredBytes: number;
@@ -34,209 +34,211 @@ export interface UpgradeReport {
   readonly upgradeMs: number;
 }
 
-/** Carries a sequence's K/V over, after a commit between two runs or chunks. */
-export type CarryOver = (carry: KvCarry) => Promise<Pick<UpgradeReport, "carry" | "restoredBytes">>;
+export type Carried = Pick<UpgradeReport, "carry" | "restoredBytes">;
 
-export interface UpgraderHost {
-  readonly takeTurn: (turn: () => Promise<void>) => Promise<void>;
-  /** Resolves when the GPU has done what is submitted. */
-  readonly idle: () => Promise<unknown>;
-  /** The sequence that was used last, if one has K/V. */
-  readonly lastUsed: () => Sequence | null;
-  readonly committed: (upgrade: Upgrade) => void;
-  readonly chunks: ChunkSizes;
-}
+export const KEPT: Carried = { carry: "keep", restoredBytes: 0 };
 
-export interface UpgradeRunOptions {
+export interface UpgradeAsk {
+  /** All that the stage has and the one that answers has not. */
+  readonly weights: StageWeights;
+  /** Makes the upgrade ready, given these weights and those of asks that it takes in. */
+  readonly prepare: (weights: StageWeights) => Promise<Upgrade>;
   readonly policy: UpgradePolicy;
   readonly carry: KvCarry;
   /** All is allocated and bound; what is left is to rebuild and to commit. */
   readonly onPrepared: (boundary: number) => void;
-  readonly signal: AbortSignal;
+}
+
+interface Asked extends UpgradeAsk {
+  readonly startMs: number;
+  readonly handover: Handover<UpgradeReport>;
 }
 
 interface Pending {
   readonly run: UpgradeRun;
-  readonly carry: KvCarry;
-  readonly startMs: number;
-  readonly settled: Promise<UpgradeReport>;
-  resolve(report: UpgradeReport): void;
-  reject(reason: unknown): void;
+  /** Those that it serves, oldest first. The last one says how it goes; those before it land with it. */
+  readonly asks: readonly Asked[];
+  readonly newest: Asked;
 }
 
-const KEPT = { carry: "keep", restoredBytes: 0 } as const;
+/** A commit that has been made. */
+export interface Landing {
+  readonly carry: KvCarry;
+  /** Tells those who asked for it. */
+  settle(carried: Carried): void;
+}
 
-export type StepVerdict = { readonly type: "wait" } | { readonly type: "go" | "committed"; readonly slices: number };
+export type StepVerdict = { readonly type: "wait" } | { readonly type: "go" | "commit"; readonly slices: number };
 
 export class Upgrader {
-  readonly #host: UpgraderHost;
+  readonly #chunks: ChunkSizes;
+  readonly #onPending: () => void;
   readonly #pacer: RebuildPacer;
   #pending: Pending | null = null;
-  /** Upgrades are made ready one after the other. */
-  #preparing: Promise<void> = Promise.resolve();
+  /** Upgrades are prepared one after the other: each builds on what the one before it leaves behind. */
+  #preparing: Promise<unknown> = Promise.resolve();
 
-  constructor(host: UpgraderHost) {
-    this.#host = host;
-    this.#pacer = new RebuildPacer(host.chunks.vectorRows);
+  /** `onPending` is called when there is an upgrade to work on. */
+  constructor(chunks: ChunkSizes, onPending: () => void) {
+    this.#chunks = chunks;
+    this.#onPending = onPending;
+    this.#pacer = new RebuildPacer(chunks.vectorRows);
   }
 
   /**
-   * Prepares an upgrade and sees it through. One that is under way is taken into it.
+   * Prepares an upgrade, taking in the one under way, and sees it through.
    *
-   * @throws what `prepare` throws, the signal's reason; the weights are then the caller's, and what was taken in goes on as it was.
+   * @throws what `prepare` throws, the signal's reason. The weights are then the caller's again, and what was taken in goes on by itself.
    */
-  async run(
-    prepare: (weights: StageWeights) => Promise<Upgrade>,
-    weights: StageWeights,
-    { policy, carry, onPrepared, signal }: UpgradeRunOptions,
-  ): Promise<UpgradeReport> {
-    const startMs = performance.now();
-    const begin = (upgrade: Upgrade) => newPending(new UpgradeRun(upgrade, policy, this.#host.chunks, this.#pacer), carry, startMs);
-    const preparing = this.#preparing.then(() => this.#prepare(prepare, weights, begin, signal));
-    // The next one builds on what this one leaves behind, whichever way it ends.
-    this.#preparing = preparing.then(
-      () => undefined,
-      () => undefined,
-    );
-    const pending = await preparing;
-    onPrepared(pending.run.upgrade.boundary);
-    const onAbort = () => this.#fail(pending, signal.reason);
-    signal.addEventListener("abort", onAbort);
-    if (signal.aborted) onAbort();
-    void this.#workWhileIdle(pending);
-    try {
-      return await pending.settled;
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+  async run(ask: UpgradeAsk, signal: AbortSignal): Promise<UpgradeReport> {
+    const handover = new Handover<UpgradeReport>(signal, (reason) => this.#without(asked, reason));
+    const asked: Asked = { ...ask, startMs: performance.now(), handover };
+    await this.#enqueue(asked).catch((error: unknown) => handover.fail(error));
+    return handover.done;
   }
 
-  /** Before a run, in its turn. */
-  async beforeRun(sequence: Sequence, carryOver: CarryOver): Promise<void> {
-    const pending = this.#pending;
-    if (!pending) return;
-    if (await this.#isReady(pending, () => pending.run.isReadyAtStart(sequence))) await this.#commitAndCarry(pending, carryOver);
+  get hasPending(): boolean {
+    return this.#pending !== null;
   }
 
-  beforeStep(sequence: Sequence, position: number): StepVerdict {
+  /** Whether the upgrade only waits for a pause between answers: no further answer should begin before it. */
+  get awaitsPause(): boolean {
+    return this.#pending?.run.awaitsPause ?? false;
+  }
+
+  /** Does its share before a decode step of these rows. "commit": the caller is to commit before it submits the step. */
+  beforeStep(rows: readonly ActiveRow[]): StepVerdict {
     const pending = this.#pending;
     if (!pending) return { type: "go", slices: 0 };
-    const verdict = pending.run.beforeStep(sequence, position);
-    if (verdict === "wait") return { type: "wait" };
-    if (verdict === "commit") pending.resolve({ ...this.#commit(pending), ...KEPT });
-    return { type: verdict === "commit" ? "committed" : "go", slices: pending.run.takeSlices() };
+    const type = pending.run.beforeStep(rows);
+    return type === "wait" ? { type } : { type, slices: pending.run.takeSlices() };
   }
 
-  /** Between two chunks of an evaluation. */
-  async betweenChunks(sequence: Sequence, carryOver: CarryOver): Promise<void> {
+  /** Whether it can be committed before an answer of `sequence` begins, while nothing else runs. */
+  isReadyAtStart(sequence: Sequence): Promise<boolean> {
+    return this.#isReady(({ run }) => run.isReadyAtStart(sequence));
+  }
+
+  /** The same between two chunks of an evaluation, with some work on it. */
+  isReadyBetweenChunks(sequence: Sequence): Promise<boolean> {
+    return this.#isReady(async ({ run }) => {
+      if (run.policy === "turn-boundary") return false;
+      if (run.policy === "blocking") return run.isReadyAtStart(sequence);
+      // Two chunks for each that is evaluated: with one it would never catch up.
+      return (await run.advanceIdle(sequence)) || (await run.advanceIdle(sequence));
+    });
+  }
+
+  /** A chunk of work while nobody runs; whether it can be committed now. */
+  advanceIdle(sequence: Sequence | null): Promise<boolean> {
+    return this.#isReady(async ({ run }) => sequence === null || (await run.advanceIdle(sequence)));
+  }
+
+  readonly tokenCame = (intervalMs: number, slices: number): void => this.#pacer.tokenCame(intervalMs, slices);
+
+  /** Puts the stage in place. Null where there is no upgrade any more. */
+  commit(): Landing | null {
     const pending = this.#pending;
-    if (!pending || pending.run.policy === "turn-boundary") return;
-    const work = async () =>
-      pending.run.policy === "blocking"
-        ? await pending.run.isReadyAtStart(sequence)
-        : // Two for each chunk that is evaluated: one would never catch up.
-          (await pending.run.advanceIdle(sequence)) || (await pending.run.advanceIdle(sequence));
-    if (await this.#isReady(pending, work)) await this.#commitAndCarry(pending, carryOver);
-  }
-
-  readonly tokenCame = (intervalMs: number, { slices }: StepNote): void => this.#pacer.tokenCame(intervalMs, slices);
-
-  /** Makes an upgrade ready for the stage that answers by then, with what one that is under way would have brought, and puts it in that one's place. */
-  async #prepare(
-    prepare: (weights: StageWeights) => Promise<Upgrade>,
-    weights: StageWeights,
-    begin: (upgrade: Upgrade) => Pending,
-    signal: AbortSignal,
-  ): Promise<Pending> {
-    for (;;) {
-      signal.throwIfAborted();
-      const earlier = this.#pending;
-      const upgrade = await prepare(earlier ? merged(earlier.run.upgrade.weights, weights) : weights);
-      if (signal.aborted || this.#pending !== earlier) {
-        // The earlier one came to its end meanwhile: this one was made ready for a stage that is no more.
-        upgrade.abandon();
-        continue;
-      }
-      earlier?.run.upgrade.abandon();
-      const pending = begin(upgrade);
-      if (earlier) pending.settled.then(earlier.resolve, earlier.reject);
-      this.#pending = pending;
-      return pending;
-    }
-  }
-
-  async #workWhileIdle(pending: Pending): Promise<void> {
-    const turn = async () => {
-      if (this.#pending !== pending) return;
-      const sequence = this.#host.lastUsed();
-      if (sequence && !(await pending.run.advanceIdle(sequence))) return;
-      if (this.#pending === pending) pending.resolve({ ...this.#commit(pending), ...KEPT });
-    };
-    try {
-      while (this.#pending === pending) {
-        await this.#host.takeTurn(turn);
-        await this.#host.idle();
-      }
-    } catch (error) {
-      this.#fail(pending, error);
-    }
-  }
-
-  /** Whether the upgrade may be committed after `work` on it. What fails in that ends the upgrade, and not the run that did it. */
-  async #isReady(pending: Pending, work: () => Promise<boolean>): Promise<boolean> {
-    try {
-      return (await work()) && this.#pending === pending;
-    } catch (error) {
-      this.#fail(pending, error);
-      return false;
-    }
-  }
-
-  async #commitAndCarry(pending: Pending, carryOver: CarryOver): Promise<void> {
-    const report = this.#commit(pending);
-    try {
-      pending.resolve({ ...report, ...(await carryOver(pending.carry)) });
-    } catch (error) {
-      // The stage has landed; what the run misses of its K/V it computes, if it goes on at all.
-      pending.resolve({ ...report, ...KEPT });
-      throw error;
-    }
-  }
-
-  #commit(pending: Pending): Omit<UpgradeReport, "carry" | "restoredBytes"> {
+    if (!pending) return null;
     this.#pending = null;
-    const { upgrade, policy } = pending.run;
+    const { upgrade } = pending.run;
+    const { policy, carry, startMs } = pending.newest;
     upgrade.commit();
-    this.#host.committed(upgrade);
-    return {
+    const report = {
       stage: upgrade.step.to,
       boundary: upgrade.boundary,
       policy,
       recomputedPositions: upgrade.rebuild?.recomputed ?? 0,
       rereadPositions: upgrade.rebuild?.reread ?? 0,
-      upgradeMs: performance.now() - pending.startMs,
+      upgradeMs: performance.now() - startMs,
+    };
+    return {
+      carry,
+      settle: (carried) => {
+        for (const { handover } of pending.asks) handover.land({ ...report, ...carried });
+      },
     };
   }
 
-  #fail(pending: Pending, reason: unknown): void {
-    if (this.#pending !== pending) return;
+  /** Gives the upgrade under way up: what it stood on is gone. */
+  fail(reason: unknown): void {
+    const pending = this.#pending;
+    if (!pending) return;
     this.#pending = null;
     pending.run.upgrade.abandon();
-    pending.reject(reason);
+    for (const { handover } of pending.asks) handover.fail(reason);
+  }
+
+  #enqueue(asked: Asked): Promise<void> {
+    const prepared = this.#preparing.then(() => this.#prepare(asked));
+    this.#preparing = prepared.catch(() => undefined);
+    return prepared;
+  }
+
+  /** Makes an upgrade ready for the stage that answers by then, and puts it in the place of the one under way. */
+  async #prepare(asked: Asked): Promise<void> {
+    for (;;) {
+      if (asked.handover.isOver) return;
+      const earlier = this.#pending;
+      const asks = [...(earlier?.asks ?? []), asked];
+      const upgrade = await asked.prepare(merged(asks.map(({ weights }) => weights)));
+      if (asked.handover.isOver || this.#pending !== earlier) {
+        // It was called off, or the earlier one has ended: this one was made ready for a stage that is no more.
+        upgrade.abandon();
+        continue;
+      }
+      earlier?.run.upgrade.abandon();
+      this.#pending = { run: new UpgradeRun(upgrade, asked.policy, this.#chunks, this.#pacer), asks, newest: asked };
+      asked.onPrepared(upgrade.boundary);
+      this.#onPending();
+      return;
+    }
+  }
+
+  /** Goes on without an ask that was called off, and without those that build on it. */
+  #without(asked: Asked, reason: unknown): void {
+    const pending = this.#pending;
+    const index = pending?.asks.indexOf(asked) ?? -1;
+    if (!pending || index < 0) return;
+    this.#pending = null;
+    pending.run.upgrade.abandon();
+    for (const { handover } of pending.asks.slice(index)) handover.fail(reason);
+    const rest = pending.asks.slice(0, index);
+    const newest = rest.at(-1);
+    if (!newest) return;
+    // The earlier ones were ready once; they are made ready again, by themselves.
+    this.#preparing = this.#preparing.then(() => this.#prepareAgain(rest, newest));
+  }
+
+  async #prepareAgain(rest: readonly Asked[], newest: Asked): Promise<void> {
+    for (const asked of rest) {
+      try {
+        await this.#prepare(asked === newest ? asked : { ...asked, onPrepared: () => undefined });
+      } catch (error) {
+        asked.handover.fail(error);
+      }
+    }
+  }
+
+  /** What fails in the work on an upgrade ends the upgrade, and not the run that did the work. */
+  async #isReady(work: (pending: Pending) => Promise<boolean>): Promise<boolean> {
+    const pending = this.#pending;
+    if (!pending) return false;
+    try {
+      return (await work(pending)) && this.#pending === pending;
+    } catch (error) {
+      if (this.#pending === pending) this.fail(error);
+      return false;
+    }
   }
 }
 
-function newPending(run: UpgradeRun, carry: KvCarry, startMs: number): Pending {
-  let resolve: Pending["resolve"] = () => undefined;
-  let reject: Pending["reject"] = () => undefined;
-  const settled = new Promise<UpgradeReport>((resolveIt, rejectIt) => {
-    resolve = resolveIt;
-    reject = rejectIt;
-  });
-  settled.catch(() => undefined); // whoever asked hears of it
-  return { run, carry, startMs, settled, resolve, reject };
-}
-
-function merged(earlier: StageWeights, later: StageWeights): StageWeights {
-  return new StageWeights(new Map([...earlier.layers, ...later.layers]), earlier.outer ?? later.outer, [...earlier.rows, ...later.rows]);
+function merged(all: readonly StageWeights[]): StageWeights {
+  const [only] = all;
+  if (only && all.length === 1) return only;
+  return new StageWeights(
+    new Map(all.flatMap(({ layers }) => [...layers])),
+    all.find(({ outer }) => outer)?.outer ?? null,
+    all.flatMap(({ rows }) => rows),
+  );
 }

@@ -1,30 +1,30 @@
-// Merges the characters of words into tokens, pair by pair, the earliest learnt merge first. It stands in the place of the library's own
-// model, whose keys, two strings as JSON, took longer to make than all else in a vocabulary: docs/decisions/0008-vocabularies-in-slices.md.
+// Merges the characters of words into tokens, pair by pair, the earliest learnt merge first. It replaces the library's model, whose JSON keys
+// took longer to build than the rest of a vocabulary: docs/decisions/0008-vocabularies-in-slices.md.
 import { Model } from "@huggingface/tokenizers";
 import { MergeQueue } from "./merge-queue";
 
 export interface BytePairVocabulary {
   /** Token → id, added tokens included. */
   readonly ids: Map<string, number>;
-  /** Id → token; a hole for an id that is none. */
+  /** Id → token; a hole for an unused id. */
   readonly tokens: (string | undefined)[];
-  /** Left part, separator, right part → how early the two merge. */
+  /** Left part + separator + right part → rank; lower ranks merge first. */
   readonly ranks: ReadonlyMap<string, number>;
-  /** Stands in no text and in no part. */
+  /** Occurs in no text and in no part. */
   readonly separator: string;
 }
 
 export interface BytePairOptions {
   readonly unknown: string | null;
   readonly fusesUnknown: boolean;
-  /** What is no token is spelt in tokens like `<0x0A>`, where there are such. */
+  /** Text that is no token falls back to byte tokens like `<0x0A>`, if the vocabulary has them. */
   readonly byteFallback: boolean;
-  /** Words that are tokens stay whole, even if no merges lead to them. */
+  /** Words that are tokens stay whole, even if no merges produce them. */
   readonly ignoresMerges: boolean;
 }
 
 const utf8 = new TextEncoder();
-const MAX_KNOWN_WORDS = 10_000; // words come again: without them a text of 6,000 tokens takes twice as long
+const MAX_KNOWN_WORDS = 10_000; // words repeat: without this cache a text of 6,000 tokens takes twice as long
 const MAX_KNOWN_LENGTH = 64; // in UTF-16 units
 
 export class BytePairModel extends Model {
@@ -61,12 +61,12 @@ export class BytePairModel extends Model {
     return parts;
   }
 
-  /** The parts of a word that no merge joins any more. A part lies at the place of its first character, the others are empty. */
+  /** The parts of a word after all merges. A part is at the index of its first character; the other entries are empty. */
   #merge(word: string): string[] {
     const parts = Array.from(word);
     const previous = parts.map((_, place) => place - 1);
     const next = parts.map((_, place) => place + 1);
-    const ranks = parts.map(() => -1); // of the pair that begins at a place
+    const ranks = parts.map(() => -1); // rank of the pair that begins at each index
     const queue = new MergeQueue();
     const look = (place: number) => {
       const right = parts[next[place] ?? parts.length];
@@ -77,7 +77,7 @@ export class BytePairModel extends Model {
     for (let place = 0; place + 1 < parts.length; place++) look(place);
     for (let pair = queue.pop(); pair !== null; pair = queue.pop()) {
       const { rank, place } = pair;
-      if (ranks[place] !== rank) continue; // one of the two has merged otherwise
+      if (ranks[place] !== rank) continue; // stale: one of the two has merged with another part
       const right = next[place] ?? parts.length;
       const after = next[right] ?? parts.length;
       parts[place] += parts[right] ?? "";
@@ -97,7 +97,7 @@ export class BytePairModel extends Model {
     return ranks.get(left + separator + right);
   }
 
-  /** A part that is no token, in those that stand for it: of its bytes, the unknown one, or none. */
+  /** The tokens for a part that is no token: its byte tokens, the unknown token, or none. */
   #spell(part: string): string[] {
     const { ids } = this.#vocabulary;
     const { byteFallback, unknown } = this.#options;

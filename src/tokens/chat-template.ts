@@ -1,4 +1,4 @@
-// Renders a conversation as a model's Jinja chat template writes it, with the names that Hugging Face's transformers gives it.
+// Renders a conversation with a model's Jinja chat template, which sees the variables that Hugging Face's transformers provides.
 import { Environment, Interpreter, Template } from "@huggingface/jinja";
 import { LlmError } from "../errors";
 
@@ -8,7 +8,7 @@ export interface ChatMessage {
 }
 
 export interface RenderOptions {
-  /** Ends the prompt with what opens the model's answer. Default true. */
+  /** Ends the prompt with the opening of the model's answer. Default true. */
   readonly addGenerationPrompt?: boolean;
 }
 
@@ -19,8 +19,8 @@ export class ChatTemplate {
   readonly #now: () => Date;
 
   /**
-   * @param specialTokens what the template may call by name: `bos_token`, `eos_token`, …
-   * @throws LlmError "bad-tokenizer" when the source is no Jinja template.
+   * @param specialTokens tokens that the template may use by name: `bos_token`, `eos_token`, …
+   * @throws LlmError "bad-tokenizer" if the source is not a Jinja template.
    */
   constructor(source: string, specialTokens: Readonly<Record<string, unknown>>, now: () => Date = () => new Date()) {
     this.source = source;
@@ -29,13 +29,13 @@ export class ChatTemplate {
     try {
       this.#program = new Template(source).parsed;
     } catch (cause) {
-      throw new LlmError("bad-tokenizer", `The chat template is not one that can be read: ${messageOf(cause)}.`, { cause });
+      throw new LlmError("bad-tokenizer", `The chat template cannot be parsed: ${messageOf(cause)}.`, { cause });
     }
   }
 
   /**
-   * @throws LlmError "bad-request" where the template itself refuses the messages (say, two turns of one role in a row), "unsupported"
-   * where it needs what our Jinja does not know.
+   * @throws LlmError "bad-request" if the template itself refuses the messages (for example two turns of one role in a row), "unsupported" if it
+   * uses Jinja that our library does not know.
    */
   render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: RenderOptions = {}): string {
     const environment = new Environment();
@@ -76,7 +76,7 @@ function range(first: number, second?: number, step = 1): number[] {
   return Array.from({ length: Math.max(0, Math.ceil((stop - start) / step)) }, (_, index) => start + index * step);
 }
 
-/** Python's strftime in English, as in training, whatever the reader's language. */
+/** Python's strftime, always in English as in training, not in the visitor's language. */
 function formatTime(date: Date, format: string): string {
   const part = (options: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat("en-US", options).format(date);
   const twoDigits = (value: number) => String(value).padStart(2, "0");

@@ -1,18 +1,18 @@
-// Token ids in, text out, as it becomes certain: a character whose bytes are spread over several tokens appears with its last one.
+// Turns token ids into text as it becomes certain: a character whose bytes are spread over several tokens appears with the last of them.
 import { type TokenSpelling, tokenBytes } from "./token-bytes";
 
 export interface DetokenizerOptions {
   readonly spelling: TokenSpelling;
-  /** Ids that have no text here: the special tokens, or none. */
+  /** Ids without text here: the special tokens, or none. */
   readonly hiddenIds: ReadonlySet<number>;
-  /** Whether a space that begins the text belongs to the vocabulary's spelling and not to the text. */
+  /** Whether a leading space belongs to the vocabulary's spelling and not to the text. */
   readonly dropsFirstSpace: boolean;
 }
 
-/** A text of one sequence. The pushes and the flush, joined, are what decoding all ids at once gives; a push costs O(its bytes). */
+/** The text of one sequence. All pushes and the flush, joined, equal decoding all ids at once; a push costs O(its bytes). */
 export class Detokenizer {
   readonly #options: DetokenizerOptions;
-  // Streaming, it keeps the bytes of an unfinished character, and replaces those that can become none by U+FFFD.
+  // When streaming, it keeps the bytes of an unfinished character and replaces invalid bytes by U+FFFD.
   readonly #utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
   #isAtStart = true;
 
@@ -20,14 +20,14 @@ export class Detokenizer {
     this.#options = options;
   }
 
-  /** The text that `id` completes; empty for part of a character, a hidden token, and an id that is no token. */
+  /** The text that `id` completes. Empty for part of a character, a hidden token, and an id without a token. */
   push(id: number): string {
     const { spelling, hiddenIds } = this.#options;
     if (hiddenIds.has(id)) return "";
     return this.#withoutFirstSpace(this.#utf8.decode(tokenBytes(id, spelling), { stream: true }));
   }
 
-  /** Ends the text: U+FFFD for a character that was never finished, else nothing. */
+  /** Ends the text: U+FFFD for an unfinished character, otherwise empty. */
   flush(): string {
     return this.#withoutFirstSpace(this.#utf8.decode());
   }

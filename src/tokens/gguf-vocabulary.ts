@@ -1,4 +1,4 @@
-// Writes the vocabulary that a GGUF's metadata hold as the tokenizer.json and tokenizer_config.json that its makers had.
+// Turns the vocabulary in a GGUF's metadata into the tokenizer.json and tokenizer_config.json that it was made from.
 import { LlmError } from "../errors";
 import { TimeSlice } from "../time-slice";
 import type { TokenizerFiles } from "./tokenizer-config";
@@ -11,7 +11,7 @@ export interface VocabularyOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A vocabulary that we cannot read as it was made: the error that follows says the same. */
+/** A vocabulary that we cannot read as it was trained. An error with the same reason follows. */
 export interface TokenizerEvent {
   readonly type: "tokenizer-unsupported";
   readonly key: string;
@@ -19,16 +19,16 @@ export interface TokenizerEvent {
   readonly expected: readonly string[];
 }
 
-// The values of tokenizer.ggml.token_type; 6 are SentencePiece's single bytes.
+// The values of tokenizer.ggml.token_type; 6 marks SentencePiece's single bytes.
 const NORMAL = 1;
 const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 const UNUSED = 5;
 
-const ROUNDS_BETWEEN_LOOKS = 512; // at the clock, which costs as much as a round
+const ROUNDS_BETWEEN_LOOKS = 512; // reading the clock costs as much as one round
 
-// Splits into words by the names that llama.cpp gives them. The case of ASCII letters only is open in the contractions.
+// Word patterns by llama.cpp's names. Contractions ignore the case of ASCII letters only.
 const CONTRACTIONS = "'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]";
 const MODERN_WORDS = (digits: string) =>
   `${CONTRACTIONS}|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
@@ -36,7 +36,7 @@ const MODERN_WORDS = (digits: string) =>
 interface PreTokenizer {
   readonly words: readonly string[];
   readonly normalizer?: Step;
-  /** Words that are tokens stay whole, even if no merges lead to them. */
+  /** Words that are tokens stay whole, even if no merges produce them. */
   readonly ignoreMerges?: true;
   readonly addsBos?: true;
 }
@@ -45,16 +45,16 @@ const PRE_TOKENIZERS: ReadonlyMap<string, PreTokenizer> = new Map([
   ["default", { words: ["[\\p{P}$+<=>^~|]+", GPT2_WORDS, "\\p{N}+", "[0-9][0-9][0-9]"] }],
   ["gpt-2", { words: [GPT2_WORDS] }],
   ["smollm", { words: ["\\p{N}", GPT2_WORDS] }],
-  ["qwen2", { words: [MODERN_WORDS("\\p{N}")], normalizer: { type: "NFC" } }], // which llama.cpp leaves out
+  ["qwen2", { words: [MODERN_WORDS("\\p{N}")], normalizer: { type: "NFC" } }], // llama.cpp omits the normalizer
   ["llama-bpe", { words: [MODERN_WORDS("\\p{N}{1,3}")], ignoreMerges: true, addsBos: true }],
   ["falcon", { words: ["[\\p{P}$+<=>^~|`]+", GPT2_WORDS, "[0-9][0-9][0-9]"] }],
 ]);
 
 /**
- * The files, whose "model.vocab" is a `Map`. The page runs between slices of the work.
+ * The files, with a `Map` as "model.vocab". The page runs between slices of the work.
  *
- * @throws LlmError "bad-tokenizer" where the metadata hold no vocabulary or a broken one, "unsupported" (after an event) where they
- * name a tokenizer or pre-tokenizer that is not known here; the signal's reason when aborted.
+ * @throws LlmError "bad-tokenizer" if the metadata hold no vocabulary or a broken one, "unsupported" (after an event) if they name an unknown
+ * tokenizer or pre-tokenizer; the signal's reason when aborted.
  */
 export async function readGgufVocabulary(metadata: GgufMetadata, { onEvent, signal }: VocabularyOptions = {}): Promise<TokenizerFiles> {
   const slice = new TimeSlice(signal);
@@ -72,11 +72,11 @@ export async function readGgufVocabulary(metadata: GgufMetadata, { onEvent, sign
   return bytePairFiles(metadata, await readPieces(metadata, slice), preTokenizer);
 }
 
-/** The tokens and what they are, by id. */
+/** The tokens and their types, by id. */
 interface Pieces {
   readonly tokens: readonly string[];
   readonly types: ArrayLike<number>;
-  /** Token → id, without the unused ones. */
+  /** Token → id, without unused tokens. */
   readonly vocab: ReadonlyMap<string, number>;
   readonly addedTokens: readonly AddedPiece[];
 }
@@ -120,7 +120,7 @@ function bytePairFiles(metadata: GgufMetadata, pieces: Pieces, preTokenizer: Pre
   });
 }
 
-/** SentencePiece's byte-pair kind: its scores say which pair merges first, as merges in that order do. */
+/** SentencePiece's byte-pair model: its scores order the merges. */
 async function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces, slice: TimeSlice): Promise<TokenizerFiles> {
   if (optional(metadata, "tokenizer.ggml.remove_extra_whitespaces", "boolean")) {
     throw new LlmError("unsupported", "GGUF: tokenizer.ggml.remove_extra_whitespaces is true, expected false or none.");
@@ -152,7 +152,7 @@ async function sentencePieceFiles(metadata: GgufMetadata, pieces: Pieces, slice:
   });
 }
 
-/** Every way to make a piece of two others, the highest score first, of one piece the one with the longest left part first. */
+/** Every split of a piece into two others, highest score first; for the same piece, the longest left part first. */
 async function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<number>, slice: TimeSlice): Promise<[string, string][]> {
   const pieces = new Set(tokens.filter((_, id) => types[id] === NORMAL));
   const merges: { readonly score: number; readonly pair: [string, string] }[] = [];
@@ -160,7 +160,7 @@ async function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<num
     if (id % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
     if (types[id] !== NORMAL) continue;
     for (let length = token.length - 1; length > 0; length--) {
-      const left = token.slice(0, length); // half a surrogate pair is no piece
+      const left = token.slice(0, length); // half a surrogate pair is never a piece
       if (!pieces.has(left)) continue;
       const right = token.slice(length);
       if (pieces.has(right)) merges.push({ score: scores[id] ?? 0, pair: [left, right] });
@@ -170,7 +170,7 @@ async function mergesFromScores({ tokens, types }: Pieces, scores: ArrayLike<num
   return merges.map(({ pair }) => pair);
 }
 
-/** What both kinds have in common: added tokens, the frame of a text, the special tokens by name, the template, the stop tokens. */
+/** The files for both kinds: added tokens, tokens around a text, named special tokens, chat template, stop tokens. */
 function files(
   metadata: GgufMetadata,
   pieces: Pieces,
@@ -210,7 +210,7 @@ interface SpecialToken {
   readonly content: string;
 }
 
-/** The token that `tokenizer.ggml.<name>_token_id` points to, or null where there is no such key. */
+/** The token that `tokenizer.ggml.<name>_token_id` points to, or null if there is no such key. */
 function specialToken(metadata: GgufMetadata, tokens: readonly string[], name: string): SpecialToken | null {
   const key = `tokenizer.ggml.${name}_token_id`;
   const id = optional(metadata, key, "number");
@@ -241,17 +241,17 @@ function required<T extends keyof Scalars>(metadata: GgufMetadata, key: string, 
 function stringArray(metadata: GgufMetadata, key: string): readonly string[] {
   const value = metadata.get(key);
   if (!Array.isArray(value) || value.length === 0)
-    throw broken(`${key} is ${value === undefined ? "missing" : "no array"}, expected strings`);
+    throw broken(`${key} is ${value === undefined ? "missing" : "not an array"}, expected strings`);
   const other = value.findIndex((item) => typeof item !== "string");
   if (other >= 0) throw broken(`${key}[${other}] is a ${typeof value[other]}, expected a string`);
   return value;
 }
 
-/** An array of numbers, one a token. */
+/** An array with one number for each token. */
 function numberArray(metadata: GgufMetadata, key: string, length: number): ArrayLike<number> {
   const value = metadata.get(key);
   const isNumbers = value instanceof Float64Array || (Array.isArray(value) && value.every((item) => typeof item === "number"));
-  if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "no array of numbers"}, expected one for each token`);
+  if (!isNumbers) throw broken(`${key} is ${value === undefined ? "missing" : "not an array of numbers"}, expected one for each token`);
   const numbers = value as ArrayLike<number>;
   if (numbers.length !== length) throw broken(`${key} has ${numbers.length} values, expected ${length}, one for each token`);
   return numbers;

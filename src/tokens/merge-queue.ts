@@ -1,6 +1,6 @@
-// The merges that a word may see next: the lowest rank first, of equal ones the leftmost. A binary heap of numbers.
+// A word's candidate merges: lowest rank first, leftmost first among equal ranks. A binary heap of numbers.
 
-const PLACES = 2 ** 30; // places below, ranks above: 2^22 of them fit
+const PLACES = 2 ** 30; // a key is rank × 2^30 + place; 2^22 ranks fit
 
 export class MergeQueue {
   readonly #heap: number[] = [];
@@ -28,7 +28,7 @@ export class MergeQueue {
     return { rank: Math.floor(first / PLACES), place: first % PLACES };
   }
 
-  /** Puts `key` in the place of the first. */
+  /** Replaces the first key by `key`. */
   #sink(key: number): void {
     const heap = this.#heap;
     let at = 0;

@@ -1,8 +1,8 @@
-// Keeps text that people wrote from being read as control tokens: a message that says "<|im_end|>" shall not end its turn.
+// Keeps user text from being read as control tokens: a message that contains "<|im_end|>" must not end its turn.
 
 /**
- * Stands inside a guarded token's spelling, so that no added token matches there, and is taken out before the text is split into
- * words. A noncharacter: Unicode keeps it for use inside a program, so a text that is to be encoded holds none worth keeping.
+ * Put inside a guarded token's spelling, so that no added token matches there, and removed before the text is split into words. It is a
+ * noncharacter, which Unicode reserves for internal use, so no text to be encoded needs it.
  */
 export const GUARD = "\u{FDD0}";
 
@@ -14,7 +14,7 @@ export class SpecialTokenGuard {
     this.#starts = spellings.length > 0 ? new RegExp(`(?=${spellings.join("|")})[^]`, "gu") : null;
   }
 
-  /** `text` with a guard after the first character of every special token spelt in it. */
+  /** `text` with a guard after the first character of every special token in it. */
   guard(text: string): string {
     const plain = text.replaceAll(GUARD, "");
     return this.#starts ? plain.replace(this.#starts, `$&${GUARD}`) : plain;

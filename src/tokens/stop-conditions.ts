@@ -1,11 +1,11 @@
-// Ends an answer at a stop token or a stop string. Text that may become a stop string is held back until it is certain.
+// Ends an answer at a stop token or a stop string. Text that may be the start of a stop string is held back.
 import { LlmError } from "../errors";
 import type { Detokenizer } from "./detokenizer";
 
-/** What ended the answer; none of it is part of the text. */
+/** The token or string that ended the answer. It is not part of the text. */
 export type Stop = { readonly type: "token"; readonly id: number } | { readonly type: "string"; readonly text: string };
 
-/** A filter over pieces of text that ends at the first stop string to be complete; of those complete at once, the longest. */
+/** Filters pieces of text up to the first complete stop string. Of several that complete together, the longest counts. */
 export class StopStringFilter {
   readonly #strings: readonly string[];
   #held = "";
@@ -17,12 +17,12 @@ export class StopStringFilter {
     this.#strings = strings;
   }
 
-  /** The stop string that ended the text, or null while it goes on. */
+  /** The stop string that ended the text, or null before that. */
   get stop(): string | null {
     return this.#stop;
   }
 
-  /** The text that is certain: no part of it is or may become a stop string. Nothing more once stopped. */
+  /** The text that is certain: no part of it can belong to a stop string. Empty once stopped. */
   push(text: string): string {
     if (this.#stop !== null) return "";
     const pending = this.#held + text;
@@ -37,7 +37,7 @@ export class StopStringFilter {
     return pending.slice(0, certain);
   }
 
-  /** The text held back: the answer ended for another reason, so it is no stop string. */
+  /** The text held back. The answer ended for another reason, so it is not a stop string. */
   flush(): string {
     const held = this.#held;
     this.#held = "";
@@ -55,7 +55,7 @@ export class StopStringFilter {
     return first;
   }
 
-  /** Length of the longest end of `text` that begins a stop string. */
+  /** Length of the longest suffix of `text` that is a prefix of a stop string. */
   #heldLength(text: string): number {
     let longest = 0;
     for (const stop of this.#strings) {
@@ -73,7 +73,7 @@ export interface AnswerTextOptions {
   readonly stopStrings?: readonly string[];
 }
 
-/** Sampled ids in, the answer's text out, up to the first stop. */
+/** Turns sampled ids into the answer's text, up to the first stop. */
 export class AnswerText {
   readonly #detokenizer: Detokenizer;
   readonly #stopIds: ReadonlySet<number>;
@@ -87,13 +87,13 @@ export class AnswerText {
     this.#filter = new StopStringFilter(stopStrings);
   }
 
-  /** What ended the answer, or null while it goes on. */
+  /** The stop that ended the answer, or null before that. */
   get stop(): Stop | null {
     if (this.#filter.stop !== null) return { type: "string", text: this.#filter.stop };
     return this.#stopId === null ? null : { type: "token", id: this.#stopId };
   }
 
-  /** The text that became certain; at a stop token, all that was held back. Nothing more once stopped. */
+  /** The text that became certain; at a stop token, also all text held back. Empty once stopped. */
   push(id: number): string {
     if (this.stop) return "";
     if (!this.#stopIds.has(id)) return this.#filter.push(this.#detokenizer.push(id));

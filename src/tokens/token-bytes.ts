@@ -1,14 +1,14 @@
-// The bytes of text that one token stands for, read off its spelling as the vocabulary's decoder says. Knows no stream of tokens.
+// The text bytes of one token, decoded from its spelling in the vocabulary. Knows no stream of tokens.
 import { flattenSteps, prependScheme, type Step, unsupported } from "./tokenizer-json";
 
-/** How a vocabulary spells text: GPT-2's alphabet of 256 printable characters, or SentencePiece's plain text with ▁ for a space. */
+/** How a vocabulary spells text: GPT-2's alphabet of 256 printable characters, or SentencePiece's plain text with ▁ as space. */
 export type Decoding =
   | { readonly kind: "byte-level" }
   | {
       readonly kind: "sentencepiece";
-      /** Tokens spelt `<0x0A>` are single bytes. */
+      /** Tokens like `<0x0A>` are single bytes. */
       readonly byteFallback: boolean;
-      /** The encoder puts a space in front of every text, so that the first one is no part of it. */
+      /** The encoder adds a space before every text, so the first space is not part of the text. */
       readonly dropsFirstSpace: boolean;
     };
 
@@ -40,7 +40,7 @@ function isSentencePieceStep({ type, pattern, content, start, stop, replacement 
       return (replacement ?? SPACE_MARK) === SPACE_MARK;
     case "Replace":
       return (pattern as { String?: unknown } | undefined)?.String === SPACE_MARK && content === " ";
-    case "Strip": // of the whole text, which is one piece after Fuse; else it would strip every token
+    case "Strip": // applies to the whole text, which Fuse has made one piece; without Fuse it would strip every token
       return content === " " && start === 1 && stop === 0 && steps.slice(0, index).some((earlier) => earlier.type === "Fuse");
     default:
       return false;
@@ -49,13 +49,13 @@ function isSentencePieceStep({ type, pattern, content, start, stop, replacement 
 
 export interface TokenSpelling {
   readonly decoding: Decoding;
-  /** The token's spelling, or undefined for an id that is none. */
+  /** The token's spelling; undefined for an id without a token. */
   readonly tokenOf: (id: number) => string | undefined;
-  /** Tokens outside the alphabet: they are spelt as they read. */
+  /** Tokens outside the alphabet, whose spelling is their text. */
   readonly addedIds: ReadonlySet<number>;
 }
 
-/** The text bytes of token `id`: maybe part of a character, and none for an id that is no token (a model may have spare rows). */
+/** The text bytes of token `id`, possibly part of a character. Empty for an id without a token (a model may have spare rows). */
 export function tokenBytes(id: number, { decoding, tokenOf, addedIds }: TokenSpelling): Uint8Array {
   const token = tokenOf(id);
   if (token === undefined) return NO_BYTES;
@@ -65,12 +65,12 @@ export function tokenBytes(id: number, { decoding, tokenOf, addedIds }: TokenSpe
   return byte === null ? utf8.encode(token.replaceAll(SPACE_MARK, " ")) : Uint8Array.of(byte);
 }
 
-/** The byte that a token spells as `<0x0A>`, or null. */
+/** The byte of a token like `<0x0A>`, or null. */
 function fallbackByte(token: string): number | null {
   return /^<0x[0-9A-Fa-f]{2}>$/.test(token) ? Number.parseInt(token.slice(3, 5), 16) : null;
 }
 
-/** The bytes that the characters stand for, or null where one of them is no letter of GPT-2's alphabet. */
+/** The bytes of the characters, or null if one of them is not in GPT-2's alphabet. */
 function fromByteAlphabet(token: string): Uint8Array | null {
   const bytes = new Uint8Array(token.length);
   for (let at = 0; at < token.length; at++) {
@@ -81,7 +81,7 @@ function fromByteAlphabet(token: string): Uint8Array | null {
   return bytes;
 }
 
-/** Code unit → byte, -1 for none. Printable Latin-1 stands for itself; the other 68 bytes have the code points from 256 on. */
+/** Code unit → byte, or -1. Printable Latin-1 represents itself; the other 68 bytes have the code points from 256 on. */
 const BYTE_OF_CHARACTER = (() => {
   const table = new Int16Array(256 + 68).fill(-1);
   let moved = 256;
@@ -92,7 +92,7 @@ const BYTE_OF_CHARACTER = (() => {
   return table;
 })();
 
-/** Whether a token spells one byte: between them they spell any text. */
+/** Whether a token is a single byte. Together, these tokens can spell any text. */
 export function isByteToken(id: number, { decoding, tokenOf, addedIds }: TokenSpelling): boolean {
   const token = tokenOf(id);
   if (token === undefined || addedIds.has(id)) return false;

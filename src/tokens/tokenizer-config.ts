@@ -1,9 +1,8 @@
-// The files that make a tokenizer, and what the configurations among them add to a tokenizer.json: which tokens begin a text, end it,
-// and go by name.
+// The files that define a tokenizer, and what their configurations add to tokenizer.json: the tokens that begin a text, end it, or have a name.
 import { LlmError } from "../errors";
 import type { AddedToken } from "./tokenizer-json";
 
-/** The files of a Hugging Face repository that make a tokenizer, parsed. */
+/** The parsed files of a Hugging Face repository that define a tokenizer. */
 export interface TokenizerFiles {
   /** tokenizer.json */
   readonly tokenizer: unknown;
@@ -11,7 +10,7 @@ export interface TokenizerFiles {
   readonly config?: unknown;
   /** generation_config.json */
   readonly generationConfig?: unknown;
-  /** chat_template.jinja, which stands over the template in `config`. */
+  /** chat_template.jinja, which takes precedence over the template in `config`. */
   readonly chatTemplate?: string | undefined;
 }
 
@@ -20,14 +19,14 @@ export interface TokenizerConfig {
   readonly bosId: number | null;
   readonly stopIds: ReadonlySet<number>;
   readonly chatTemplate: string | null;
-  /** What a chat template may call by name: `bos_token`, `eos_token`, … */
+  /** Tokens that a chat template may use by name: `bos_token`, `eos_token`, … */
   readonly tokenNames: Readonly<Record<string, string>>;
 }
 
 const NAMES = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
-// Models end a turn with tokens that their configuration often leaves out (Qwen2.5's GGUF names one of its two). Of these names, those
-// that the vocabulary has as control tokens end an answer.
+// Models end a turn with tokens that their configuration often omits (Qwen2.5's GGUF names one of its two). Those of these names that the
+// vocabulary has as control tokens end an answer.
 const ENDS = [
   "</s>",
   "<eos>",
@@ -41,7 +40,7 @@ const ENDS = [
   "<|end_of_turn|>",
 ];
 
-/** @throws LlmError "bad-tokenizer" where a file is no object or a value has the wrong type. */
+/** @throws LlmError "bad-tokenizer" if a file is not an object or a value has the wrong type. */
 export function readTokenizerConfig(files: TokenizerFiles, addedTokens: readonly AddedToken[]): TokenizerConfig {
   const config = asRecord(files.config ?? {}, "tokenizer_config.json");
   const idOf = new Map(addedTokens.map(({ content, id }) => [content, id]));
@@ -71,7 +70,7 @@ function addIfKnown(ids: Set<number>, id: number | undefined): void {
   if (id !== undefined) ids.add(id);
 }
 
-/** A special token is its text, or an object that holds it. */
+/** The text of a special token, which is given as a string or as an object with the string. */
 function tokenContent(token: unknown, name: string): string | null {
   if (token === undefined || token === null) return null;
   if (typeof token === "string") return token;
@@ -89,7 +88,7 @@ function generationEnds(json: unknown): number[] {
   });
 }
 
-/** A template, or the one named "default" of several. */
+/** The only template, or the one named "default". */
 function defaultTemplate(json: unknown): string | null {
   if (json === undefined || json === null) return null;
   if (typeof json === "string") return json;

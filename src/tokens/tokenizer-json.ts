@@ -1,11 +1,11 @@
-// Checks a tokenizer.json and says it in words that @huggingface/tokenizers reads as Hugging Face's own (Rust) library does. What
-// it cannot read alike is refused, so that no text silently gets other ids than the model was trained on.
+// Checks a tokenizer.json and rewrites it so that @huggingface/tokenizers gives the same ids as Hugging Face's Rust library. Files for which that
+// is impossible are refused, so that no text silently gets other ids than the model was trained on.
 import { LlmError } from "../errors";
 import { TimeSlice } from "../time-slice";
 import type { BytePairOptions, BytePairVocabulary } from "./byte-pair-model";
 import { GUARD } from "./special-token-guard";
 
-/** One stage of a tokenizer.json: a normalizer, pre-tokenizer, post-processor or decoder, maybe a sequence of them. */
+/** One stage of a tokenizer.json: a normalizer, pre-tokenizer, post-processor or decoder, or a sequence of them. */
 export interface Step {
   readonly type: string;
   readonly [field: string]: unknown;
@@ -14,18 +14,18 @@ export interface Step {
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** A control token, which has no place in the text that people read. */
+  /** A control token, which is not part of readable text. */
   readonly special: boolean;
 }
 
 /** A checked tokenizer.json. */
 export interface TokenizerJson {
-  /** What @huggingface/tokenizers is made from. It has no decoder and no post-processor: ours stream, and are ids. Its model is empty. */
+  /** Input of @huggingface/tokenizers. Without decoder (ours streams), post-processor (ours is a list of ids) and model (ours is separate). */
   readonly library: Readonly<Record<string, unknown>>;
   readonly vocabulary: BytePairVocabulary;
   readonly modelOptions: BytePairOptions;
   readonly addedTokens: readonly AddedToken[];
-  /** Ids that stand around a text: mostly nothing, or one in front. */
+  /** Ids around a text: usually none, or one in front. */
   readonly frame: { readonly before: readonly number[]; readonly after: readonly number[] };
   readonly decoder: Step | null;
   /** The highest id + 1. */
@@ -34,21 +34,21 @@ export interface TokenizerJson {
 
 type Json = Readonly<Record<string, unknown>>;
 
-const ROUNDS_BETWEEN_LOOKS = 512; // at the clock, which costs as much as a round
-const MAX_VOCAB_SIZE = 4_194_304; // 16 times the largest in use (Gemma's 262,144): past it an id is a broken file, not a token
+const ROUNDS_BETWEEN_LOOKS = 512; // reading the clock costs as much as one round
+const MAX_VOCAB_SIZE = 4_194_304; // 16 times the largest in use (Gemma's 262,144); a larger id means a broken file
 
 /** How GPT-2 splits text into words. */
 export const GPT2_WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-const PUNCTUATION = "[\\p{P}$+<=>^`|~]"; // Unicode's, and all of ASCII's
+const PUNCTUATION = "[\\p{P}$+<=>^`|~]"; // Unicode's punctuation, and all of ASCII's
 
-// Those that the library does as the Rust one does. Its Lowercase, Strip, Precompiled and BertNormalizer differ in some characters.
+// Normalizers that the library applies exactly as the Rust one. Its Lowercase, Strip, Precompiled and BertNormalizer differ in some characters.
 const NORMALIZERS = ["NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace"];
 
 /**
- * The page runs between slices of the work. A "model.vocab" may be a `Map` as well, which is then ours.
+ * The page runs between slices of the work. "model.vocab" may be a `Map`, which is then taken over.
  *
- * @throws LlmError "bad-tokenizer" where the file is broken, "unsupported" where it is none of the byte-pair tokenizers that decoder
- * models use; the signal's reason when aborted.
+ * @throws LlmError "bad-tokenizer" if the file is broken, "unsupported" if it is not one of the byte-pair tokenizers that decoder models use; the
+ * signal's reason when aborted.
  */
 export async function readTokenizerJson(json: unknown, signal?: AbortSignal): Promise<TokenizerJson> {
   const root = asRecord(json, "the file");
@@ -82,7 +82,7 @@ export async function readTokenizerJson(json: unknown, signal?: AbortSignal): Pr
   };
 }
 
-/** The step, or the steps of a sequence and of the sequences within. */
+/** The steps of a stage, with nested sequences flattened. */
 export function flattenSteps(step: Step, listName: string): Step[] {
   if (step.type !== "Sequence") return [step];
   return asArray(step[listName], `"${listName}"`).flatMap((inner) => flattenSteps(asStep(inner, `"${listName}"`), listName));
@@ -94,13 +94,13 @@ interface ModelJson {
 }
 
 async function readModel(model: Json, slice: TimeSlice): Promise<ModelJson> {
-  const type = model.type ?? (model.merges === undefined ? "unknown" : "BPE"); // files before 2021 leave it out
+  const type = model.type ?? (model.merges === undefined ? "unknown" : "BPE"); // files before 2021 omit the type
   if (type !== "BPE") throw unsupported(`model "${String(type)}", expected "BPE"`);
   for (const field of ["dropout", "continuing_subword_prefix", "end_of_word_suffix"]) {
     if (model[field]) throw unsupported(`model.${field} ${JSON.stringify(model[field])}, expected none`);
   }
   const { ids, tokens } = await readVocab(model.vocab, slice);
-  const unknown = model.unk_token ? String(model.unk_token) : null; // GPT-2's file says "" for none
+  const unknown = model.unk_token ? String(model.unk_token) : null; // GPT-2's file has "" for none
   if (unknown !== null && !ids.has(unknown)) throw broken(`model.unk_token "${unknown}" is not in the vocabulary`);
   return {
     vocabulary: { ids, tokens, ...(await readMerges(asArray(model.merges, '"model.merges"'), slice)) },
@@ -132,7 +132,7 @@ function* recordEntries(record: Json): Generator<[string, unknown]> {
   for (const key in record) yield [key, record[key]];
 }
 
-/** Merges that are strings are their own keys. In pairs a part may hold a space, so that the guard separates them, which no text keeps. */
+/** A merge given as a string is its own key. The parts of a pair may contain spaces, so the guard, which no text contains, separates them. */
 async function readMerges(merges: readonly unknown[], slice: TimeSlice): Promise<Pick<BytePairVocabulary, "ranks" | "separator">> {
   const arePairs = Array.isArray(merges[0]);
   const ranks = new Map<string, number>();
@@ -162,16 +162,16 @@ function readAddedToken(json: unknown, index: number): AddedToken {
   const where = `added_tokens[${index}]`;
   const { id, content, special, single_word: singleWord } = asRecord(json, where);
   if (typeof content !== "string" || content === "") throw broken(`${where}.content is ${JSON.stringify(content)}, expected a token`);
-  if (singleWord === true) throw unsupported(`added token "${content}" with single_word, which stands only between spaces`);
+  if (singleWord === true) throw unsupported(`added token "${content}" with single_word, which matches whole words only`);
   return { id: asId(id, `${where}.id`), content, special: special === true };
 }
 
-/** The ids that a template puts around one text. */
+/** The ids that a template adds around one text. */
 function readFrame(postProcessor: Step | null): TokenizerJson["frame"] {
   const before: number[] = [];
   const after: number[] = [];
   for (const step of postProcessor ? flattenSteps(postProcessor, "processors") : []) {
-    if (step.type === "ByteLevel") continue; // moves offsets, which we do not use
+    if (step.type === "ByteLevel") continue; // changes offsets only, which we do not use
     if (step.type !== "TemplateProcessing") throw unsupported(`post_processor "${step.type}", expected ByteLevel or TemplateProcessing`);
     let side = before;
     for (const item of asArray(step.single, "post_processor.single")) {
@@ -189,18 +189,18 @@ function templateIds(name: unknown, template: Step): number[] {
   return asArray(asRecord(tokens[String(name)], where).ids, `${where}.ids`).map((id) => asId(id, `${where}.ids`));
 }
 
-/** A pre-tokenizer in words that both libraries read alike. */
+/** A pre-tokenizer rewritten in terms that both libraries handle alike. */
 function wordSteps(step: Step): Step[] {
   switch (step.type) {
     case "Split":
       return [splitStep(step)];
-    case "Digits": // the library knows ASCII's digits only; the Rust one takes every number of Unicode
+    case "Digits": // the library knows ASCII digits only; the Rust one knows all Unicode numbers
       return [isolate(step.individual_digits === true ? "\\p{N}" : "\\p{N}+")];
     case "Punctuation":
       if ((step.behavior ?? "Isolated") === "Isolated") return [isolate(PUNCTUATION)];
       if (step.behavior === "Contiguous") return [isolate(`${PUNCTUATION}+`)];
       throw unsupported(`pre_tokenizer Punctuation with behavior "${step.behavior}", expected "Isolated" or "Contiguous"`);
-    case "ByteLevel": // the library's own pattern takes U+FEFF for a space, and U+0085 for none
+    case "ByteLevel": // the library's own pattern treats U+FEFF as a space, and U+0085 as none
       if (step.add_prefix_space === true) throw unsupported("pre_tokenizer ByteLevel with add_prefix_space, expected none");
       return [...(step.use_regex === false ? [] : [isolate(GPT2_WORDS)]), { ...step, use_regex: false }];
     case "Metaspace":
@@ -210,26 +210,26 @@ function wordSteps(step: Step): Step[] {
   }
 }
 
-/** A pre-tokenizer that makes a word of each match, and of each run between matches. */
+/** A pre-tokenizer that makes each match a word, and each run between matches. */
 export function isolate(regex: string): Step {
   return { type: "Split", pattern: { Regex: regex }, behavior: "Isolated", invert: false };
 }
 
-/** The library takes every behaviour but "Removed" for "Isolated", and an inverted split for a removal. */
+/** The library treats every behaviour except "Removed" as "Isolated", and an inverted split as a removal. */
 function splitStep(step: Step): Step {
   if (step.behavior === "Removed") return step;
-  if (step.behavior === "Isolated") return { ...step, invert: false }; // what does not match is a word of its own either way
+  if (step.behavior === "Isolated") return { ...step, invert: false }; // text between matches is a separate word either way
   throw unsupported(`pre_tokenizer Split with behavior "${step.behavior}", expected "Isolated" or "Removed"`);
 }
 
-/** The library leaves out the split in front of each ▁, and the flag that older files have instead of prepend_scheme. */
+/** The library ignores the split before each ▁, and the flag that older files have instead of prepend_scheme. */
 function metaspaceSteps(step: Step): Step[] {
   if ((step.replacement ?? "▁") !== "▁") throw unsupported(`pre_tokenizer Metaspace with replacement "${step.replacement}", expected "▁"`);
   const marked: Step = { type: "Metaspace", replacement: "▁", prepend_scheme: prependScheme(step) };
   return step.split === false ? [marked] : [marked, isolate("▁[^▁]*")];
 }
 
-/** When a Metaspace step writes a space in front of a text. */
+/** When a Metaspace step adds a space before a text. */
 export function prependScheme(metaspace: Step): unknown {
   return metaspace.prepend_scheme ?? (metaspace.add_prefix_space === false ? "never" : "always");
 }
@@ -269,7 +269,7 @@ function broken(what: string): LlmError {
   return new LlmError("bad-tokenizer", `tokenizer.json: ${what}.`);
 }
 
-/** An error for a tokenizer that is in order but not one of those that we read as it was made. */
+/** The error for a valid tokenizer for which we cannot reproduce the ids. */
 export function unsupported(what: string): LlmError {
   return new LlmError("unsupported", `tokenizer.json: ${what}. Read otherwise, text would get other ids than the model was trained on.`);
 }

@@ -1,4 +1,4 @@
-// Text to token ids and back, conversations to prompts: what a model's tokenizer files, or its GGUF, say about text.
+// Converts text to token ids and back, and conversations to prompts, as a model's tokenizer files or its GGUF define.
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { assert } from "../assert";
 import { LlmError } from "../errors";
@@ -14,33 +14,33 @@ import { readTokenizerJson, type TokenizerJson } from "./tokenizer-json";
 export type { TokenizerEvent } from "./gguf-vocabulary";
 export type { TokenizerFiles } from "./tokenizer-config";
 
-/** An index into the vocabulary. Plain, since ids come from typed arrays and JSON; a `PageId` is branded, so the two never mix. */
+/** An index into the vocabulary. Not branded, since ids come from typed arrays and JSON; `PageId` is branded, so the two never mix. */
 export type TokenId = number;
 
 export interface EncodeOptions {
-  /** Puts the model's first token (and last, where it has one) around the text. Default true. */
+  /** Adds the model's first token, and its last if it has one, around the text. Default true. */
   readonly addSpecialTokens?: boolean;
-  /** The text goes on after other text, so that no space is put in front of it. Default false. */
+  /** The text continues other text, so no space is added before it. Default false. */
   readonly continuesText?: boolean;
 }
 
 export interface DecodeOptions {
-  /** Leaves special tokens out. Default true. */
+  /** Omits special tokens. Default true. */
   readonly skipSpecialTokens?: boolean;
-  /** The ids go on after other text, so that a space at their start is one. Default false. */
+  /** The ids continue other text, so a space at their start is kept. Default false. */
   readonly continuesText?: boolean;
 }
 
 const NO_IDS: ReadonlySet<TokenId> = new Set();
 
 export class Tokenizer {
-  /** Ids that the vocabulary knows, the highest + 1. The model may have more rows; their ids are no tokens and have no text. */
+  /** The vocabulary's highest id + 1. The model may have more rows; their ids are not tokens and have no text. */
   readonly vocabSize: number;
-  /** Control tokens, with those that the configuration names as special. */
+  /** Control tokens, including those that the configuration names as special. */
   readonly specialIds: ReadonlySet<TokenId>;
-  /** The token that begins a sequence, or null. `encode` puts it in front only where the model was trained so. */
+  /** The token that begins a sequence, or null. `encode` adds it only if the model was trained that way. */
   readonly bosId: TokenId | null;
-  /** Tokens that end an answer: of a sequence, of a turn, of a message. */
+  /** Tokens that end an answer: the end of a sequence, a turn or a message. */
   readonly stopIds: ReadonlySet<TokenId>;
   readonly chatTemplate: ChatTemplate | null;
 
@@ -50,15 +50,15 @@ export class Tokenizer {
   readonly #guard: SpecialTokenGuard;
 
   /**
-   * @throws LlmError "bad-tokenizer" for files that are missing or broken, "unsupported" for a tokenizer that is none of ours; the signal's
-   * reason when aborted.
+   * @throws LlmError "bad-tokenizer" for missing or broken files, "unsupported" for a tokenizer that we do not support; the signal's reason when
+   * aborted.
    */
   static async fromJson(files: TokenizerFiles, signal?: AbortSignal): Promise<Tokenizer> {
     const json = await readTokenizerJson(files.tokenizer, signal);
     return new Tokenizer(json, readTokenizerConfig(files, json.addedTokens));
   }
 
-  /** @throws LlmError as `fromJson`; what is unsupported is named in an event first. */
+  /** @throws LlmError as `fromJson` does. An event precedes "unsupported". */
   static async fromGguf(metadata: GgufMetadata, options: VocabularyOptions = {}): Promise<Tokenizer> {
     return Tokenizer.fromJson(await readGgufVocabulary(metadata, options), options.signal);
   }
@@ -80,13 +80,13 @@ export class Tokenizer {
     this.#guard = new SpecialTokenGuard(json.addedTokens.filter(({ id }) => config.specialIds.has(id)).map(({ content }) => content));
   }
 
-  /** The ids of `text`, in which special tokens are recognised, as Hugging Face's tokenizers do. */
+  /** The ids of `text`. Special tokens in it are recognised, as in Hugging Face's tokenizers. */
   encode(text: string, { addSpecialTokens = true, continuesText = false }: EncodeOptions = {}): TokenId[] {
     const ids = continuesText && this.#putsSpaceFirst ? this.#encodeAfterBreak(text) : this.#library.encode(text).ids;
     return addSpecialTokens ? [...this.#frame.before, ...ids, ...this.#frame.after] : ids;
   }
 
-  /** The text of `ids`: U+FFFD for bytes that are no UTF-8, nothing for ids that are no tokens. */
+  /** The text of `ids`, with U+FFFD for invalid UTF-8 and no text for ids that are not tokens. */
   decode(ids: Iterable<TokenId>, options: DecodeOptions = {}): string {
     const stream = this.detokenizer(options);
     let text = "";
@@ -94,7 +94,7 @@ export class Tokenizer {
     return text + stream.flush();
   }
 
-  /** A stream from ids to text, for one text. */
+  /** A stream from the ids of one text to the text. */
   detokenizer({ skipSpecialTokens = true, continuesText = false }: DecodeOptions = {}): Detokenizer {
     return new Detokenizer({
       spelling: this.#spelling,
@@ -103,7 +103,7 @@ export class Tokenizer {
     });
   }
 
-  /** Tokens that no model can do without: added ones, control tokens and single bytes. With them any chat can be written, and ended. */
+  /** Tokens that every stage needs: added tokens, control tokens and single bytes. With them any chat can be written and ended. */
   requiredIds(): TokenId[] {
     const ids: TokenId[] = [];
     const { addedIds } = this.#spelling;
@@ -113,15 +113,20 @@ export class Tokenizer {
     return ids;
   }
 
-  /** The text bytes of one token: maybe part of a character. */
+  /** The token as its vocabulary spells it; undefined for an id that is none. */
+  tokenSpelling(id: TokenId): string | undefined {
+    return this.#spelling.tokenOf(id);
+  }
+
+  /** The text bytes of one token, possibly part of a character. */
   tokenBytes(id: TokenId): Uint8Array {
     return tokenBytes(id, this.#spelling);
   }
 
   /**
-   * A conversation as the prompt that the model was trained on, for `encode` without special tokens added. A special token that a
-   * message spells stays text when encoded, and so ends no turn: an invisible guard stands in it (see special-token-guard.ts).
-   * @throws LlmError "bad-tokenizer" without a chat template, else as `ChatTemplate.render`.
+   * Renders a conversation as the prompt that the model was trained on. Encode it without adding special tokens. A special token in a message
+   * stays text when encoded, so it ends no turn: an invisible guard is put into it (see special-token-guard.ts).
+   * @throws LlmError "bad-tokenizer" without a chat template, otherwise as `ChatTemplate.render`.
    */
   renderChat(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
     if (!this.chatTemplate) {
@@ -131,13 +136,13 @@ export class Tokenizer {
     return this.chatTemplate.render(guarded, options);
   }
 
-  /** Whether the encoder puts a space in front of every text. */
+  /** Whether the encoder adds a space before every text. */
   get #putsSpaceFirst(): boolean {
     const { decoding } = this.#spelling;
     return decoding.kind === "sentencepiece" && decoding.dropsFirstSpace;
   }
 
-  /** The ids of `text` after a line break, which takes the space that is put first and merges with nothing in these vocabularies. */
+  /** The ids of `text`, encoded after a line break. The line break takes the added space, and merges with nothing in these vocabularies. */
   #encodeAfterBreak(text: string): TokenId[] {
     const before = this.#library.encode("\n").ids;
     const { ids } = this.#library.encode(`\n${text}`);
@@ -149,7 +154,7 @@ export class Tokenizer {
   }
 }
 
-/** The library, which splits texts into words, over our own model. */
+/** The library, which splits texts into words, with our own model. */
 function makeLibraryTokenizer({ library, vocabulary, modelOptions }: TokenizerJson): HubTokenizer {
   try {
     const tokenizer = new HubTokenizer(library, {});

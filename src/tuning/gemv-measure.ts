@@ -1,61 +1,80 @@
-// Measures the cuts of decode's products on the weights of the model that is loaded, in turns of the engine so short that who asks next hardly waits.
+// Benchmarks GEMV parameters on the weights of the loaded model, in slices short enough that a new request is barely delayed.
 import { present } from "../assert";
-import type { EngineCore } from "../engine/engine-core";
 import { LlmError } from "../errors";
+import type { Gpu } from "../gpu/device";
 import { type BoundKernel, KernelCache } from "../gpu/kernel";
 import { PassClock } from "../gpu/pass-clock";
 import { readback } from "../gpu/readback";
 import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
 import type { StepShape } from "../kernels/step-shape";
+import { encodeState } from "../kernels/step-state";
 import type { DecodeProduct } from "../model/decode-products";
-import { submitPass } from "../steps/stepper";
-import { chooseCut, hasLost, ROUNDS } from "./cut-choice";
+import type { Model } from "../model/model";
+import { cannotWin, fastestCandidate, ROUNDS } from "./fastest-candidate";
+
+/** What measuring needs of the engine. */
+export interface TuningHost {
+  /** The device and the model that answer now: others after a lost device. */
+  readonly gpu: Gpu;
+  readonly model: Model;
+  /**
+   * Runs `act` while nothing else runs.
+   *
+   * @throws the signal's reason; LlmError "device-lost" | "disposed"
+   */
+  alone<T>(act: () => Promise<T>, signal?: AbortSignal): Promise<T>;
+}
 
 export interface MeasureOptions {
-  /** `gemvCandidates` unless given; the first is the default. */
+  /** Defaults to `gemvCandidates`. The first candidate is the default. */
   readonly candidates?: (product: GemvProduct) => readonly GemvTuning[];
   readonly signal?: AbortSignal;
 }
 
-export interface MeasuredCut {
+export interface MeasuredCandidate {
   readonly tuning: GemvTuning;
-  /** Milliseconds of a dispatch, of each round until it had lost. */
+  /** Milliseconds a dispatch, by round. A candidate that cannot win any more has fewer rounds. */
   readonly times: readonly number[];
 }
 
 export interface MeasuredProduct {
   readonly product: GemvProduct;
-  /** The cut to take. */
+  /** The fastest candidate that computes what the default computes. */
   readonly tuning: GemvTuning;
+  /** Over the default; 1 if the default won. */
   readonly speedup: number;
-  /** The default first. */
-  readonly cuts: readonly MeasuredCut[];
+  /** The default first. Candidates that did not compile are missing. */
+  readonly candidates: readonly MeasuredCandidate[];
 }
 
 const ONE_ROW: StepShape = { rows: 1, positions: 1 };
-const BATCH_MS = 4; // forty steps of Chromium's clock; a page is drawn every 16
+const BATCH_MS = 4; // 40 times the resolution of Chromium's clock, and a quarter of a frame
 const MAX_DISPATCHES = 4096;
-const MAX_ERROR = 1e-3; // in parts of the largest output; orders of summation differ by less than a millionth
+const MAX_ERROR = 1e-3; // relative to the largest output; another order of summation changes less than 1e-6
 
-interface Cut {
+/** A candidate while it is measured. */
+interface Candidate {
   readonly tuning: GemvTuning;
-  readonly steps: readonly BoundKernel<StepShape>[];
+  /** One dispatch for each matrix of the product. */
+  readonly dispatches: readonly BoundKernel<StepShape>[];
   readonly times: number[];
 }
 
 /**
- * One product after the other, a turn of the engine for each batch. Those without candidates are left out.
+ * Measures one product after the other. Each batch waits for the host on its own, so requests go between batches. Products without candidates are
+ * left out.
  *
- * @throws the signal's reason; LlmError "device-lost" | "disposed".
+ * @throws the signal's reason; LlmError "device-lost" | "disposed"
  */
 export async function measureProducts(
-  core: EngineCore,
+  host: TuningHost,
   products: readonly DecodeProduct[],
   options: MeasureOptions = {},
 ): Promise<MeasuredProduct[]> {
-  const measure = new GemvMeasure(core, options.signal);
-  const candidates = options.candidates ?? ((product) => gemvCandidates(product, core.gpu.features));
+  const { gpu } = host;
+  const measure = new GemvMeasure(host, options.signal);
+  const candidates = options.candidates ?? ((product) => gemvCandidates(product, gpu.features));
   const measured: MeasuredProduct[] = [];
   try {
     for (const each of products) {
@@ -65,123 +84,131 @@ export async function measureProducts(
   } finally {
     measure.destroy();
   }
-  const loss = await core.gpu.lossError(); // times of a lost device are none
+  const loss = await gpu.lossError(); // operations on a lost device take no time and do not fail
   if (loss) throw loss;
   return measured;
 }
 
 class GemvMeasure {
-  readonly #core: EngineCore;
-  readonly #model: EngineCore["model"];
-  readonly #kernels: KernelCache; // of its own: few of these are ever used again
+  readonly #host: TuningHost;
+  readonly #gpu: Gpu;
+  readonly #model: Model;
+  readonly #kernels: KernelCache; // not the engine's: most of these kernels are never used again
   readonly #signal: AbortSignal | undefined;
-  /** Null where the device has none: the caller's then, whose wait for the end of a batch is part of it. */
+  /** Null without timestamps: the wall time of a batch counts then, the wait for its end included. */
   readonly #clock: PassClock | null;
-  /** Goes on from batch to batch, so that no batch finds in a cache what the one before read. */
+  /** Batches continue where the last one stopped, so that none finds its matrices in a cache. */
   #nextMatrix = 0;
 
-  constructor(core: EngineCore, signal: AbortSignal | undefined) {
-    this.#core = core;
-    this.#model = core.model;
-    this.#kernels = new KernelCache(core.gpu);
+  constructor(host: TuningHost, signal: AbortSignal | undefined) {
+    this.#host = host;
+    this.#gpu = host.gpu;
+    this.#model = host.model;
+    this.#kernels = new KernelCache(host.gpu);
     this.#signal = signal;
-    this.#clock = core.gpu.features.timestamps ? new PassClock(core.gpu, 1) : null;
+    this.#clock = host.gpu.features.timestamps ? new PassClock(host.gpu, 1) : null;
   }
 
   destroy(): void {
     this.#clock?.destroy();
   }
 
-  async product(product: DecodeProduct, candidates: readonly GemvTuning[]): Promise<MeasuredProduct> {
-    const cuts = await this.#bind(product, candidates);
-    const byDefault = present(cuts[0], "the default cut");
-    for (const { steps } of cuts) await this.#time(steps, 1); // drivers compile lazily
-    const count = await this.#dispatchesOfBatch(byDefault);
+  async product(product: DecodeProduct, tunings: readonly GemvTuning[]): Promise<MeasuredProduct> {
+    const candidates = await this.#compile(product, tunings);
+    const byDefault = present(candidates[0], "the default candidate");
+    for (const { dispatches } of candidates) await this.#time(dispatches, 1); // warm-up: drivers compile at the first dispatch
+    const count = await this.#batchSize(byDefault);
     for (let round = 0; round < ROUNDS; round++) {
-      for (const cut of cuts) {
-        if (cut === byDefault || !hasLost(cut.times, byDefault.times)) cut.times.push(await this.#time(cut.steps, count));
+      for (const candidate of candidates) {
+        if (candidate !== byDefault && cannotWin(candidate.times, byDefault.times)) continue;
+        candidate.times.push(await this.#time(candidate.dispatches, count));
       }
     }
-    const { cut, ratio } = chooseCut(cuts.map(({ times }) => times));
-    const chosen = present(cuts[cut], "the chosen cut");
-    const isTaken = chosen === byDefault || (await this.#agrees(product, byDefault, chosen));
-    const tuning = isTaken ? chosen.tuning : byDefault.tuning;
+    const { index, ratio } = fastestCandidate(candidates.map(({ times }) => times));
+    const fastest = present(candidates[index], "the fastest candidate");
+    const isRight = fastest === byDefault || (await this.#agree(product, byDefault, fastest));
     return {
-      ...{ product: product.product, tuning, speedup: isTaken ? 1 / ratio : 1 },
-      cuts: cuts.map(({ tuning, times }) => ({ tuning, times })),
+      product: product.product,
+      tuning: isRight ? fastest.tuning : byDefault.tuning,
+      speedup: isRight ? 1 / ratio : 1,
+      candidates: candidates.map(({ tuning, times }) => ({ tuning, times })),
     };
   }
 
-  /** Those that compile. */
-  async #bind(product: DecodeProduct, candidates: readonly GemvTuning[]): Promise<Cut[]> {
-    const cuts: Cut[] = [];
-    for (const tuning of candidates) {
+  /** Leaves out candidates that the driver cannot compile. @throws if the default is one of them */
+  async #compile(product: DecodeProduct, tunings: readonly GemvTuning[]): Promise<Candidate[]> {
+    const candidates: Candidate[] = [];
+    for (const tuning of tunings) {
       this.#signal?.throwIfAborted();
       try {
-        cuts.push({ tuning, steps: await product.bind(this.#kernels, tuning), times: [] });
+        candidates.push({ tuning, dispatches: await product.bind(this.#kernels, tuning), times: [] });
       } catch (error) {
-        if (cuts.length === 0 || !(error instanceof LlmError && error.code === "gpu-error")) throw error;
+        if (candidates.length === 0 || !(error instanceof LlmError && error.code === "gpu-error")) throw error;
       }
     }
-    return cuts;
+    return candidates;
   }
 
-  async #dispatchesOfBatch({ steps }: Cut): Promise<number> {
+  /** Dispatches that take about `BATCH_MS`. */
+  async #batchSize({ dispatches }: Candidate): Promise<number> {
     let count = 1;
     for (;;) {
-      const spentMs = count * (await this.#time(steps, count));
-      if (spentMs >= (2 / 3) * BATCH_MS || count === MAX_DISPATCHES) return count;
-      const growth = Math.min(8, Math.max(2, BATCH_MS / Math.max(spentMs, 0.1)));
+      const batchMs = count * (await this.#time(dispatches, count));
+      if (batchMs >= (2 / 3) * BATCH_MS || count === MAX_DISPATCHES) return count;
+      const growth = Math.min(8, Math.max(2, BATCH_MS / Math.max(batchMs, 0.1)));
       count = Math.min(MAX_DISPATCHES, Math.ceil(count * growth));
     }
   }
 
-  /** Milliseconds of each of so many dispatches, the matrices taken in turn. */
-  #time(steps: readonly BoundKernel<StepShape>[], count: number): Promise<number> {
-    return this.#turn(async () => {
-      const { gpu } = this.#core;
-      const { device } = gpu;
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass(this.#clock ? { timestampWrites: this.#clock.writes(0) } : {});
-      for (let i = 0; i < count; i++) steps[this.#nextMatrix++ % steps.length]?.encode(pass, ONE_ROW);
-      pass.end();
-      const commands = encoder.finish();
+  /** Milliseconds a dispatch, over a batch of `count` that goes round the matrices. */
+  #time(dispatches: readonly BoundKernel<StepShape>[], count: number): Promise<number> {
+    return this.#alone(async () => {
+      const { queue } = this.#gpu.device;
+      const commands = this.#encode((pass) => {
+        for (let i = 0; i < count; i++) dispatches[this.#nextMatrix++ % dispatches.length]?.encode(pass, ONE_ROW);
+      });
       const start = performance.now();
-      device.queue.submit([commands]);
-      await gpu.workDone();
+      queue.submit([commands]);
+      await this.#gpu.workDone();
       const wallMs = performance.now() - start;
       const [span] = (await this.#clock?.read(1)) ?? [];
       return (span ? span.end - span.start : wallMs) / count;
     });
   }
 
-  /** Whether both cuts give the same product: what a driver computes wrong may well be fast. */
-  async #agrees(product: DecodeProduct, ...cuts: readonly [Cut, Cut]): Promise<boolean> {
+  /** Whether both compute the same product. A driver that skips work would win otherwise. */
+  async #agree(product: DecodeProduct, byDefault: Candidate, fastest: Candidate): Promise<boolean> {
     const { x, y } = product;
-    const answers = await this.#turn(async () => {
-      const { queue } = this.#core.gpu.device;
-      const values = Float32Array.from({ length: x.bytes / 4 }, (_, column) => Math.sin(column + 1));
-      queue.writeBuffer(x.buffer, x.offset, values);
-      const rows: Float32Array[] = [];
-      for (const { steps } of cuts) {
-        queue.writeBuffer(y.buffer, y.offset, new Float32Array(y.bytes / 4)); // some products are added to it
-        submitPass(this.#core.gpu, (pass) => steps[0]?.encode(pass, ONE_ROW));
-        rows.push(new Float32Array(await readback(this.#core.gpu, y)));
-      }
-      return rows;
-    });
-    const [expected = new Float32Array(), found = new Float32Array()] = answers;
+    const outputs = ({ dispatches }: Candidate) =>
+      this.#alone(async () => {
+        const { queue } = this.#gpu.device;
+        const values = Float32Array.from({ length: x.bytes / 4 }, (_, column) => Math.sin(column + 1));
+        queue.writeBuffer(x.buffer, x.offset, values);
+        queue.writeBuffer(y.buffer, y.offset, new Float32Array(y.bytes / 4)); // the epilogue "add" reads it
+        queue.submit([this.#encode((pass) => dispatches[0]?.encode(pass, ONE_ROW))]);
+        return new Float32Array(await readback(this.#gpu, y));
+      });
+    const expected = await outputs(byDefault);
+    const found = await outputs(fastest);
     const limit = MAX_ERROR * expected.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
     return expected.every((value, row) => Math.abs(value - (found[row] ?? Number.NaN)) <= limit);
   }
 
-  /** `act` in a turn of the engine, with the state that one row of decode has. */
-  #turn<T>(act: () => Promise<T>): Promise<T> {
-    return this.#core.takeTurn(async () => {
-      const { gpu, model } = this.#core;
-      if (model !== this.#model) throw new LlmError("device-lost", "The device was lost while it was measured.");
+  #encode(encodePass: (pass: GPUComputePassEncoder) => void): GPUCommandBuffer {
+    const encoder = this.#gpu.device.createCommandEncoder();
+    const pass = encoder.beginComputePass(this.#clock ? { timestampWrites: this.#clock.writes(0) } : {});
+    encodePass(pass);
+    pass.end();
+    return encoder.finish();
+  }
+
+  /** Runs `act` while the engine is idle, with the lane's state set for one row of decode. */
+  #alone<T>(act: () => Promise<T>): Promise<T> {
+    return this.#host.alone(async () => {
+      if (this.#host.model !== this.#model)
+        throw new LlmError("device-lost", "The device was lost while GEMV parameters were benchmarked.");
       this.#signal?.throwIfAborted();
-      gpu.device.queue.writeBuffer(model.context.lane.buffer("state"), 0, Uint32Array.of(0, 1, 0, 0));
+      this.#gpu.device.queue.writeBuffer(this.#model.context.lane.buffer("state"), 0, encodeState([{}]));
       return act();
     }, this.#signal);
   }

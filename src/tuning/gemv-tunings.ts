@@ -1,38 +1,36 @@
-// Which cuts of decode's products were measured fastest, by adapter: read from a store with each load, added to when more were measured.
-
-import type { Gpu } from "../gpu/device";
+// The GEMV parameters that were measured fastest, by adapter and product. Each load reads them from a store; measuring adds to it.
 import { GEMV_VERSION, type GemvProduct, gemvCandidates, productKey, tuningKey } from "../kernels/gemv-candidates";
 import { type GemvTuning, gemvTuning } from "../kernels/matmul-vector";
-import type { MeasuredProduct } from "./gemv-measure";
+import { adapterKey, type TunedDevice } from "./adapter-key";
 
-/** Where a small text is kept from one visit to the next. Another store, or none, is the application's choice. */
+/** Keeps one small text between visits. Applications may pass their own. */
 export interface TuningStore {
-  /** What was written last; null where nothing was. */
+  /** The text written last, or null if there is none. */
   read(): Promise<string | null>;
   write(text: string): Promise<void>;
 }
 
-/** A decode product, and the cut that is fastest here. */
+/** A matrix-vector product of the decode step, with the parameters that are fastest on this device. */
 export interface TunedProduct extends GemvProduct {
   readonly tuning: GemvTuning;
-  /** How many times as fast as the cut that is taken unmeasured; 1 where it is that one. */
+  /** Speed-up over the default parameters; 1 if the default won. */
   readonly speedup: number;
 }
 
 export type TuningEvent =
-  /** Measured while nobody asked anything; the next load on this adapter takes them. */
+  /** GEMV parameters were benchmarked while the engine was idle. The next load on this adapter uses them. */
   | { readonly type: "gemv-tuned"; readonly adapter: string; readonly products: readonly TunedProduct[]; readonly tuningMs: number }
-  /** The store gave nothing to go by, or took nothing: products have the cuts that are taken unmeasured, and are measured again. */
+  /** The store could not be read or written. The engine uses default parameters and benchmarks again. */
   | { readonly type: "tunings-unavailable"; readonly reason: string }
   | { readonly type: "gemv-tuning-failed"; readonly error: unknown };
 
-/** Names of cuts by product, by adapter. */
+/** adapterKey → productKey → tuningKey */
 type Tunings = Map<string, Map<string, string>>;
 
 export class GemvTunings {
   readonly #store: TuningStore;
   readonly #onEvent: (event: TuningEvent) => void;
-  /** As they were when the load began. */
+  /** As read when the load began: an engine's parameters never change, so its answers do not either. */
   readonly #known: Tunings;
 
   private constructor(store: TuningStore, onEvent: (event: TuningEvent) => void, known: Tunings) {
@@ -41,36 +39,35 @@ export class GemvTunings {
     this.#known = known;
   }
 
-  /** Never fails: where the store does, nothing is known. */
+  /** Never rejects. If the store fails, nothing is known. */
   static async read(store: TuningStore, onEvent: (event: TuningEvent) => void): Promise<GemvTunings> {
     return new GemvTunings(store, onEvent, await readStore(store, onEvent));
   }
 
-  /** What the load found for the product, if it is one of its candidates here. */
-  find({ adapterName, features }: TunedDevice, product: GemvProduct): GemvTuning | null {
-    const name = this.#known.get(adapterName)?.get(productKey(product));
-    return (name && gemvCandidates(product, features).find((tuning) => tuningKey(tuning) === name)) || null;
+  /** The stored tuning, if it is one of the product's candidates on this device; null otherwise. */
+  find(device: TunedDevice, product: GemvProduct): GemvTuning | null {
+    const name = this.#known.get(adapterKey(device))?.get(productKey(product));
+    return (name && gemvCandidates(product, device.features).find((tuning) => tuningKey(tuning) === name)) || null;
   }
 
-  /** For the next load: adds to what the store has by now. */
-  async remember(adapterName: string, measured: readonly MeasuredProduct[]): Promise<void> {
-    const tunings = await readStore(this.#store, () => undefined); // the load told of what it did not understand
-    const own = tunings.get(adapterName) ?? new Map<string, string>();
-    tunings.set(adapterName, own);
-    for (const { product, tuning } of measured) own.set(productKey(product), tuningKey(tuning));
+  /** Adds to the store for the next load. Reads it again first: another tab may have written meanwhile. Never rejects. */
+  async remember(device: TunedDevice, products: readonly TunedProduct[]): Promise<void> {
+    const tunings = await readStore(this.#store, () => undefined); // the load has reported an unreadable store
+    const key = adapterKey(device);
+    const own = tunings.get(key) ?? new Map<string, string>();
+    tunings.set(key, own);
+    for (const product of products) own.set(productKey(product), tuningKey(product.tuning));
     try {
       await this.#store.write(formatTunings(tunings));
     } catch (error) {
-      this.#onEvent({ type: "tunings-unavailable", reason: `what was measured could not be stored: ${error}` });
+      this.#onEvent({ type: "tunings-unavailable", reason: `The measured GEMV parameters could not be stored: ${messageOf(error)}` });
     }
   }
 }
 
-type TunedDevice = Pick<Gpu, "adapterName" | "features">;
-
-/** The cut that the products of an engine on this device have, from load to load. */
-export function tuningsOn(gpu: TunedDevice, tunings: GemvTunings | undefined): (product: GemvProduct) => GemvTuning {
-  return (product) => tunings?.find(gpu, product) ?? gemvTuning(product.format, product.rows, product.columns, gpu.features);
+/** The parameters for every product of an engine on this device: the stored ones where there are any, else the default. */
+export function tuningsOn(device: TunedDevice, tunings: GemvTunings | undefined): (product: GemvProduct) => GemvTuning {
+  return (product) => tunings?.find(device, product) ?? gemvTuning(product.format, product.rows, product.columns, device.features);
 }
 
 async function readStore(store: TuningStore, onEvent: (event: TuningEvent) => void): Promise<Tunings> {
@@ -78,21 +75,23 @@ async function readStore(store: TuningStore, onEvent: (event: TuningEvent) => vo
     const text = await store.read();
     return text === null ? new Map() : parseTunings(text);
   } catch (error) {
-    onEvent({ type: "tunings-unavailable", reason: error instanceof Error ? error.message : String(error) });
+    onEvent({ type: "tunings-unavailable", reason: `The stored GEMV parameters could not be read: ${messageOf(error)}` });
     return new Map();
   }
 }
 
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === "object" && value !== null;
 
-/** @throws Error saying what is wrong with the text. */
+/** @throws Error that says what is wrong with the text */
 function parseTunings(text: string): Tunings {
   const json: unknown = JSON.parse(text);
-  if (!isRecord(json) || !isRecord(json.adapters)) throw new Error("the stored tunings have no adapters");
-  if (json.version !== GEMV_VERSION) throw new Error(`the stored tunings are of version ${json.version}; this is ${GEMV_VERSION}`);
+  if (!isRecord(json) || !isRecord(json.adapters)) throw new Error('found no object "adapters"');
+  if (json.version !== GEMV_VERSION) throw new Error(`found version ${json.version}, expected ${GEMV_VERSION}`);
   const tunings: Tunings = new Map();
   for (const [adapter, products] of Object.entries(json.adapters)) {
-    if (!isRecord(products)) throw new Error(`the stored tunings of ${adapter} are no list of products`);
+    if (!isRecord(products)) throw new Error(`found a ${typeof products} for an adapter, expected an object of products`);
     tunings.set(adapter, new Map(Object.entries(products).map(([key, name]) => [key, String(name)])));
   }
   return tunings;

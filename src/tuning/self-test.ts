@@ -1,5 +1,5 @@
-// Small products with known answers, asked of the kernel variants that rest on subgroups, on matrix units and on products of bytes: some drivers
-// compute those wrong.
+// Runs small products with known results through the kernel variants that use subgroups, subgroup matrices or 8-bit dot products (dp4a): some
+// drivers miscompile these.
 import { LlmError } from "../errors";
 import type { TrackedBuffer } from "../gpu/buffer";
 import type { Gpu, GpuFeatures } from "../gpu/device";
@@ -12,21 +12,22 @@ import { type GemvTuning, type MatmulVectorOptions, matmulVector } from "../kern
 import { quantiseRows } from "../kernels/quantise-rows";
 import { rmsNorm } from "../kernels/rms-norm";
 import type { StepShape } from "../kernels/step-shape";
+import { encodeState } from "../kernels/step-state";
 import { GROUP, rowCodeBytes, rowScaleBytes } from "../weight-format";
 
-/** A kind of kernels that the device has the features for, and that the engine does without all the same. */
+/** A kernel variant that the device supports and the engine does not use, because it failed the self-test. */
 export interface RejectedVariant {
   readonly variant: "subgroups" | "subgroup-matrix" | "dp4a";
-  /** Which kernel failed, and how. */
+  /** Names the kernel and its fault. */
   readonly reason: string;
-  /** That kernel's largest error, in parts of its largest known answer. Infinity where it gave none, or no number. */
+  /** The kernel's largest error, relative to the largest expected value. Infinity if it did not run or returned NaN. */
   readonly error: number;
 }
 
-/** Inputs by binding name of kernels that run one after the other, and the `y` that they give. */
+/** Kernels to run one after the other, their inputs by binding name and the expected `y`. */
 export interface KnownProduct {
   readonly variant: RejectedVariant["variant"];
-  /** For messages. */
+  /** For error messages. */
   readonly name: string;
   /** Rows of x. */
   readonly rows: number;
@@ -35,21 +36,21 @@ export interface KnownProduct {
   compile(kernels: KernelCache): Promise<readonly Kernel<string, StepShape>[]>;
 }
 
-const MAX_ERROR = 1e-3; // a lane left out is about a hundredth, rounding less than a millionth
+const MAX_ERROR = 1e-3; // relative: a missing lane is about 1e-2, rounding less than 1e-6
 
-/** Variants that are no default: an engine that is not to have them does not ask for them. */
+/** Variants that are off by default: only engines that use them test them. */
 export interface AskedVariants {
   readonly dp4a: boolean;
 }
 
-/** Of each variant that was tested on the device, null where it is right. */
+/** The result of each variant tested so far; null if it passed. */
 type Verdicts = Map<RejectedVariant["variant"], RejectedVariant | null>;
 
 const verdicts = new WeakMap<GPUDevice, Verdicts>();
 
 /**
- * What engines on this device do without: found out once a device. An adapter in software is taken at its word, for it would take seconds to
- * compile what this asks.
+ * The variants that engines on this device must not use. Each variant is tested once a device. Software adapters are not tested: compiling the
+ * kernels would take seconds there.
  *
  * @throws LlmError "device-lost" | "out-of-memory" | "disposed"
  */
@@ -64,7 +65,7 @@ export async function rejectedVariants(gpu: Gpu, asked?: AskedVariants): Promise
   return [...new Set(products.map(({ variant }) => variant))].flatMap((variant) => known.get(variant) ?? []);
 }
 
-/** One at most for each variant. @throws as `rejectedVariants`. */
+/** Returns at most one rejection for each variant. @throws like `rejectedVariants` */
 export async function testVariants(gpu: Gpu, products: readonly KnownProduct[]): Promise<readonly RejectedVariant[]> {
   const failures = await Promise.all(products.map((product) => failureOf(gpu, product)));
   const firsts = new Map<string, RejectedVariant>();
@@ -78,19 +79,19 @@ async function failureOf(gpu: Gpu, product: KnownProduct): Promise<RejectedVaria
   try {
     const error = largestError(await answersOf(gpu, product), expected);
     if (error <= MAX_ERROR) return null;
-    failure = { variant, reason: `${name} gives wrong answers on ${gpu.adapterName}`, error };
+    failure = { variant, reason: `${name} computes wrong results on ${gpu.adapterName}`, error };
   } catch (error) {
     if (!(error instanceof LlmError && error.code === "gpu-error")) throw (await gpu.lossError()) ?? error;
     failure = { variant, reason: error.message, error: Number.POSITIVE_INFINITY };
   }
-  // Whatever a lost device gives says nothing about the variant.
+  // The results of a lost device say nothing about the variant.
   const loss = await gpu.lossError();
   if (loss) throw loss;
   return failure;
 }
 
 async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: KnownProduct): Promise<Float32Array> {
-  const chain = await compile(new KernelCache(gpu)); // of its own: nobody else wants these
+  const chain = await compile(new KernelCache(gpu)); // not the engine's: no other code uses these kernels
   const buffers = new Map<string, TrackedBuffer>();
   const free = () => {
     for (const buffer of buffers.values()) buffer.destroy();
@@ -102,7 +103,7 @@ async function answersOf(gpu: Gpu, { name, rows, inputs, expected, compile }: Kn
     return buffer;
   };
   const encode = () => {
-    for (const [binding, contents] of Object.entries({ state: new Uint32Array([0, rows, 0, 0]), ...inputs })) {
+    for (const [binding, contents] of Object.entries({ state: encodeState(Array.from({ length: rows }, () => ({}))), ...inputs })) {
       gpu.device.queue.writeBuffer(create(binding, contents.byteLength).raw, 0, contents);
     }
     const y = create("y", expected.byteLength).view();
@@ -127,7 +128,7 @@ function largestError(answers: Float32Array, expected: Float32Array): number {
   return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
 }
 
-/** For the variants that a device with such features would be given. */
+/** The products that test the variants a device with these features would use. */
 export function knownProducts(
   { subgroups, subgroupMatrix }: Pick<GpuFeatures, "subgroups" | "subgroupMatrix">,
   { dp4a }: AskedVariants = { dp4a: false },
@@ -141,20 +142,21 @@ export function knownProducts(
 
 const STORED = { format: "q4m", bias: false, epilogue: "store", yOffset: 0 } as const;
 
-// Past the columns that are staged at once, and no whole number of turns: lanes part in their loop and have to meet again. Each has a share.
+// More columns than are staged at once, and not a multiple of the lanes: their loops end at different times, and they have to reconverge. Every
+// lane has a share of each row.
 const VECTOR = { rows: 24, columns: 70 * GROUP };
 
 function vectorProduct(lanes: number, workgroupSize: number): KnownProduct {
   const tuning: GemvTuning = { lanes, rowsPerThread: 1, workgroupSize, staged: true };
-  const options: MatmulVectorOptions = { ...STORED, ...VECTOR, subgroups: true, tuning };
+  const options: MatmulVectorOptions = { ...STORED, ...VECTOR, yStride: VECTOR.rows, subgroups: true, tuning };
   return {
     ...{ variant: "subgroups", name: `matmul-vector with ${lanes} lanes a row`, rows: 1 },
-    ...product(VECTOR, 1, smallWhole),
+    ...product(VECTOR, 1, smallInteger),
     compile: async (kernels) => [await kernels.compile(matmulVector, options)],
   };
 }
 
-// Neither tile is full.
+// Neither dimension is a multiple of the tile.
 const MATRIX = { rows: 65, columns: 3 * GROUP };
 const MATRIX_X_ROWS = 70;
 
@@ -162,12 +164,12 @@ function matrixProduct(): KnownProduct {
   const options: MatmulSubgroupMatrixOptions = { ...STORED, ...MATRIX, yStride: MATRIX.rows };
   return {
     ...{ variant: "subgroup-matrix", name: "matmul-subgroup-matrix", rows: MATRIX_X_ROWS },
-    ...product(MATRIX, MATRIX_X_ROWS, smallWhole),
+    ...product(MATRIX, MATRIX_X_ROWS, smallInteger),
     compile: async (kernels) => [await kernels.compile(matmulSubgroupMatrix, options)],
   };
 }
 
-/** Of an x that bytes hold: each group's largest is 127, its scale 1. */
+/** `x` is exact in 8 bits: the largest value of each group is 127, so its scale is 1. */
 function byteProduct(): KnownProduct {
   const options: MatmulDp4aOptions = { ...STORED, ...MATRIX, yStride: MATRIX.rows };
   const { inputs, expected } = product(MATRIX, MATRIX_X_ROWS, (index) => (index % GROUP === 0 ? 127 : scattered(index, 255) - 127));
@@ -197,9 +199,9 @@ function norm(): KnownProduct {
   };
 }
 
-const smallWhole = (index: number) => scattered(index, 8) - 3;
+const smallInteger = (index: number) => scattered(index, 8) - 3;
 
-/** X·Wᵀ of whole numbers and a matrix in q4m whose weights are multiples of 1/8: every sum is exact, in f32 and on matrix units. */
+/** X·Wᵀ of integers and a q4m matrix whose weights are multiples of 1/8: every sum is exact, in f32 and on matrix units. */
 function product({ rows, columns }: { readonly rows: number; readonly columns: number }, xRows: number, xAt: (index: number) => number) {
   const x = Float32Array.from({ length: xRows * columns }, (_, index) => xAt(index));
   const codes = new Uint8Array(rows * rowCodeBytes("q4m", columns));
@@ -221,7 +223,7 @@ function product({ rows, columns }: { readonly rows: number; readonly columns: n
       }
     }
     for (let xRow = 0; xRow < xRows; xRow++) {
-      let sum = 0; // a plain loop: half a million rounds while a page loads
+      let sum = 0; // a plain loop for speed: half a million iterations while a page loads
       for (let column = 0; column < columns; column++) sum += (weights[column] ?? 0) * (x[xRow * columns + column] ?? 0);
       expected[xRow * rows + row] = sum;
     }
@@ -229,13 +231,13 @@ function product({ rows, columns }: { readonly rows: number; readonly columns: n
   return { inputs: { x, codes, scales }, expected };
 }
 
-/** A whole number from 0 to `count` - 1 that `index` tells, and its neighbours do not. */
+/** A pseudo-random integer from 0 to `count` - 1 that depends on `index` alone. */
 function scattered(index: number, count: number): number {
   const mixed = Math.imul(index + 1, 0x9e3779b1);
   return (Math.imul(mixed ^ (mixed >>> 15), 0x85ebca6b) >>> 16) % count;
 }
 
-/** The bits of 2 ** exponent in f16. */
+/** 2 ** exponent as the bits of an f16. */
 function halfPower(exponent: number): number {
   return (exponent + 15) << 10;
 }

@@ -1,4 +1,4 @@
-// Reads fields of a model's configuration, config.json's or GGUF metadata's, and checks each before anybody computes with it.
+// Reads fields of a model's configuration (config.json or GGUF metadata) and checks each before it is used.
 import { LlmError } from "../errors";
 
 // Far above any model, low enough that products of a few sizes stay safe integers.
@@ -10,34 +10,34 @@ export class ConfigFields {
   readonly #values: ReadonlyMap<string, unknown>;
   readonly #prefix: string;
 
-  /** `prefix` stands in front of every key that is asked for: GGUF's keys begin with the architecture. */
+  /** `prefix` is put before every key: GGUF's keys begin with the architecture. */
   constructor(values: ReadonlyMap<string, unknown>, where: string, prefix = "") {
     this.#values = values;
     this.where = where;
     this.#prefix = prefix;
   }
 
-  /** The raw value; undefined where there is no such key. JSON's null stays null. */
+  /** The raw value; undefined if there is no such key. JSON's null stays null. */
   value(key: string): unknown {
     return this.#values.get(this.#prefix + key);
   }
 
-  /** Whether the key is there and not null. */
+  /** Whether the key exists and is not null. */
   has(key: string): boolean {
     return (this.value(key) ?? null) !== null;
   }
 
-  /** A positive integer; `fallback` where the key is missing or null. */
+  /** A positive integer; `fallback` if the key is missing or null. */
   count(key: string, fallback?: number): number {
     return this.#number(key, fallback, "a positive integer", (value) => Number.isInteger(value) && value > 0 && value <= MAX_COUNT);
   }
 
-  /** A positive integer; null where the key is missing or null. */
+  /** A positive integer; null if the key is missing or null. */
   optionalCount(key: string): number | null {
     return this.has(key) ? this.count(key) : null;
   }
 
-  /** A finite number above 0; `fallback` where the key is missing or null. */
+  /** A finite number above 0; `fallback` if the key is missing or null. */
   positive(key: string, fallback?: number): number {
     return this.#number(key, fallback, "a number above 0", (value) => Number.isFinite(value) && value > 0);
   }
@@ -54,7 +54,7 @@ export class ConfigFields {
     return value;
   }
 
-  /** The fields of a nested object, none where the key is missing or null. */
+  /** The fields of a nested object; no fields if the key is missing or null. */
   nested(key: string): ConfigFields {
     const value = this.value(key) ?? {};
     if (typeof value !== "object" || value === null || Array.isArray(value)) throw this.wrong(key, "an object");
@@ -68,7 +68,7 @@ export class ConfigFields {
     return new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" ${found}, expected ${expected}`);
   }
 
-  /** The error for a field that is right, but that we cannot do. */
+  /** The error for a valid field that we do not support. */
   unsupported(key: string, instead: string): LlmError {
     return new LlmError("unsupported", `${this.where}: "${this.#prefix}${key}" is ${shown(this.value(key))}; ${instead}`);
   }
@@ -79,7 +79,7 @@ export class ConfigFields {
     const value = stated ?? fallback;
     if (typeof value === "number" && holds(value)) return value;
     if (stated !== null || fallback === undefined) throw this.wrong(key, expected);
-    throw new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" is missing and would be ${fallback}, expected ${expected}`);
+    throw new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" is missing and defaults to ${fallback}, expected ${expected}`);
   }
 }
 

@@ -1,4 +1,4 @@
-// The model's configuration from GGUF metadata, and from the tensors where the metadata leaves it to them.
+// Reads the model's configuration from GGUF metadata, and from tensors where the metadata omits it.
 import { LlmError } from "../errors";
 import { requireTensor, type TensorDirectory } from "../formats/tensor-directory";
 import { checkedConfig } from "./config-check";
@@ -11,7 +11,7 @@ import { readVector } from "./read-weights";
 import { checkDivisors } from "./rotary-config";
 import { rowsInOrder } from "./row-runs";
 
-/** Keys that change what a layer computes, in ways that we do not; 0 says that they are off. */
+/** Keys that change what a layer computes in ways that we do not support; 0 turns them off. */
 const REFUSED_KEYS = [
   "expert_count",
   "attention.clamp_kqv",
@@ -25,7 +25,7 @@ const REFUSED_KEYS = [
 ];
 
 /**
- * Reads the rotary divisors, if there are any (a few hundred bytes); the rest is in the directory.
+ * Everything is in the directory except the rotary divisors, if any (a few hundred bytes), which are read.
  *
  * @throws LlmError "bad-config" when a key is missing, wrong, or at odds with another; "unsupported" for an architecture or a variant of
  * one that we cannot run; "bad-weights" when a tensor that decides something is wrong; what the source throws
@@ -37,11 +37,11 @@ export async function configFromGguf(directory: TensorDirectory, signal?: AbortS
   const family = FAMILIES.get(architecture);
   if (family?.traitsFromGguf === undefined) {
     const supported = [...FAMILIES.values()].filter((known) => known.traitsFromGguf).map((known) => known.name);
-    throw general.unsupported("architecture", `supported are ${supported.join(", ")}`);
+    throw general.unsupported("architecture", `supported: ${supported.join(", ")}`);
   }
   const fields = new ConfigFields(withUniformNumbers(metadata), name, `${architecture}.`);
   for (const key of REFUSED_KEYS) {
-    if (fields.has(key) && fields.value(key) !== 0) throw fields.unsupported(key, "that is not supported");
+    if (fields.has(key) && fields.value(key) !== 0) throw fields.unsupported(key, "this is not supported");
   }
   const hiddenSize = fields.count("embedding_length");
   const headCount = fields.count("attention.head_count");
@@ -68,7 +68,7 @@ export async function configFromGguf(directory: TensorDirectory, signal?: AbortS
   return { ...checked, rope: await withDivisors(checked.rope, directory, signal) };
 }
 
-/** An array with one value for each layer, all the same, says what a number says. */
+/** Replaces an array of one equal value for each layer by that value. */
 function withUniformNumbers(metadata: TensorDirectory["metadata"]): Map<string, unknown> {
   return new Map(
     [...metadata].map(([key, value]) => {
@@ -78,7 +78,7 @@ function withUniformNumbers(metadata: TensorDirectory["metadata"]): Map<string, 
   );
 }
 
-/** The table's rows are what counts: the key for it is often missing, and models pad their tables. */
+/** Taken from the table's rows: the key is often missing, and models pad their tables. */
 function vocabSizeOf(directory: TensorDirectory, family: Family): number {
   const embedding = requireTensor(directory, `${family.globalNames("gguf").embedding}.weight`);
   const [vocabSize] = embedding.shape;
@@ -89,14 +89,14 @@ function vocabSizeOf(directory: TensorDirectory, family: Family): number {
 }
 
 function ropeOf(fields: ConfigFields, headDim: number): RopeConfig {
-  const only = "of rotary scalings only llama3's, as a tensor of divisors, is supported";
+  const only = "the only rotary scaling supported is llama3's, as a tensor of divisors";
   for (const key of ["rope.scaling.factor", "rope.scale_linear"]) {
     if (fields.positive(key, 1) !== 1) throw fields.unsupported(key, only);
   }
-  // "linear" by a factor of 1 is none; the others need more than a factor.
+  // "linear" with a factor of 1 is no scaling; the other types need more than a factor.
   if (!["none", "linear"].includes(fields.text("rope.scaling.type", "none"))) throw fields.unsupported("rope.scaling.type", only);
   if (fields.count("rope.dimension_count", headDim) !== headDim) {
-    throw fields.unsupported("rope.dimension_count", `in this family whole heads of ${headDim} dimensions are rotated`);
+    throw fields.unsupported("rope.dimension_count", `this family rotates whole heads of ${headDim} dimensions`);
   }
   return { theta: fields.positive("rope.freq_base", 10000), dimensions: headDim };
 }

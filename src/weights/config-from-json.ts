@@ -1,4 +1,4 @@
-// The model's configuration from config.json, as transformers writes it and reads it.
+// Reads the model's configuration from config.json, with the defaults of transformers.
 import { LlmError } from "../errors";
 import { checkedConfig } from "./config-check";
 import { ConfigFields } from "./config-fields";
@@ -6,7 +6,7 @@ import { FAMILIES } from "./families";
 import type { ModelConfig } from "./model-config";
 
 /**
- * @param json the parsed config.json; sizes must be there, all else has transformers' defaults
+ * @param json the parsed config.json; sizes are required, all else has the defaults of transformers
  * @param name the file's URL or path, for messages
  * @throws LlmError "bad-config" when a field is missing, wrong, or at odds with another; "unsupported" for an architecture or a variant
  * of one that we cannot run
@@ -17,7 +17,7 @@ export function configFromJson(json: unknown, name: string): ModelConfig {
   }
   const fields = new ConfigFields(new Map(Object.entries(json)), name);
   const family = FAMILIES.get(fields.text("model_type"));
-  if (family === undefined) throw fields.unsupported("model_type", `supported are ${[...FAMILIES.keys()].join(", ")}`);
+  if (family === undefined) throw fields.unsupported("model_type", `supported: ${[...FAMILIES.keys()].join(", ")}`);
   if (fields.has("quantization_config")) {
     throw fields.unsupported("quantization_config", "use the model's unquantised safetensors, or a GGUF");
   }

@@ -1,8 +1,8 @@
-// Decodes rows of every tensor type to f32, exactly as ggml defines the types. Block layouts: docs/weight-layouts.md.
+// Decodes rows of every tensor type to f32, exactly as ggml defines the types. docs/weight-layouts.md has the layouts.
 import type { TensorType } from "../formats/tensor-directory";
 import { bfloatValue, halfValue } from "./half";
 
-/** Decodes `count` elements, whole blocks, that begin at byte `at` of `stored`, into `out` from its start. */
+/** Decodes `count` elements (whole blocks) from byte `at` of `stored` into the start of `out`. */
 export type Decoder = (stored: DataView, at: number, out: Float32Array, count: number) => void;
 
 export const DECODERS: Readonly<Record<TensorType, Decoder>> = {

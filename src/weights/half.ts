@@ -1,9 +1,9 @@
-// Half-precision floats as bits: JavaScript's engines do not all have Float16Array.
+// Half-precision floats as bits: not every JavaScript engine has Float16Array.
 
 const float = new Float32Array(1);
 const floatBits = new Uint32Array(float.buffer);
 
-/** The bits of the half nearest to `value`, ties to even; beyond 65504 that is infinity. `value` is taken as an f32. */
+/** The bits of the half nearest to `value` (rounded to f32), ties to even. Values that round above 65504 become infinity. */
 export function halfBits(value: number): number {
   float[0] = value;
   const bits = floatBits[0] as number;
@@ -11,7 +11,7 @@ export function halfBits(value: number): number {
   const magnitude = bits & 0x7fffffff;
   if (magnitude >= 0x477ff000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00); // from 65520 on, and NaN
   if (magnitude < 0x38800000) {
-    // Subnormal in a half, which counts in steps of 2^-24: so does an f32 from 0.5 on, and adding rounds to it.
+    // Subnormal halves have steps of 2^-24. So has an f32 from 0.5 on: adding 0.5 rounds to these steps.
     float[0] = Math.abs(value) + 0.5;
     return sign | ((floatBits[0] as number) - 0x3f000000);
   }
@@ -21,7 +21,7 @@ export function halfBits(value: number): number {
 
 let values: Float32Array<ArrayBuffer> | null = null;
 
-/** What the bits of a half mean, from a table of all 65,536 (256 KiB, made at the first call): reading the bits each time is slower. */
+/** The value of a half, from a table of all 65,536 (256 KiB, built at the first call): decoding each time is slower. */
 export function halfValue(bits: number): number {
   values ??= Float32Array.from({ length: 0x10000 }, (_, each) => valueOfHalf(each));
   return values[bits] as number;
@@ -42,7 +42,7 @@ export function isHalfNonFinite(bits: number): boolean {
 
 let fromBfloat: Uint16Array<ArrayBuffer> | null = null;
 
-/** The bits of the half nearest to a bfloat16, by its bits; from a table like that of `halfValue`. */
+/** The bits of the half nearest to the bfloat16 with these bits, from a table as in `halfValue`. */
 export function halfOfBfloat(bits: number): number {
   fromBfloat ??= Uint16Array.from({ length: 0x10000 }, (_, each) => halfBits(bfloatValue(each)));
   return fromBfloat[bits] as number;

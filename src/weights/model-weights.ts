@@ -1,4 +1,4 @@
-// Plans how a checkpoint's tensors become our weights: which rows of which tensors make up each matrix, and in which format it is kept.
+// How a checkpoint's tensors become our weights: which rows of which tensors make up each matrix, and in which format it is kept.
 import { present } from "../assert";
 import { LlmError } from "../errors";
 import { requireTensor, TENSOR_BLOCKS, type TensorDirectory, type TensorInfo, type TensorType } from "../formats/tensor-directory";
@@ -20,37 +20,37 @@ export type VectorRole =
   | "finalNormWeight"
   | "finalNormBias";
 
-export interface PlanPart {
+export interface RecipePart {
   readonly tensor: TensorInfo;
   readonly runs: readonly RowRun[];
 }
 
 /** Rows of `qkv`: all query heads, all key heads, all value heads. Rows of `gateUp`: 2i is gate i, 2i + 1 is up i. */
-export interface MatrixPlan {
+export interface MatrixRecipe {
   readonly role: MatrixRole;
   readonly rows: number;
   readonly columns: number;
   readonly format: WeightFormat;
-  readonly parts: readonly PlanPart[];
+  readonly parts: readonly RecipePart[];
 }
 
-/** f32 on the GPU, whatever it is in the file. `qkvBias` has the order of qkv's rows. */
-export interface VectorPlan {
+/** Always f32 on the GPU. `qkvBias` is in the order of qkv's rows. */
+export interface VectorRecipe {
   readonly role: VectorRole;
   readonly length: number;
-  readonly parts: readonly PlanPart[];
+  readonly parts: readonly RecipePart[];
 }
 
-/** What belongs together: a layer's weights, or those outside the layers. */
-export interface WeightPlan {
-  readonly matrices: readonly MatrixPlan[];
-  readonly vectors: readonly VectorPlan[];
+/** The weights of one layer, or those outside the layers. */
+export interface WeightRecipe {
+  readonly matrices: readonly MatrixRecipe[];
+  readonly vectors: readonly VectorRecipe[];
 }
 
-export interface PlanOptions {
+export interface RecipeOptions {
   /**
-   * What matrices stored as f32, f16 or bf16 become; unless given f32 stays, f16 and bf16 become f16. With "q4" the embedding and
-   * the head become q8: they suffer most from 4 bits, and llama.cpp's 4-bit files keep them at 6 or 8 as well.
+   * The format for matrices stored as f32, f16 or bf16. By default f32 stays, and f16 and bf16 become f16. With "q4" the embedding and the head
+   * become q8: they suffer most from 4 bits, and llama.cpp's 4-bit files keep them at 6 or 8 bits as well.
    */
   readonly quantise?: "q8" | "q4" | "f16";
 }
@@ -60,103 +60,106 @@ export interface PlanOptions {
  *
  * @throws LlmError "bad-weights" when a tensor is missing or has another shape than the config says; "unsupported" for its type
  */
-export function planLayer(config: ModelConfig, directory: TensorDirectory, layer: number, options: PlanOptions = {}): WeightPlan {
+export function layerRecipe(config: ModelConfig, directory: TensorDirectory, layer: number, options: RecipeOptions = {}): WeightRecipe {
   const { hiddenSize, intermediateSize, headCount, headDim } = config;
   const names = familyOf(config).layerNames(directory.format, layer, config);
-  const planner = new Planner(directory, options);
+  const maker = new RecipeMaker(directory, options);
   const qkv = qkvParts(names.qkv, config);
-  const vectors = planner.norm("attentionNorm", names.attentionNorm, config);
-  if (names.mlpNorm !== undefined) vectors.push(...planner.norm("mlpNorm", names.mlpNorm, config));
-  if (config.qkvBias) vectors.push(planner.vector("qkvBias", "bias", qkv));
+  const vectors = maker.norm("attentionNorm", names.attentionNorm, config);
+  if (names.mlpNorm !== undefined) vectors.push(...maker.norm("mlpNorm", names.mlpNorm, config));
+  if (config.qkvBias) vectors.push(maker.vector("qkvBias", "bias", qkv));
   const matrices = [
-    planner.matrix("qkv", hiddenSize, qkv),
-    planner.matrix("attentionOutput", headCount * headDim, [wholeTensor(names.attentionOutput, hiddenSize)]),
+    maker.matrix("qkv", hiddenSize, qkv),
+    maker.matrix("attentionOutput", headCount * headDim, [wholeTensor(names.attentionOutput, hiddenSize)]),
     names.gate === undefined
-      ? planner.matrix("up", hiddenSize, [wholeTensor(names.up, intermediateSize)])
-      : planner.matrix("gateUp", hiddenSize, rowsInTurns([names.gate, names.up], intermediateSize)),
-    planner.matrix("down", intermediateSize, [wholeTensor(names.down, hiddenSize)]),
+      ? maker.matrix("up", hiddenSize, [wholeTensor(names.up, intermediateSize)])
+      : maker.matrix("gateUp", hiddenSize, rowsInTurns([names.gate, names.up], intermediateSize)),
+    maker.matrix("down", intermediateSize, [wholeTensor(names.down, hiddenSize)]),
   ];
   return { matrices, vectors };
 }
 
-/** The embedding, the final norm and, unless it is tied to the embedding, the head. Throws as `planLayer` does. */
-export function planGlobals(config: ModelConfig, directory: TensorDirectory, options: PlanOptions = {}): WeightPlan {
+/** The embedding, the final norm and, unless it is tied to the embedding, the head. Throws as `layerRecipe` does. */
+export function outerRecipe(config: ModelConfig, directory: TensorDirectory, options: RecipeOptions = {}): WeightRecipe {
   const { hiddenSize, vocabSize } = config;
   const names = familyOf(config).globalNames(directory.format);
-  const planner = new Planner(directory, options.quantise === "q4" ? { quantise: "q8" } : options);
-  const matrices = [planner.matrix("embedding", hiddenSize, [wholeTensor(names.embedding, vocabSize)])];
-  if (!config.tiedEmbedding) matrices.push(planner.matrix("head", hiddenSize, [wholeTensor(names.head, vocabSize)]));
-  return { matrices, vectors: planner.norm("finalNorm", names.finalNorm, config) };
+  const maker = new RecipeMaker(directory, options.quantise === "q4" ? { quantise: "q8" } : options);
+  const matrices = [maker.matrix("embedding", hiddenSize, [wholeTensor(names.embedding, vocabSize)])];
+  if (!config.tiedEmbedding) matrices.push(maker.matrix("head", hiddenSize, [wholeTensor(names.head, vocabSize)]));
+  return { matrices, vectors: maker.norm("finalNorm", names.finalNorm, config) };
 }
 
 /**
- * Refuses a checkpoint with tensors that no plan uses: a bias or a norm that we know nothing of would change what the model computes.
+ * Refuses a checkpoint with tensors that no recipe uses: an unknown bias or norm would change what the model computes.
  *
- * @throws LlmError "unsupported"; what `planLayer` throws
+ * @throws LlmError "unsupported"; what `layerRecipe` throws
  */
 export function checkNothingLeftOver(config: ModelConfig, directory: TensorDirectory): void {
-  const plans = [planGlobals(config, directory)];
-  for (let layer = 0; layer < config.layerCount; layer++) plans.push(planLayer(config, directory, layer));
+  const recipes = [outerRecipe(config, directory)];
+  for (let layer = 0; layer < config.layerCount; layer++) recipes.push(layerRecipe(config, directory, layer));
   const used = new Set(
-    plans.flatMap(({ matrices, vectors }) => [...matrices, ...vectors]).flatMap((plan) => plan.parts.map((part) => part.tensor.name)),
+    recipes.flatMap(({ matrices, vectors }) => [...matrices, ...vectors]).flatMap((recipe) => recipe.parts.map((part) => part.tensor.name)),
   );
-  // A tied head may be stored all the same, and old Llama checkpoints hold what their config says about rotary embedding.
+  // A tied head may be stored anyway, and old Llama checkpoints store rotary frequencies that follow from their config.
   used.add(`${familyOf(config).globalNames(directory.format).head}.weight`).add(ROPE_DIVISORS);
   for (const name of [...directory.tensors.keys(), ...directory.unsupported.keys()]) {
     if (used.has(name) || name.endsWith(".rotary_emb.inv_freq")) continue;
     throw new LlmError(
       "unsupported",
-      `"${name}" in ${directory.name}: no part of a ${config.family} model of ${config.layerCount} layers as we know it. ` +
+      `"${name}" in ${directory.name}: not part of a known ${config.family} model of ${config.layerCount} layers. ` +
         "Is the file a variant of the architecture, or its config another model's?",
     );
   }
 }
 
-/** Rows of a matrix, from row `rowOffset` on, as a plan of their own. */
+/** Some rows of a matrix, from row `rowOffset` on, as a separate recipe. */
 export interface MatrixPiece {
   readonly rowOffset: number;
-  readonly plan: MatrixPlan;
+  readonly recipe: MatrixRecipe;
 }
 
-// Heads and pairs of gate and up do not straddle pieces, so that no row of the file is read twice.
+// Pieces never split a head or a pair of gate and up, so no row of the file is read twice.
 const PIECE_ROWS = 256;
 
-/** Pieces as `splitRows` makes them, of some of the rows only. */
-export function splitRowSet(plan: MatrixPlan, rows: RowSet, maxFileBytes: number): readonly MatrixPiece[] {
+/** Like `splitRows`, for some of the rows. */
+export function splitRowSet(recipe: MatrixRecipe, rows: RowSet, maxFileBytes: number): readonly MatrixPiece[] {
   return rows.flatMap(({ start, end }) => {
-    const narrowed = narrowRows(plan, start, end);
-    return splitRows(narrowed.plan, maxFileBytes).map(({ rowOffset, plan: piece }) => ({ rowOffset: start + rowOffset, plan: piece }));
+    const narrowed = narrowRows(recipe, start, end);
+    return splitRows(narrowed.recipe, maxFileBytes).map(({ rowOffset, recipe: piece }) => ({
+      rowOffset: start + rowOffset,
+      recipe: piece,
+    }));
   });
 }
 
-/** `plan` in pieces of at most about `maxFileBytes` to read (and at least 256 rows): one piece, the plan itself, where that is enough. */
-export function splitRows(plan: MatrixPlan, maxFileBytes: number): readonly MatrixPiece[] {
-  const fileBytes = planFileBytes(plan);
-  if (fileBytes <= maxFileBytes) return [{ rowOffset: 0, plan }];
-  const rowsThatFit = (maxFileBytes * plan.rows) / fileBytes;
+/** Splits `recipe` into pieces that read at most about `maxFileBytes` (but at least 256 rows). A small recipe stays one piece. */
+export function splitRows(recipe: MatrixRecipe, maxFileBytes: number): readonly MatrixPiece[] {
+  const fileBytes = recipeFileBytes(recipe);
+  if (fileBytes <= maxFileBytes) return [{ rowOffset: 0, recipe }];
+  const rowsThatFit = (maxFileBytes * recipe.rows) / fileBytes;
   const pieceRows = Math.max(1, Math.floor(rowsThatFit / PIECE_ROWS)) * PIECE_ROWS;
   const pieces: MatrixPiece[] = [];
-  for (let start = 0; start < plan.rows; start += pieceRows) {
-    pieces.push(narrowRows(plan, start, Math.min(start + pieceRows, plan.rows)));
+  for (let start = 0; start < recipe.rows; start += pieceRows) {
+    pieces.push(narrowRows(recipe, start, Math.min(start + pieceRows, recipe.rows)));
   }
   return pieces;
 }
 
-/** Rows `start` to `end` (exclusive) of `plan`. */
-export function narrowRows(plan: MatrixPlan, start: number, end: number): MatrixPiece {
-  const parts = plan.parts.flatMap((part) => narrowedPart(part, start, end));
-  return { rowOffset: start, plan: { ...plan, rows: end - start, parts } };
+/** Rows `start` to `end` (exclusive) of `recipe`. */
+function narrowRows(recipe: MatrixRecipe, start: number, end: number): MatrixPiece {
+  const parts = recipe.parts.flatMap((part) => narrowedPart(part, start, end));
+  return { rowOffset: start, recipe: { ...recipe, rows: end - start, parts } };
 }
 
-/** Bytes of the files that the plan reads. */
-export function planFileBytes({ parts }: Pick<MatrixPlan | VectorPlan, "parts">): number {
+/** File bytes that the recipe reads. */
+export function recipeFileBytes({ parts }: Pick<MatrixRecipe | VectorRecipe, "parts">): number {
   return parts.reduce((sum, { tensor }) => sum + tensor.range.end - tensor.range.start, 0);
 }
 
-/** The tensor of a GGUF that divides the rotary frequencies: `configFromGguf` puts it into the config. */
+/** A GGUF's tensor of divisors for the rotary frequencies. `configFromGguf` puts it into the config. */
 export const ROPE_DIVISORS = "rope_freqs.weight";
 
-/** A tensor of `rows` rows that the checkpoint calls `<stem>.weight` or `<stem>.bias`, and where its rows go. */
+/** A tensor `<stem>.weight` or `<stem>.bias` of `rows` rows, and the target of each row. */
 interface NamedPart {
   readonly stem: string;
   readonly rows: number;
@@ -188,8 +191,8 @@ function qkvParts(names: QkvNames, { headCount, kvHeadCount, headDim }: ModelCon
   ];
 }
 
-/** The part's share in rows `start` to `end` of its matrix; nothing if it has none. */
-function narrowedPart({ tensor, runs }: PlanPart, start: number, end: number): PlanPart[] {
+/** The part's contribution to rows `start` to `end` of its matrix; empty if it has none. */
+function narrowedPart({ tensor, runs }: RecipePart, start: number, end: number): RecipePart[] {
   const clipped = clipRuns(runs, start, end);
   if (clipped.length === 0) return [];
   const source = sourceRows(clipped);
@@ -204,16 +207,16 @@ function tensorRows(tensor: TensorInfo, { start, end }: { readonly start: number
   return { ...tensor, shape: [end - start, columns], range: { start: first + start * rowBytes, end: first + end * rowBytes } };
 }
 
-class Planner {
+class RecipeMaker {
   readonly #directory: TensorDirectory;
-  readonly #options: PlanOptions;
+  readonly #options: RecipeOptions;
 
-  constructor(directory: TensorDirectory, options: PlanOptions) {
+  constructor(directory: TensorDirectory, options: RecipeOptions) {
     this.#directory = directory;
     this.#options = options;
   }
 
-  matrix(role: MatrixRole, columns: number, parts: readonly NamedPart[]): MatrixPlan {
+  matrix(role: MatrixRole, columns: number, parts: readonly NamedPart[]): MatrixRecipe {
     const found = parts.map(({ stem, rows, runs }) => ({
       tensor: requireTensor(this.#directory, `${stem}.weight`, [rows, columns]),
       runs,
@@ -222,12 +225,12 @@ class Planner {
     return { role, rows: rowCount(parts), columns, format: widest(formats), parts: found };
   }
 
-  vector(role: VectorRole, kind: "weight" | "bias", parts: readonly NamedPart[]): VectorPlan {
+  vector(role: VectorRole, kind: "weight" | "bias", parts: readonly NamedPart[]): VectorRecipe {
     const found = parts.map(({ stem, rows, runs }) => ({ tensor: requireTensor(this.#directory, `${stem}.${kind}`, [rows]), runs }));
     return { role, length: rowCount(parts), parts: found };
   }
 
-  norm(role: "attentionNorm" | "mlpNorm" | "finalNorm", stem: string, { norm, hiddenSize }: ModelConfig): VectorPlan[] {
+  norm(role: "attentionNorm" | "mlpNorm" | "finalNorm", stem: string, { norm, hiddenSize }: ModelConfig): VectorRecipe[] {
     const parts = [wholeTensor(stem, hiddenSize)];
     const weight = this.vector(`${role}Weight`, "weight", parts);
     return norm === "layer" ? [weight, this.vector(`${role}Bias`, "bias", parts)] : [weight];
@@ -248,14 +251,14 @@ const KEPT_AS: Readonly<Record<TensorType, WeightFormat>> = {
   Q6_K: "q8",
 };
 
-function formatFor(type: TensorType, { quantise }: PlanOptions): WeightFormat {
+function formatFor(type: TensorType, { quantise }: RecipeOptions): WeightFormat {
   const isQuantised = TENSOR_BLOCKS[type].elements > 1;
   return quantise === undefined || isQuantised ? KEPT_AS[type] : quantise;
 }
 
 const NARROWEST_FIRST: readonly WeightFormat[] = ["q4", "q4m", "q8", "f16", "f32"];
 
-/** A matrix has one format: that of its most precise part, which holds the others as well as their own would, or nearly. */
+/** A matrix has the format of its most precise part, which holds the other parts exactly or nearly so. */
 function widest(formats: readonly WeightFormat[]): WeightFormat {
   return present(
     NARROWEST_FIRST.findLast((format) => formats.includes(format)),

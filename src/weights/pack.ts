@@ -1,4 +1,4 @@
-// Packs the bytes of a checkpoint's tensors into a matrix of one of the canonical layouts. Pure; runs in a worker or where it is called.
+// Packs the bytes of a checkpoint's tensors into a matrix in one of the canonical layouts. Pure; runs in a worker or in the calling thread.
 import { assert } from "../assert";
 import { LlmError } from "../errors";
 import { TENSOR_BLOCKS, type TensorType } from "../formats/tensor-directory";
@@ -9,7 +9,7 @@ import { ENCODERS, ValueProblem } from "./quantise";
 import { repackerOf } from "./repack";
 import type { RowRun } from "./row-runs";
 
-/** Rows of a tensor as they are stored, and which rows of the matrix they become. */
+/** Stored rows of a tensor, and the rows of the matrix that they become. */
 export interface PackPart {
   /** The tensor and its file, for messages. */
   readonly where: string;
@@ -47,7 +47,7 @@ export function packVector(length: number, parts: readonly PackPart[]): Float32A
         const value = stored[from + i * fromStep];
         assert(value !== undefined, `${where}: element ${from + i * fromStep} of ${stored.length}`);
         if (!Number.isFinite(value))
-          throw new LlmError("bad-weights", `${where}, element ${from + i * fromStep}: ${value} is no finite number`);
+          throw new LlmError("bad-weights", `${where}, element ${from + i * fromStep}: ${value} is not a finite number`);
         vector[to + i * toStep] = value;
       }
     }
@@ -72,7 +72,7 @@ function packPart({ where, type, bytes, runs }: PackPart, packed: PackedRows): v
   }
 }
 
-/** Decodes each row and encodes it anew. */
+/** Decodes each row and encodes it again. */
 function viaFloats(type: TensorType, { format, columns }: PackedRows) {
   const decode = DECODERS[type];
   const encode = ENCODERS[format];

@@ -1,4 +1,4 @@
-// A packed matrix while its rows are written: its bytes, seen in the widths that writers use.
+// A packed matrix while its rows are written, with views of its bytes in the widths that writers use.
 import { type PackedMatrix, rowCodeBytes, rowScaleBytes } from "../weight-format";
 
 export interface PackedRows extends PackedMatrix {
@@ -7,12 +7,12 @@ export interface PackedRows extends PackedMatrix {
   readonly codeWords: Uint32Array<ArrayBuffer>;
   /** `scales` as the bits of halves. */
   readonly scaleHalves: Uint16Array<ArrayBuffer>;
-  /** From one row to the next, in `codes` and in `scaleHalves`. */
+  /** Distance between rows, in elements of `codes` and of `scaleHalves`. */
   readonly codeStride: number;
   readonly scaleStride: number;
 }
 
-/** All zero: padding that nobody writes is 0 in every format but q4, whose encoder writes it. */
+/** All zero, which is the padding of every format except q4; q4's encoder writes its padding. */
 export function newPackedRows({ format, rows, columns }: Pick<PackedMatrix, "format" | "rows" | "columns">): PackedRows {
   const codeStride = rowCodeBytes(format, columns);
   const codes = new Uint8Array(rows * codeStride);

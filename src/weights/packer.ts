@@ -1,18 +1,18 @@
-// Packs matrices off the main thread, in a few workers. Where there are none (Node, or a page that forbids them) it packs where it is called.
+// Packs matrices off the main thread, in a few workers. Without workers (Node, or a page that forbids them) it packs in the calling thread.
 import { abortReason, LlmError } from "../errors";
 import type { PackedMatrix } from "../weight-format";
 import { type PackTask, packMatrix } from "./pack";
 import { errorOf, type PackReply, type PackRequest, wholeBuffers } from "./pack-message";
 import PackWorker from "./pack-worker?worker&inline";
 
-/** No worker could be started: packing goes on without, and holds up the main thread while it lasts. */
+/** No worker could be started. Packing continues in the main thread and blocks it. */
 export interface PackerEvent {
   readonly type: "worker-unavailable";
   readonly reason: string;
 }
 
 export interface PackerOptions {
-  /** At most this many workers; unless given, one fewer than the cores, from 1 to 4. They start with the first task. */
+  /** Maximum number of workers. Default: one fewer than the cores, from 1 to 4. They start with the first task. */
   readonly workerCount?: number;
   readonly onEvent?: (event: PackerEvent) => void;
 }
@@ -24,13 +24,13 @@ interface Job {
   readonly task: PackTask;
   readonly resolve: (matrix: PackedMatrix) => void;
   readonly reject: (reason: unknown) => void;
-  /** Who packs it, once somebody does. */
+  /** The worker that packs it, once one does. */
   worker: Worker | null;
 }
 
 export class Packer {
   readonly #options: PackerOptions;
-  /** What is not packed yet, in the order of the calls. Ids are what a worker answers with. */
+  /** Jobs that are not packed yet, in call order. A worker answers with the id. */
   readonly #jobs = new Map<number, Job>();
   readonly #workers = new Set<Worker>();
   readonly #idle = new Set<Worker>();
@@ -42,7 +42,7 @@ export class Packer {
   }
 
   /**
-   * The packed matrix. Takes the task's bytes over: their buffers go to a worker, and are empty afterwards.
+   * Packs a matrix. Takes over the task's bytes: their buffers move to a worker and are empty afterwards.
    *
    * @throws LlmError "bad-weights" when a weight or a scale is not finite, or too large for the format; "disposed"; the signal's reason
    */
@@ -53,7 +53,7 @@ export class Packer {
     const packed = new Promise<PackedMatrix>((resolve, reject) => {
       this.#jobs.set(id, { task, resolve, reject, worker: null });
     });
-    // A worker that is at it already finishes, and nobody waits for its answer.
+    // A worker that has already started finishes, and its answer is ignored.
     const onAbort = () => this.#take(id)?.reject(signal && abortReason(signal));
     signal?.addEventListener("abort", onAbort);
     try {
@@ -64,7 +64,7 @@ export class Packer {
     }
   }
 
-  /** Ends the workers; what is still to be packed fails with "disposed". Twice is once. */
+  /** Ends the workers; unfinished jobs fail with "disposed". Idempotent. */
   dispose(): void {
     this.#mode = "disposed";
     for (const worker of this.#workers) worker.terminate();
@@ -73,7 +73,7 @@ export class Packer {
     this.#jobs.clear();
   }
 
-  /** Gives waiting jobs to idle workers, or packs them here where there are none to come. */
+  /** Gives waiting jobs to idle workers, or packs them here if no worker can start. */
   #advance(): void {
     if (this.#mode === "unstarted") this.#start();
     for (const [id, job] of this.#jobs) {
@@ -94,7 +94,7 @@ export class Packer {
 
   #start(): void {
     this.#mode = "workers";
-    const cores = globalThis.navigator?.hardwareConcurrency || 2; // some hide how many there are
+    const cores = globalThis.navigator?.hardwareConcurrency || 2; // some browsers hide the number
     const count = this.#options.workerCount ?? Math.min(MAX_WORKERS, Math.max(1, cores - 1));
     try {
       for (let i = 0; i < count; i++) this.#startWorker();
@@ -118,7 +118,7 @@ export class Packer {
     this.#advance();
   }
 
-  /** A worker that could not start, or that died: what it had is lost, since its bytes are. */
+  /** A worker could not start, or died. Its job fails, because the job's bytes are lost with it. */
   #lose(worker: Worker, reason: string): void {
     worker.terminate();
     this.#workers.delete(worker);

@@ -1,10 +1,10 @@
-// Encodes rows of f32 in each of the canonical layouts: the general way, for whatever cannot be moved over as it is.
+// Encodes rows of f32 in each of the canonical layouts. Used for types that cannot be repacked directly.
 
 import { GROUP, type WeightFormat } from "../weight-format";
 import { halfBits, halfValue, isHalfNonFinite } from "./half";
 import type { PackedRows } from "./packed-rows";
 
-/** A weight or scale that the layout cannot hold. The message says what it is, not where. */
+/** A weight or scale that the layout cannot hold. The message gives the value, not the place. */
 export class ValueProblem extends Error {}
 
 /** Writes `weights`, padded with zeros to whole groups, as row `row` of `packed`. @throws ValueProblem */
@@ -20,7 +20,7 @@ export const ENCODERS: Readonly<Record<WeightFormat, RowEncoder>> = {
 
 function encodeF32(weights: Float32Array, { codes, codeStride }: PackedRows, row: number): void {
   for (let i = 0; i < weights.length; i++) {
-    if (!Number.isFinite(weights[i])) throw new ValueProblem(`${weights[i]} is no finite number`);
+    if (!Number.isFinite(weights[i])) throw new ValueProblem(`${weights[i]} is not a finite number`);
   }
   new Float32Array(codes.buffer, row * codeStride).set(weights);
 }
@@ -34,14 +34,14 @@ function encodeF16(weights: Float32Array, { codes, codeStride }: PackedRows, row
   }
 }
 
-/** For a weight of which `halfBits` makes infinity or NaN. */
+/** The error for a weight that `halfBits` turns into infinity or NaN. */
 export function tooLargeForHalf(weight: number): ValueProblem {
-  if (!Number.isFinite(weight)) return new ValueProblem(`${weight} is no finite number`);
+  if (!Number.isFinite(weight)) return new ValueProblem(`${weight} is not a finite number`);
   return new ValueProblem(`${weight} is too large for a 16-bit float, which ends at 65504. Load the model with quantise: "q8"`);
 }
 
 const Q8_MAX = 127;
-// A weight of so many steps still rounds to 127, with room for the inverse's own rounding.
+// A weight of this many steps still rounds to 127, with room for the rounding of the inverse.
 const Q8_REACH = 127.4;
 
 function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves, scaleStride }: PackedRows, row: number): void {
@@ -52,15 +52,15 @@ function encodeQ8(weights: Float32Array, { signedCodes, codeStride, scaleHalves,
     for (let i = first; i < first + GROUP; i++) max = Math.max(max, Math.abs(weights[i] as number)); // NaN if a weight is
     const scaleBits = q8Scale(max);
     const inverse = scaleBits === 0 ? 0 : 1 / halfValue(scaleBits);
-    // Adding 128.5 and dropping the fraction rounds to the nearest, for codes from -127 on.
+    // Adding 128.5 and truncating rounds to the nearest, for codes from -127 on.
     for (let i = first; i < first + GROUP; i++) signedCodes[codeAt++] = (((weights[i] as number) * inverse + 128.5) | 0) - 128;
     scaleHalves[scaleAt++] = scaleBits;
   }
 }
 
-/** The half nearest to 1/127 of `max`, or the next one where that puts `max` out of reach: far below 2^-14 halves are coarse. */
+/** The half nearest to `max` / 127, or the next larger one if `max` would be out of reach: far below 2^-14 halves are coarse. */
 function q8Scale(max: number): number {
-  if (!Number.isFinite(max)) throw new ValueProblem("a weight is no finite number");
+  if (!Number.isFinite(max)) throw new ValueProblem("a weight is not a finite number");
   const bits = halfBits(max / Q8_MAX);
   if (isHalfNonFinite(bits)) throw scaleTooLarge(max / Q8_MAX);
   return halfValue(bits) * Q8_REACH < max ? bits + 1 : bits;
@@ -76,7 +76,7 @@ function encodeQ4(weights: Float32Array, packed: PackedRows, row: number): void 
     packed.scaleHalves[scaleAt + group] = encodeQ4Group(weights, packed, row, group);
 }
 
-/** q4's codes with the minimum that they imply, w = d·q − 8·d. */
+/** q4's codes with their implied minimum: w = d·q − 8·d. */
 function encodeQ4m(weights: Float32Array, packed: PackedRows, row: number): void {
   const scaleAt = row * packed.scaleStride;
   for (let group = 0; group < weights.length / GROUP; group++) {
@@ -110,14 +110,14 @@ function encodeQ4Group(weights: Float32Array, { codeWords, codeStride }: PackedR
   return scaleBits;
 }
 
-/** From −8 … 7, rounded to the nearest, to 0 … 15. */
+/** Rounds a value in −8 … 7 to the nearest integer and maps it to 0 … 15. */
 function q4Code(ratio: number): number {
   return Math.max(0, Math.min(15, (ratio + 8.5) | 0));
 }
 
 /**
- * Where the weight of largest magnitude comes to lie, in steps. Q4_0 has it at −8. Trying its neighbours as well, and taking for each the
- * scale of least squares, lowers the error of normally distributed weights from 8.59 to 8.16 % of their size; 19 tries reach 8.09 %.
+ * Positions tried for the weight of largest magnitude, in steps. Q4_0 puts it at −8. Trying the neighbours as well, each with its least-squares
+ * scale, lowers the error of normally distributed weights from 8.59 to 8.16 % of their size; 19 tries reach 8.09 %.
  */
 const Q4_REACHES = [-7.5, -8, -8.5];
 
@@ -129,10 +129,10 @@ function q4Scale(weights: Float32Array, first: number): number {
     if (Math.abs(weight) > Math.abs(extreme)) extreme = weight;
     sum += Math.abs(weight);
   }
-  if (!Number.isFinite(sum)) throw new ValueProblem("a weight is no finite number");
+  if (!Number.isFinite(sum)) throw new ValueProblem("a weight is not a finite number");
   if (extreme === 0) return 0;
   let scale = 0;
-  let explained = 0; // how much of the sum of squares the best scale so far accounts for
+  let explained = 0; // the part of the sum of squares that the best scale so far accounts for
   for (const reach of Q4_REACHES) {
     const inverse = reach / extreme;
     let product = 0;

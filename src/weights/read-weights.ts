@@ -1,31 +1,31 @@
-// Reads the bytes that plans name, what lies side by side in one request.
+// Reads the bytes that recipes name. Adjacent ranges share a request.
 import type { ByteRange, ByteSource } from "../bytes/byte-source";
-import type { MatrixPlan, PlanPart, VectorPlan } from "./model-weights";
+import type { MatrixRecipe, RecipePart, VectorRecipe } from "./model-weights";
 import { type PackPart, type PackTask, packVector } from "./pack";
 import { freeBuffers } from "./pack-message";
 
 /** The matrix's bytes, ready to be packed. Throws what the source throws. */
-export async function readMatrix({ rows, columns, format, parts }: MatrixPlan, signal?: AbortSignal): Promise<PackTask> {
+export async function readMatrix({ rows, columns, format, parts }: MatrixRecipe, signal?: AbortSignal): Promise<PackTask> {
   return { rows, columns, format, parts: await readParts(parts, signal) };
 }
 
-/** @throws LlmError "bad-weights" when a value is no finite number; what the source throws */
+/** @throws LlmError "bad-weights" when a value is not a finite number; what the source throws */
 export async function readVector(
-  { length, parts }: Pick<VectorPlan, "length" | "parts">,
+  { length, parts }: Pick<VectorRecipe, "length" | "parts">,
   signal?: AbortSignal,
 ): Promise<Float32Array<ArrayBuffer>> {
   return packVector(length, await readParts(parts, signal));
 }
 
-/** Bytes of the files that lie side by side, or nearly: tensors are padded to multiples of 32 bytes and more. */
+/** A run of adjacent file bytes. Small gaps count as adjacent: tensors are padded to multiples of 32 bytes and more. */
 interface Span extends ByteRange {
   readonly source: ByteSource;
 }
 
 const MAX_GAP_BYTES = 256;
 
-/** The parts' bytes, each in a buffer of its own. Throws what the sources throw. */
-export async function readParts(parts: readonly PlanPart[], signal?: AbortSignal): Promise<PackPart[]> {
+/** The bytes of each part, in separate buffers. Throws what the sources throw. */
+export async function readParts(parts: readonly RecipePart[], signal?: AbortSignal): Promise<PackPart[]> {
   const spans = spansOf(parts);
   const bytesOfSpans = await Promise.all(spans.map(({ source, start, end }) => source.read({ start, end }, signal)));
   const read = parts.map(({ tensor, runs }) => {
@@ -46,7 +46,7 @@ export async function readParts(parts: readonly PlanPart[], signal?: AbortSignal
   return read;
 }
 
-function spansOf(parts: readonly PlanPart[]): Span[] {
+function spansOf(parts: readonly RecipePart[]): Span[] {
   const ranges = parts.map(({ tensor: { source, range } }) => ({ source, ...range })).sort((a, b) => a.start - b.start);
   const spans: Span[] = [];
   for (const range of ranges) {

@@ -1,4 +1,4 @@
-// Moves blocks of a file into the canonical layouts without decoding them, where the layout holds the same codes.
+// Moves a file's blocks into the canonical layouts without decoding them, for layouts that hold the same codes.
 import type { TensorType } from "../formats/tensor-directory";
 import { GROUP, type WeightFormat } from "../weight-format";
 import { K_HEADER_BYTES, kMinimum, kScale } from "./dequantise";
@@ -129,7 +129,7 @@ function widenQ5_0(
   }
 }
 
-/** The codes stay; the two 6-bit numbers times the block's two scales become a half each, which rounds them. */
+/** The codes stay. The products of the 6-bit scale and minimum with the block's two scales are rounded to one half each. */
 function expandQ4_K(
   stored: DataView,
   at: number,
@@ -145,7 +145,7 @@ function expandQ4_K(
       scaleHalves[scaleAt++] = scaleOf(blockScale * kScale(stored, at, group));
       scaleHalves[scaleAt++] = scaleOf(-blockMinimum * kMinimum(stored, at, group));
     }
-    // 32 bytes hold two groups: weights in order in the low nibbles, and in the high ones.
+    // 32 bytes hold two groups: one in the low nibbles, the next in the high nibbles, weights in order.
     for (let codes = at + K_HEADER_BYTES; codes < at + 144; codes += 32, wordAt += 8) {
       for (let word = 0; word < 4; word++) {
         const firstHalf = stored.getUint32(codes + word * 4, true);
@@ -157,16 +157,16 @@ function expandQ4_K(
   }
 }
 
-/** The bits of a scale that is stored as a half. */
+/** The bits of a scale stored as a half. */
 function readScale(stored: DataView, at: number): number {
   const bits = stored.getUint16(at, true);
   if (isHalfNonFinite(bits)) throw new ValueProblem(`a block's scale is ${halfValue(bits)}`);
   return bits;
 }
 
-/** The bits of a scale that we compute. */
+/** The bits of a computed scale. */
 function scaleOf(value: number): number {
   const bits = halfBits(value);
-  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale or minimum, ${value}, is no 16-bit float`);
+  if (isHalfNonFinite(bits)) throw new ValueProblem(`a group's scale or minimum, ${value}, does not fit a 16-bit float`);
   return bits;
 }

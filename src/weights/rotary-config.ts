@@ -1,34 +1,34 @@
-// Rotary embedding as config.json states it: transformers 5's `rope_parameters`, or `rope_theta` and `rope_scaling` before it.
+// Reads the rotary embedding from config.json: `rope_parameters` of transformers 5, or the older `rope_theta` and `rope_scaling`.
 import { LlmError } from "../errors";
 import type { ConfigFields } from "./config-fields";
 import type { RopeConfig } from "./model-config";
 
 const DEFAULT_THETA = 10000;
 
-/** @throws LlmError "bad-config" | "unsupported" (any scaling but llama3's, rotation of a part of the head) */
+/** @throws LlmError "bad-config" | "unsupported" (any scaling except llama3's; rotation of a part of the head) */
 export function ropeFromJson(fields: ConfigFields, headDim: number): RopeConfig {
   const current = fields.has("rope_parameters");
   const parameters = fields.nested(current ? "rope_parameters" : "rope_scaling");
   const theta = current && parameters.has("rope_theta") ? parameters.positive("rope_theta") : fields.positive("rope_theta", DEFAULT_THETA);
   for (const place of [fields, parameters]) {
     if (place.positive("partial_rotary_factor", 1) !== 1) {
-      throw place.unsupported("partial_rotary_factor", "in this family only whole heads are rotated");
+      throw place.unsupported("partial_rotary_factor", "this family rotates whole heads only");
     }
   }
-  const typeKey = parameters.has("rope_type") ? "rope_type" : "type"; // `type` is the oldest spelling
+  const typeKey = parameters.has("rope_type") ? "rope_type" : "type"; // `type` is the oldest name
   switch (parameters.text(typeKey, "default")) {
     case "default":
       return { theta, dimensions: headDim };
     case "llama3":
       return { theta, dimensions: headDim, frequencyDivisors: llama3Divisors(parameters, theta, headDim) };
     default:
-      throw parameters.unsupported(typeKey, "supported are default and llama3");
+      throw parameters.unsupported(typeKey, "supported: default and llama3");
   }
 }
 
 /**
- * Llama 3's scaling: short wavelengths stay, long ones are stretched by `factor`, those between are blended. (A wavelength is how many
- * positions a pair takes for one turn.)
+ * Llama 3's scaling: short wavelengths stay, long ones are stretched by `factor`, those in between are blended. (A wavelength is the number of
+ * positions for one turn of a pair.)
  */
 function llama3Divisors(fields: ConfigFields, theta: number, headDim: number): number[] {
   const factor = fields.positive("factor");
@@ -46,7 +46,7 @@ function llama3Divisors(fields: ConfigFields, theta: number, headDim: number): n
   });
 }
 
-/** A frequency divided by nothing, or by what is no positive number, would make every later position wrong. */
+/** Refuses divisors that are not positive numbers: they would make every later position wrong. */
 export function checkDivisors(divisors: readonly number[], where: string): void {
   divisors.forEach((divisor, pair) => {
     if (!(divisor > 0 && Number.isFinite(divisor))) {

@@ -1,6 +1,6 @@
-// Which rows of a file's tensor become which rows of one of our matrices: plain data, so that it goes to a worker as it is.
+// Maps rows of a file's tensor to rows of one of our matrices. Plain data, so it can be sent to a worker.
 
-/** `count` rows: the i-th comes from row `from + i·fromStep` of the tensor and becomes row `to + i·toStep` of the matrix. */
+/** `count` rows: row `from + i·fromStep` of the tensor becomes row `to + i·toStep` of the matrix. */
 export interface RowRun {
   readonly from: number;
   readonly to: number;
@@ -15,14 +15,14 @@ export interface HeadLayout {
   readonly headDim: number;
 }
 
-/** The whole tensor, in order, from row `to` on; with `toStep` 2 every second row, as gate and up are interleaved. */
+/** The whole tensor, in order, from row `to` on. With `toStep` 2 it fills every second row, which interleaves gate and up. */
 export function rowsInOrder(count: number, { to = 0, toStep = 1 }: { readonly to?: number; readonly toStep?: number } = {}): RowRun[] {
   return [{ from: 0, to, count, fromStep: 1, toStep }];
 }
 
 /**
- * Undoes the row order that llama.cpp's converter gives q and k of Llama models: within a head the two members of a rotary pair lie
- * side by side there (2p, 2p + 1), and headDim / 2 apart in ours (p, p + headDim / 2), as in the checkpoints that it converted.
+ * Undoes the row order that llama.cpp's converter gives q and k of Llama models. There, the two members of a rotary pair are adjacent within a
+ * head (2p, 2p + 1). In ours they are headDim / 2 apart (p, p + headDim / 2), as in the original checkpoints.
  */
 export function rowsFromAdjacentPairs(headCount: number, headDim: number, to: number): RowRun[] {
   const half = headDim / 2;
@@ -36,8 +36,8 @@ export function rowsFromAdjacentPairs(headCount: number, headDim: number, to: nu
 }
 
 /**
- * Falcon's fused projection has each K/V head after the query heads that share it (q … q, k, v, q … q, k, v); ours has all q, all k, all v.
- * Multi-query is one group; as many groups as heads is q, k, v head by head.
+ * Falcon's fused projection puts each K/V head after the query heads that share it (q … q, k, v, q … q, k, v). Ours has all q, all k, all v.
+ * Multi-query has one group; with as many groups as heads, q, k and v alternate head by head.
  */
 export function rowsFromHeadGroups({ headCount, kvHeadCount, headDim }: HeadLayout): RowRun[] {
   const groupHeads = headCount / kvHeadCount;
@@ -58,7 +58,7 @@ export function rowsFromHeadGroups({ headCount, kvHeadCount, headDim }: HeadLayo
   }).flat();
 }
 
-/** The parts of `runs` that fill rows `start` to `end` (exclusive) of the matrix, renumbered so that `start` is row 0. */
+/** The parts of `runs` that fill rows `start` to `end` (exclusive) of the matrix, renumbered from `start` as row 0. */
 export function clipRuns(runs: readonly RowRun[], start: number, end: number): RowRun[] {
   return runs.flatMap((run) => {
     const first = Math.max(0, Math.ceil((start - run.to) / run.toStep));
@@ -68,7 +68,7 @@ export function clipRuns(runs: readonly RowRun[], start: number, end: number): R
   });
 }
 
-/** The rows of the tensor that `runs` read, as a half-open range; they may not need all in it. */
+/** The half-open range of tensor rows that covers all that `runs` read. */
 export function sourceRows(runs: readonly RowRun[]): { readonly start: number; readonly end: number } {
   let start = Number.POSITIVE_INFINITY;
   let end = 0;

@@ -1,19 +1,22 @@
-// Sets of vocabulary rows as sorted spans: what a stage holds, what a prompt still needs, what a request or a dispatch covers. Plain data.
+// Sets of vocabulary rows as sorted spans: rows of a stage, rows that a prompt lacks, rows of a request or a dispatch. Plain data.
 import { assert, present } from "../assert";
 
-/** The rows from `start` up to `end`, which is not among them. */
+/** The rows from `start` to `end` (exclusive). */
 export interface RowSpan {
   readonly start: number;
   readonly end: number;
 }
 
-/** Sorted, disjoint, not adjacent, none empty: equal sets are equal arrays. */
+/** Sorted, disjoint, not adjacent, never empty, so equal sets are equal arrays. */
 export type RowSet = readonly RowSpan[];
 
-/** The rows that any of `spans` holds; they may come in any order, overlap and be empty. */
+/** The union of `spans`, which may be in any order, overlap or be empty. */
 export function rowSet(spans: Iterable<RowSpan>): RowSet {
   const filled = [...spans].filter(({ start, end }) => {
-    assert(Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start <= end, `[${start}, ${end}) is no span of rows`);
+    assert(
+      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start <= end,
+      `[${start}, ${end}) is not a span of rows`,
+    );
     return start < end;
   });
   return nearbySpans(
@@ -22,7 +25,7 @@ export function rowSet(spans: Iterable<RowSpan>): RowSet {
   );
 }
 
-/** The rows of token ids, in any order and as often as they like. */
+/** The rows of token ids, in any order, with or without duplicates. */
 export function rowsOf(ids: Iterable<number>): RowSet {
   return rowSet(Array.from(ids, (id) => ({ start: id, end: id + 1 })));
 }
@@ -52,14 +55,14 @@ export function countRows(set: RowSet): number {
 }
 
 export interface CoverOptions {
-  /** Spans begin and end at multiples of it, but for one that ends at `end`. */
+  /** Spans begin and end at multiples of it; a span may also end at `end`. */
   readonly alignment: number;
   readonly maxSpans: number;
-  /** Rows in all; no span goes past it. */
+  /** Total number of rows; no span goes past it. */
   readonly end: number;
 }
 
-/** The fewest rows that cover `set` with aligned spans, at most `maxSpans` of them: the smallest gaps are filled. */
+/** Covers `set` with the fewest rows in at most `maxSpans` aligned spans, by filling the smallest gaps. */
 export function coverRows(set: RowSet, { alignment, maxSpans, end }: CoverOptions): RowSet {
   assert(alignment >= 1 && maxSpans >= 1, `alignment ${alignment}, at most ${maxSpans} spans`);
   assert((set.at(-1)?.end ?? 0) <= end, `rows past the last one, ${end - 1}`);
@@ -81,7 +84,7 @@ export function coverRows(set: RowSet, { alignment, maxSpans, end }: CoverOption
   return cover;
 }
 
-/** Spans in the order of their starts, those with at most `maxGap` rows between them joined, these rows included. */
+/** Joins spans, sorted by start, that have at most `maxGap` rows between them. The rows in the gap are included. */
 export function nearbySpans(sorted: readonly RowSpan[], maxGap: number): RowSet {
   const spans: { start: number; end: number }[] = [];
   for (const { start, end } of sorted) {

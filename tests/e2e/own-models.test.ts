@@ -3,10 +3,12 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 import { type HubServer, startHub } from "../support/hub-server";
-import { DemoPage, hasEnded, SLOW_MS } from "./demo-page";
+import { DemoPage, fitsItsWidth, hasEnded, SLOW_MS } from "./demo-page";
 import { tinyRepository } from "./tiny-repository";
 
 test.describe.configure({ mode: "parallel", timeout: 2 * SLOW_MS });
+
+const WEIGHTS = /model\.safetensors/;
 
 let hub: HubServer;
 test.beforeAll(async () => {
@@ -70,8 +72,18 @@ test.describe("a visit to a repository of a hub", () => {
     await page.getByRole("button", { name: "Close" }).click();
   }
 
-  test("a hub's repository loads by its name from the dialog, answers, and comes back with the address", async () => {
+  test("a name that no hub knows, and a file that is no model, are refused in words, and the page goes on", async () => {
     await expect(demo.error).toContainText("somebody/nothing", { timeout: SLOW_MS });
+    await openModels(page);
+    await page.getByLabel("Choose files").setInputFiles({ name: "broken.gguf", mimeType: "", buffer: Buffer.from("GGUF and no more") });
+    await expect(demo.error).toContainText("broken.gguf", { timeout: SLOW_MS });
+    await page.getByRole("button", { name: "Choose another model" }).click();
+    await page.getByLabel("Repository").fill("somebody/none");
+    await page.getByLabel("Repository").press("Enter");
+    await expect(demo.error).toContainText("somebody/none", { timeout: SLOW_MS });
+  });
+
+  test("a hub's repository loads by its name from the dialog, and answers", async () => {
     await openModels(page);
     await page.getByLabel("Repository").fill("somebody/tiny");
     await page.getByRole("button", { name: "Load", exact: true }).click();
@@ -80,17 +92,54 @@ test.describe("a visit to a repository of a hub", () => {
     const answer = await demo.askAndWait("Hello");
     await expect(answer).toContainText("Cut: the maximum of 12 tokens is reached");
     await expect(answer).toContainText("12 tokens");
-    await page.reload();
-    await demo.isReady();
-    await expect(page.locator("#intro-facts")).toContainText("from this browser’s cache");
+    await expect(page.locator("#intro-facts")).toContainText(/^Loaded \d+ kB in \d/);
   });
 
-  test("settings hold for the next answer and for the next visit", async () => {
+  test("a second turn computes only what is new", async () => {
+    await demo.askAndWait("Hello");
+    await expect(await demo.askAndWait("And you?")).toContainText(/prompt of \d+ new and \d+ kept/);
+  });
+
+  test("an answer that is stopped stays as far as it came, and the next one goes on from it", async () => {
+    await changeSettings({ maxTokens: "400", system: "" });
+    const stopped = await demo.ask("Hello");
+    await expect(stopped.locator("p").first()).toContainText(/\S/, { timeout: SLOW_MS });
+    await page.keyboard.press("Escape");
+    await hasEnded(stopped);
+    await expect(stopped).toContainText("Stopped.");
+    await changeSettings({ maxTokens: "12", system: "" });
+    await expect(await demo.askAndWait("Hello")).toContainText(/12 tokens.*tokens\/s.*prompt of \d+ new and \d+ kept/s);
+  });
+
+  test("on a phone nothing is wider than the screen", async () => {
+    await page.setViewportSize({ width: 360, height: 740 });
+    await fitsItsWidth(page);
+    for (const dialog of ["Choose a model", "Settings"]) {
+      await page.getByRole("button", { name: dialog === "Settings" ? "Settings" : /^Model:/ }).click();
+      await expect(page.getByRole("dialog", { name: dialog })).toBeVisible();
+      await fitsItsWidth(page);
+      await page.keyboard.press("Escape");
+    }
+    await page.setViewportSize({ width: 1280, height: 720 });
+  });
+
+  test("a new chat begins empty", async () => {
+    await newChat();
+    await expect(demo.answers).toHaveCount(0);
+    await expect(page.getByRole("button", { name: "Why is the sky blue?" })).toBeVisible();
+  });
+
+  test("settings hold for the next answer and for the next visit, which takes the model from the cache, without network", async () => {
     await changeSettings({ maxTokens: "3", system: "Be brief." });
     const answer = await demo.askAndWait("Hello");
     await expect(answer).toContainText("the maximum of 3 tokens");
     await expect(answer).toContainText("prompt of 32"); // 17 without the system prompt
+    await page.route(WEIGHTS, (route) => route.abort());
     await page.reload();
+    await expect(page).toHaveURL(/model=somebody%2Ftiny/);
+    await demo.isReady();
+    await expect(page.locator("#intro-facts")).toContainText(/^Loaded \d+ kB from this browser’s cache in \d/);
+    await page.unroute(WEIGHTS);
     await page.getByRole("button", { name: "Settings" }).click();
     await expect(page.getByLabel("Maximum tokens of an answer")).toHaveValue("3");
     await expect(page.getByLabel("System prompt")).toHaveValue("Be brief.");
@@ -110,7 +159,7 @@ test.describe("a visit to a repository of a hub", () => {
     const answer = await demo.ask("line\n".repeat(20));
     const fromEnd = () => page.getByRole("main").evaluate((main) => main.scrollHeight - main.clientHeight - main.scrollTop);
     await expect(answer.locator("p").first()).toContainText(/\S{8}/, { timeout: SLOW_MS });
-    expect(await fromEnd()).toBeLessThan(2);
+    await expect.poll(fromEnd).toBeLessThan(2); // the page follows once a frame
     await page.getByRole("main").hover();
     await page.mouse.wheel(0, -300);
     await expect.poll(fromEnd).toBeGreaterThan(200);
@@ -153,6 +202,22 @@ test.describe("a visit to a repository of a hub", () => {
     const promptTokens = Number(/prompt of (\d+)/.exec((await next.textContent()) ?? "")?.[1]);
     expect(promptTokens).toBeGreaterThan(17 + 1 + 17);
   });
+
+  test("a model that is deleted from the cache comes from the network again, and without one there is a reason and a way out", async () => {
+    await openModels(page);
+    await page.getByRole("button", { name: "Delete somebody/tiny" }).click();
+    await expect(page.getByText("Nothing yet.")).toBeVisible();
+    await page.route(WEIGHTS, (route) => route.abort());
+    await page.reload();
+    await expect(demo.error).toContainText("model.safetensors", { timeout: SLOW_MS });
+    await page.unroute(WEIGHTS);
+    hub.faults = { stall: { afterBytes: 200_000 } };
+    await page.getByRole("button", { name: "Try again" }).click();
+    await expect(page.getByText("Downloading somebody/tiny")).toBeVisible({ timeout: SLOW_MS });
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await expect(demo.error).toContainText("Loading was cancelled.");
+    hub.faults = {};
+  });
 });
 
 test("files chosen one by one load, and a model without a chat template continues the text", async ({ page }) => {
@@ -174,17 +239,6 @@ test("a folder dropped on the page loads", async ({ page }, testInfo) => {
   await drop(page, [folder]);
   await demo.isReady();
   await expect(await demo.askAndWait("Hello")).toContainText("12 tokens");
-});
-
-test("a file that is no model is refused in words, and the page goes on", async ({ page }) => {
-  const demo = await visit(page, "somebody/nothing");
-  await openModels(page);
-  await page.getByLabel("Choose files").setInputFiles({ name: "broken.gguf", mimeType: "", buffer: Buffer.from("GGUF and no more") });
-  await expect(demo.error).toContainText("broken.gguf", { timeout: SLOW_MS });
-  await page.getByRole("button", { name: "Choose another model" }).click();
-  await page.getByLabel("Repository").fill("somebody/tiny");
-  await page.getByLabel("Repository").press("Enter");
-  await demo.isReady();
 });
 
 /** As the system's file manager drops: script can make no drop that carries a folder. */

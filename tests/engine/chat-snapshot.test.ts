@@ -1,15 +1,18 @@
 // Conversations at rest, and conversations that begin alike: K/V comes back by copying or is shared, and changes no word.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { writeSafetensors } from "../../src/formats/safetensors-writer";
 import {
   type AnswerSummary,
   type Chat,
-  type ChatSnapshot,
+  ChatSnapshot,
   type Engine,
   type EngineEvent,
   type LoadOptions,
   loadEngine,
+  type ModelFiles,
 } from "../../src/index";
 import { expectLlmError } from "../support/expect-llm-error";
+import { goldenContents, memoryFiles } from "../support/memory-files";
 import { sharingEngine } from "../support/test-model";
 import { SPECIAL_IDS, tinyChatFiles } from "../support/tiny-chat-model";
 
@@ -24,10 +27,10 @@ beforeAll(async () => {
 });
 afterAll(() => engine.dispose());
 
-async function load(options: LoadOptions = {}): Promise<Engine> {
+async function load(options: LoadOptions = {}, files?: ModelFiles): Promise<Engine> {
   const shared = { shareDeviceWith: await sharingEngine(), onEvent: (event: EngineEvent) => events.push(event) };
   const shape = { contextLength: 256, poolLength: 1024, chunkRows: 72, pageSize: 16, kvFormat: "f32" } as const;
-  return loadEngine(await tinyChatFiles(), { ...shared, ...shape, prefixCache: false, ...options });
+  return loadEngine(files ?? (await tinyChatFiles()), { ...shared, ...shape, prefixCache: false, ...options });
 }
 
 function say(chat: Chat, message: string): Promise<AnswerSummary> {
@@ -42,6 +45,26 @@ async function talked(message: string): Promise<{ readonly snapshot: ChatSnapsho
   const next = await say(chat, "And then?");
   chat.dispose();
   return { snapshot, next };
+}
+
+/** The same weights, and the same tokens at other ids; of a smaller vocabulary the last ones are missing. */
+async function withOtherTokenizer(isAsLarge: boolean): Promise<ModelFiles> {
+  const files = await tinyChatFiles();
+  const read = async (name: string) => {
+    const source = await files.open(name);
+    return source ? source.read({ start: 0, end: source.size }) : new Uint8Array();
+  };
+  const json = JSON.parse(new TextDecoder().decode(await read("tokenizer.json")));
+  const { vocab } = json.model;
+  const last = Object.keys(vocab).length - 1;
+  for (const [token, id] of Object.entries<number>(vocab)) if (id > 2) vocab[token] = last + 3 - id;
+  if (!isAsLarge) {
+    const dropped: string[] = json.model.merges.splice(-20).map((pair: string[]) => pair.join(""));
+    for (const token of dropped) delete vocab[token];
+    for (const [index, token] of Object.keys(vocab).entries()) vocab[token] = index;
+  }
+  const contents = { "tokenizer.json": JSON.stringify(json), "tokenizer_config.json": await read("tokenizer_config.json") };
+  return memoryFiles({ ...(await goldenContents()), ...contents });
 }
 
 function restored() {
@@ -89,6 +112,102 @@ describe("a chat that goes on from a snapshot", () => {
       const again = await say(chat, "And then?");
       expect(again.cachedTokens).toBe(0);
       expect(again.text).toBe(next.text);
+    } finally {
+      other.dispose();
+    }
+  });
+
+  /** What an engine says when it goes on from ids, with nothing restored. */
+  async function nextFrom(on: Engine, ids: readonly number[], messages: ChatSnapshot["messages"]): Promise<string> {
+    const rendered = (list: ChatSnapshot["messages"], addGenerationPrompt: boolean) =>
+      on.tokenizer.renderChat(list, { addGenerationPrompt });
+    const asked = rendered([...messages, { role: "user", content: "And then?" }], true);
+    const answer = messages.at(-1)?.content ?? "";
+    const after = asked.slice(asked.indexOf(answer) + answer.length);
+    const prompt = [...ids, ...on.tokenizer.encode(after, { addSpecialTokens: false })];
+    return on.tokenizer.decode((await on.generateIds(prompt, PLAIN)).ids);
+  }
+
+  // The signature left out what was done to the weights on the way: K/V of the plain ones was restored, and the answer was another.
+  test("keeps its tokens and computes their K/V in an engine of other weights", async () => {
+    const { snapshot } = await talked("Tell me of the sea");
+    const other = await load({ quantise: "q4" });
+    try {
+      const chat = await other.restoreChat(snapshot.toBytes());
+      expect(restored()).toMatchObject({ from: "ids", tokens: snapshot.kv.ids.length, restoredPositions: 0, restoredBytes: 0 });
+      const again = await say(chat, "And then?");
+      expect(again.cachedTokens).toBe(0);
+      expect(again.text).toBe(await nextFrom(other, snapshot.kv.ids, snapshot.messages));
+    } finally {
+      other.dispose();
+    }
+  });
+
+  // Ids of one vocabulary were read as another's: "Tell me of the sea" was "plpnkftn…" to the model.
+  test.each([false, true])("has its messages tokenised again by another tokenizer, with as large a vocabulary: %s", async (isAsLarge) => {
+    const { snapshot } = await talked("Tell me of the sea");
+    const other = await load({}, await withOtherTokenizer(isAsLarge));
+    try {
+      const chat = await other.restoreChat(snapshot.toBytes());
+      expect(restored()).toMatchObject({ from: "messages", tokens: 0, restoredPositions: 0, restoredBytes: 0, layers: [] });
+      expect(chat.messages).toEqual(snapshot.messages);
+      await say(chat, "And then?");
+      const { ids } = (await chat.snapshot()).kv;
+      const read = other.tokenizer.decode(ids, { skipSpecialTokens: false });
+      expect(read).toContain(
+        `Tell me of the sea<end>\n<begin>assistant\n${snapshot.messages[1]?.content}<end>\n<begin>user\nAnd then?<end>`,
+      );
+    } finally {
+      other.dispose();
+    }
+  });
+
+  test("has its messages only, where an earlier version wrote it", async () => {
+    const { snapshot } = await talked("Tell me of the sea");
+    const { messages, turn, kv } = snapshot;
+    const header = { format: "crescendo-chat", version: 1, messages, turn, ids: kv.ids, pageSize: kv.pageSize, groups: [] };
+    const chat = await engine.restoreChat(writeSafetensors([], { "crescendo-chat": JSON.stringify(header) }));
+    expect(restored()).toMatchObject({ from: "messages", tokens: 0, restoredPositions: 0 });
+    const fresh = engine.createChat({ messages });
+    expect(await say(chat, "And then?")).toMatchObject({ text: (await say(fresh, "And then?")).text, cachedTokens: 0 });
+  });
+
+  test.each<[string, (content: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>]>([
+    ["half", (content) => content.slice(0, content.length / 2)],
+    ["twice", (content) => new Uint8Array([...content, ...content])],
+  ])("computes K/V of which %s the bytes are there", async (_, change) => {
+    const { snapshot, next } = await talked("Tell me of the sea");
+    const groups = snapshot.kv.groups.map((group) => ({
+      ...group,
+      contents: new Map([...group.contents].map(([name, content]) => [name, change(content)])),
+    }));
+    const { identity, messages, turn, kv } = snapshot;
+    const damaged = new ChatSnapshot({ identity, messages, turn, kv: { ...kv, groups } });
+    const chat = await engine.restoreChat(damaged.toBytes());
+    expect(restored()).toMatchObject({ from: "ids", restoredPositions: 0, restoredBytes: 0 });
+    expect(await say(chat, "And then?")).toMatchObject({ text: next.text, cachedTokens: 0 });
+  });
+
+  test("has its messages tokenised again where its ids are no tokens of the model", async () => {
+    const { snapshot, next } = await talked("Tell me of the sea");
+    const { identity, messages, kv } = snapshot;
+    const damaged = new ChatSnapshot({ identity, messages, turn: null, kv: { ...kv, ids: kv.ids.with(3, 512) } });
+    const chat = await engine.restoreChat(damaged.toBytes());
+    expect(restored()).toMatchObject({ from: "messages", tokens: 0 });
+    expect(next.text).not.toBe("");
+    expect((await say(chat, "And then?")).finishReason).toBe("length");
+  });
+
+  test("is full in an engine whose context it does not fit, and takes no other chat's pages", async () => {
+    const { snapshot } = await talked("Tell me of the sea");
+    const other = await load({ contextLength: 32, poolLength: 32 });
+    try {
+      const short = other.createChat();
+      await say(short, "a");
+      const chat = await other.restoreChat(snapshot);
+      expect(restored()).toMatchObject({ from: "ids", restoredPositions: 0 });
+      expect(await say(chat, "And then?")).toMatchObject({ text: "", finishReason: "context" });
+      expect((await say(short, "b")).cachedTokens).toBeGreaterThan(0);
     } finally {
       other.dispose();
     }

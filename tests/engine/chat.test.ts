@@ -130,6 +130,22 @@ describe("the second turn", () => {
     expect((await say(chat, "go on")).cachedTokens).toBeGreaterThanOrEqual(promptIds("hello").length);
   });
 
+  test("after an abort before the first token is the first", async () => {
+    using chat = engine.createChat();
+    for (let round = 0; round < 2; round++) {
+      const abort = new AbortController();
+      const answer = chat.send("word ".repeat(20), { ...PLAIN, signal: abort.signal });
+      const failed = expect(answer.finished).rejects.toMatchObject({ name: "AbortError" });
+      await Promise.resolve();
+      abort.abort();
+      await failed;
+      expect(chat.messages).toEqual([]);
+      expect(chat.tokenCount).toBe(0);
+    }
+    expect((await say(chat, "hello")).text).toBe((await firstTurn("hello")).text);
+    expect(chat.messages).toHaveLength(2);
+  });
+
   test.each(["within a token", "with a token"])("after a stop string that begins %s has none of it", async (place) => {
     using chat = engine.createChat();
     const { prompt, ids, text } = await firstTurn("hello");
@@ -176,6 +192,36 @@ describe("the second turn", () => {
   });
 });
 
+describe("a chat that is cut back", () => {
+  test("keeps the K/V of what stays, and answers an edited question as if the other had never been asked", async () => {
+    using chat = engine.createChat();
+    using other = engine.createChat();
+    for (const each of [chat, other]) await say(each, "hello");
+    await say(chat, "go on");
+    await say(chat, "and on");
+    await chat.truncate(2);
+    expect(chat.messages).toEqual(other.messages);
+    expect(chat.tokenCount).toBe(other.tokenCount);
+    const expected = await say(other, "what now");
+    const { text, cachedTokens, prefillTokens } = await say(chat, "what now");
+    expect(text).toBe(expected.text);
+    // It has run the last token of the first answer, which the other chat runs now.
+    expect(cachedTokens).toBeGreaterThanOrEqual(expected.cachedTokens);
+    expect(cachedTokens + prefillTokens).toBe(expected.cachedTokens + expected.prefillTokens);
+    expect(chat.messages).toEqual(other.messages);
+  });
+
+  test("keeps the K/V of its system message when its first question is edited", async () => {
+    using chat = engine.createChat({ system: "be brief" });
+    using other = engine.createChat({ system: "be brief" });
+    await say(chat, "hello");
+    await chat.truncate(1);
+    const { text, cachedTokens } = await say(chat, "what now");
+    expect(text).toBe((await say(other, "what now")).text);
+    expect(cachedTokens).toBeGreaterThan(encode("be brief").length);
+  });
+});
+
 describe("a full context", () => {
   test("ends the answer with what was said, and every later one at once, without an error", async () => {
     using small = await load({ contextLength: 64, poolLength: 64 });
@@ -197,27 +243,20 @@ describe("several chats on one engine", () => {
     return [(await say(chat, message)).text, (await say(chat, "go on")).text];
   }
 
-  test("answer one at a time, in the order that they were asked, as each would alone", async () => {
+  test("answer each in its own order, as each would alone", async () => {
     const alone = await Promise.all(MESSAGES.map(answersAlone));
     const chats = MESSAGES.map(() => engine.createChat());
-    // All is asked for before the first answer begins. A chat's second turn has its first one's answer all the same, also right after it.
-    const turns = [
-      { chat: 0, round: 0 },
-      { chat: 0, round: 1 },
-      { chat: 1, round: 0 },
-      { chat: 2, round: 0 },
-      { chat: 1, round: 1 },
-      { chat: 2, round: 1 },
-    ];
-    const ended: typeof turns = [];
-    const answers = turns.map(async (turn) => {
-      const message = turn.round === 0 ? (MESSAGES[turn.chat] ?? "") : "go on";
-      const { text } = await say(chats[turn.chat] ?? engine.createChat(), message);
-      ended.push(turn);
-      return text;
-    });
-    expect(await Promise.all(answers)).toEqual(turns.map(({ chat, round }) => alone[chat]?.[round]));
-    expect(ended).toEqual(turns);
+    // All is asked for before the first answer begins. A chat's second turn has its first one's answer all the same.
+    const ended: string[] = [];
+    const answers = [0, 1].flatMap((round) =>
+      chats.map(async (chat, index) => {
+        const { text } = await say(chat, round === 0 ? (MESSAGES[index] ?? "") : "go on");
+        ended.push(`${index} ${round}`);
+        return text;
+      }),
+    );
+    expect(await Promise.all(answers)).toEqual([0, 1].flatMap((round) => alone.map((texts) => texts[round])));
+    for (const index of chats.keys()) expect(ended.filter((each) => each.startsWith(`${index}`))).toEqual([`${index} 0`, `${index} 1`]);
     for (const chat of chats) chat.dispose();
   });
 

@@ -4,8 +4,9 @@ import { type Engine, type LoadOptions, loadEngine } from "../../src/index";
 import { describeModel, type ModelDescription } from "../../src/repository/model-description";
 import { expectGolden } from "../support/expect-close";
 import { type HubCheckpointOptions, hubCheckpoint } from "../support/hub-checkpoint";
-import { longTest, skipWithout } from "../support/long-test";
+import { longTest } from "../support/long-test";
 import { memoryFiles } from "../support/memory-files";
+import { needsFiles } from "../support/needed-files";
 import { seededRandom } from "../support/random";
 import { coreOf } from "../support/test-core";
 import { evaluateAll, readGolden, sharingEngine, testModelFiles } from "../support/test-model";
@@ -50,6 +51,8 @@ async function expectSameLogits(name: string, description: ModelDescription, opt
   }
 }
 
+const needsGguf = await needsFiles("../shared/golden/llama-gqa/model.gguf");
+
 describe("safetensors in shards give the logits of the GGUF", () => {
   test("of two layers of the embedded model, in f32 but for the order of sums, in f16 but for rounding", async () => {
     const cut = cutModel(await describeModel(EMBEDDED, { needsTokenizer: false }), 2, 512);
@@ -62,8 +65,7 @@ describe("safetensors in shards give the logits of the GGUF", () => {
     await expectSameLogits("formats embedded f16", description, { type: "F16", shardCount: 3 }, F16_LIMIT);
   });
 
-  test("of a model whose values bf16 holds", async (context) => {
-    await skipWithout(context, "../shared/golden/llama-gqa/model.gguf");
+  test("of a model whose values bf16 holds", needsGguf, async () => {
     const description = await describeModel(testModelFiles("../shared/golden/llama-gqa", "model.gguf"), { needsTokenizer: false });
     const golden = await readGolden("tests/golden/llama-gqa");
     using engine = await loadFromHub(description, { type: "BF16", shardCount: 2 });

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Engine, LoadOptions } from "../../src/index";
 import { expectGolden } from "../support/expect-close";
-import { hasTestFile } from "../support/test-files";
+import { needsFiles } from "../support/needed-files";
 import { evaluateAll, GOLDEN_CASES, loadTestEngine, readGolden } from "../support/test-model";
 
 // Chunks of up to seven rows go through the kernels of decode.
@@ -19,7 +19,7 @@ for (const name of GOLDEN_CASES) {
   const folder = `tests/golden/${name}`;
   const golden = await readGolden(folder);
   const shared = `../shared/golden/${name}`;
-  const hasGguf = await hasTestFile(`${shared}/model.gguf`);
+  const needsGguf = await needsFiles(`${shared}/model.gguf`);
   describe(name, () => {
     let engine: Engine;
     beforeAll(async () => {
@@ -53,7 +53,9 @@ for (const name of GOLDEN_CASES) {
       expect(ids).toEqual(golden.greedy);
     });
 
-    test.skipIf(!hasGguf)("the GGUF of the same checkpoint gives the same logits", async () => {
+    // llama.cpp writes no GGUF of it.
+    if (name === "mistral-window") return;
+    test("the GGUF of the same checkpoint gives the same logits", needsGguf, async () => {
       using gguf = await loadTestEngine(shared, { ...OPTIONS, kvFormat: "f32" }, "model.gguf");
       const { logits } = await evaluateAll(gguf, { ids: golden.ids });
       expectGolden(`${name} GGUF f32 logits`, logits, golden.logits, F32_LIMIT);

@@ -1,7 +1,7 @@
 // Checkpoints in llama.cpp's own quantisations give the logits of the values that they store, within what their expansion adds.
 import { describe, expect, test } from "vitest";
 import { expectGolden } from "../support/expect-close";
-import { hasTestFile } from "../support/test-files";
+import { needsFiles } from "../support/needed-files";
 import { evaluateAll, loadTestEngine, readGolden } from "../support/test-model";
 
 // q8_0 is held exactly. What expansion to q4m and q8 costs here stands in docs/weight-layouts.md; llama.cpp, which rounds activations to
@@ -10,8 +10,7 @@ const LIMITS = { q8_0: 1e-3, q4_k_m: 0.15, q5_k_m: 0.5 } as const;
 
 for (const name of ["q8_0", "q4_k_m", "q5_k_m"] as const) {
   const folder = `../shared/golden/quantised/${name}`;
-  const isThere = await hasTestFile(`${folder}/model.gguf`);
-  describe.skipIf(!isThere)(`${name}${isThere ? "" : " (../shared is not here)"}`, () => {
+  describe(name, await needsFiles(`${folder}/model.gguf`, `${folder}/golden.safetensors`), () => {
     test("logits and greedy ids are those of the dequantised values", async () => {
       const golden = await readGolden(folder);
       using engine = await loadTestEngine(

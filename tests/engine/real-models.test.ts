@@ -1,12 +1,13 @@
 // Real chat models, held to what transformers computes from exactly the values that their files store.
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
-import "../support/long-test";
 import { NegativeLogLikelihood } from "../../src/cli/negative-log-likelihood";
 import { readSafetensors } from "../../src/formats/safetensors";
 import type { Engine } from "../../src/index";
 import { expectGolden } from "../support/expect-close";
+import { LONG_SUITE } from "../support/long-test";
+import { needsFiles } from "../support/needed-files";
 import { readTensorIds, readTensorValues } from "../support/safetensors-values";
-import { hasTestFile, openTestFile, readTestJson } from "../support/test-files";
+import { openTestFile, readTestJson } from "../support/test-files";
 import { evaluateAll, loadTestEngine } from "../support/test-model";
 
 interface Reference {
@@ -42,9 +43,19 @@ const MODELS: readonly RealModel[] = [
     name: "Crescendo 64M",
     folder: "public/models/smollm2-crescendo-64m",
     file: "smollm2-crescendo-64m-q4_0.gguf",
+    reference: "tests/references/smollm2-crescendo-64m/reference-stage-C",
+    residualTolerance: 2e-4,
+    tolerance: 0.001,
+  },
+  {
+    // With the logits of 64 positions, of which the repository has 24.
+    name: "Crescendo 64M, all of its reference",
+    folder: "public/models/smollm2-crescendo-64m",
+    file: "smollm2-crescendo-64m-q4_0.gguf",
     reference: "../shared/models/smollm2-crescendo-64m/reference-stage-C",
     residualTolerance: 2e-4,
     tolerance: 0.001,
+    isLong: true,
   },
   {
     name: "SmolLM2-135M-Instruct Q4_1",
@@ -70,10 +81,9 @@ const MODELS: readonly RealModel[] = [
 const SHORT_POSITIONS = 24;
 
 for (const model of MODELS) {
-  const isThere = (await hasTestFile(`${model.folder}/${model.file}`)) && (await hasTestFile(`${model.reference}.json`));
+  const files = await needsFiles(`${model.folder}/${model.file}`, `${model.reference}.json`, `${model.reference}.safetensors`);
   const isLeftOut = Boolean(model.isLong) && !inject("longSuite");
-  const remark = isLeftOut ? " (part of the long suite: CRESCENDO_LONG=1)" : isThere ? "" : " (its files are not here)";
-  describe.skipIf(isLeftOut || !isThere)(`${model.name}${remark}`, () => {
+  describe(model.name, isLeftOut ? { ...files, skip: true, meta: { skipReason: LONG_SUITE } } : files, () => {
     let engine: Engine;
     let reference: Reference;
 
@@ -94,7 +104,7 @@ for (const model of MODELS) {
     const isShort = () => engine.isSoftware && !inject("longSuite");
 
     test("the mean NLL of texts is the reference's", async (context) => {
-      context.skip(isShort(), "part of the long suite on a software adapter: CRESCENDO_LONG=1");
+      context.skip(isShort(), `on a software adapter ${LONG_SUITE}`);
       const { vocabSize } = engine.config;
       const { texts } = reference;
       const means = [];
@@ -114,7 +124,9 @@ for (const model of MODELS) {
 
     test("residuals and logits of the first text are the reference's", async () => {
       const stored = await readSafetensors(await openTestFile(`${model.reference}.safetensors`));
-      const ids = (await readTensorIds(stored, "input_ids")).slice(0, isShort() ? SHORT_POSITIONS : Number.POSITIVE_INFINITY);
+      const text = await readTensorIds(stored, "input_ids");
+      const storedPositions = stored.tensors.get("logits")?.shape[0] ?? text.length;
+      const ids = text.slice(0, isShort() ? SHORT_POSITIONS : storedPositions);
       const { logits, hidden } = await evaluateAll(engine, { ids, hidden: true });
       const width = engine.config.hiddenSize;
       for (const [layer, values] of hidden.entries()) {

@@ -1,11 +1,15 @@
-// Drivers that compute subgroups, matrix units or products of bytes wrong: the engine finds out, says so, and answers right without them.
+// Drivers that miscompile subgroups, matrix units or 8-bit dot products: the engine detects it, reports it and answers correctly without them.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
+import { createRuntime } from "../../src/engine/create-runtime";
 import { EngineCore } from "../../src/engine/engine-core";
+import { resolveEngineOptions } from "../../src/engine/engine-options";
+import { WeightSupply } from "../../src/engine/weight-supply";
 import { Gpu } from "../../src/gpu/device";
 import { type Engine, type EngineEvent, type EngineOptions, type LoadOptions, loadEngine } from "../../src/index";
 import { matmulTile } from "../../src/kernels/matmul-tile";
 import { describeModel } from "../../src/repository/model-description";
+import { ModelRecipe } from "../../src/stages/model-recipe";
 import { wholePlan } from "../../src/stages/plan";
 import { type KnownProduct, knownProducts, type RejectedVariant, rejectedVariants, testVariants } from "../../src/tuning/self-test";
 import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support/device-faults";
@@ -34,13 +38,13 @@ function knownProduct(name: string): KnownProduct {
 }
 
 describe("the self-test", () => {
-  test("rejects nothing that this adapter has, and leaves nothing", async (context) => {
+  test("rejects no variant of this adapter, and leaks no memory", async (context) => {
     context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
     expect(await testVariants(gpu, knownProducts(gpu.features))).toEqual([]);
     expect(gpu.memory().bufferCount).toBe(0);
   });
 
-  test("rejects no products of bytes here, and would reject answers that are 2e-3 off", async () => {
+  test("accepts 8-bit dot products here, and rejects results that are 2e-3 off", async () => {
     const product = knownProduct("matmul-dp4a after quantise-rows");
     expect(await testVariants(gpu, [product])).toEqual([]);
     const largest = Math.max(...product.expected.map(Math.abs));
@@ -49,35 +53,35 @@ describe("the self-test", () => {
   });
 
   test.for<[string, RegExp, string]>([
-    ["four columns of a group are left out", /dot4I8Packed\(x1\.w, w1\.w\)/g, "0"],
+    ["four columns of a group are skipped", /dot4I8Packed\(x1\.w, w1\.w\)/g, "0"],
     ["bytes lose their sign", /pack4xI8\(codes\)/g, "pack4xI8(abs(codes))"],
-    ["minimums are left out", /sums\[i\] \+= x_scale\.y \* scale\[1\];/g, ""],
-  ])("rejects products of bytes where %s", async ([, pattern, replacement]) => {
+    ["the minimums are skipped", /sums\[i\] \+= x_scale\.y \* scale\[1\];/g, ""],
+  ])("rejects 8-bit dot products if %s", async ([, pattern, replacement]) => {
     const mend = miscompile(gpu.device, pattern, replacement);
     const rejected = await testVariants(gpu, [knownProduct("matmul-dp4a after quantise-rows")]).finally(mend);
     expect(rejected).toEqual([{ variant: "dp4a", reason: expect.stringContaining("matmul-dp4a"), error: expect.any(Number) }]);
     expect(rejected[0]?.error).toBeGreaterThan(1e-2);
   });
 
-  test("asks nothing of an adapter in software", async (context) => {
+  test("does not test a software adapter", async (context) => {
     context.skip(!gpu.features.software, "the adapter is hardware");
     const mend = replaceMethod(gpu.device, "createComputePipelineAsync", () => () => Promise.reject(new Error("nothing is to compile")));
     expect(await rejectedVariants(gpu).finally(mend)).toEqual([]);
   });
 
-  test("asks for no variant that the device has no features for", () => {
+  test("tests no variant whose features the device lacks", () => {
     const variants = (features: Parameters<typeof knownProducts>[0]) => knownProducts(features).map(({ variant }) => variant);
     expect(variants({ subgroups: null, subgroupMatrix: false })).toEqual([]);
     expect(new Set(variants(SUBGROUPS))).toEqual(new Set(["subgroups"]));
     expect(variants({ subgroups: null, subgroupMatrix: true })).toEqual(["subgroup-matrix"]);
   });
 
-  test("asks for products of bytes where an engine is to have them", () => {
+  test("tests 8-bit dot products if the engine uses them", () => {
     const products = knownProducts({ subgroups: null, subgroupMatrix: false }, { dp4a: true });
     expect(products.map(({ variant }) => variant)).toEqual(["dp4a"]);
   });
 
-  test("expects of matrix units what the plain kernel gives", async () => {
+  test("expects from matrix units what the plain kernel computes", async () => {
     const { inputs, expected, rows: xRows } = knownProduct("matmul-subgroup-matrix");
     const [rows, columns] = [expected.length / xRows, present(inputs.x, "x").length / xRows];
     const options = { format: "q4m", rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0, tile: "direct" } as const;
@@ -88,11 +92,11 @@ describe("the self-test", () => {
   });
 
   test.for<[string, string, RegExp, string]>([
-    ["shuffles bring back a lane's own value", "matmul-vector with 32 lanes a row", /subgroupShuffleXor\(sums\[i\], mask\)/g, "sums[i]"],
-    ["half of a row's subgroups are left out", "matmul-vector with 64 lanes a row", /let count = stride;/g, "let count = stride / 2u;"],
-    ["a subgroup's sum is each thread's own", "rms-norm", /subgroupAdd\(value\)/g, "value"],
-    ["a sum is no number", "rms-norm", /subgroupAdd\(value\)/g, "sqrt(-1.0 - abs(subgroupAdd(value)))"],
-  ])("rejects subgroups where %s", async ([, name, pattern, replacement], context) => {
+    ["a shuffle returns the lane's own value", "matmul-vector with 32 lanes a row", /subgroupShuffleXor\(sums\[i\], mask\)/g, "sums[i]"],
+    ["half of a row's subgroups are skipped", "matmul-vector with 64 lanes a row", /let count = stride;/g, "let count = stride / 2u;"],
+    ["subgroupAdd returns the thread's own value", "rms-norm", /subgroupAdd\(value\)/g, "value"],
+    ["a sum is NaN", "rms-norm", /subgroupAdd\(value\)/g, "sqrt(-1.0 - abs(subgroupAdd(value)))"],
+  ])("rejects subgroups if %s", async ([, name, pattern, replacement], context) => {
     context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
     const mend = miscompile(gpu.device, pattern, replacement);
     const rejected = await testVariants(gpu, [knownProduct(name)]).finally(mend);
@@ -101,7 +105,7 @@ describe("the self-test", () => {
     expect(gpu.memory().bufferCount).toBe(0);
   });
 
-  test("rejects a variant that does not compile, with the compiler's words, and none that does", async () => {
+  test("rejects a variant that does not compile and quotes the compiler", async () => {
     const mend = replaceMethod(gpu.device, "createComputePipelineAsync", (compile) => async (descriptor) => {
       if (descriptor.label?.startsWith("matmul")) throw new Error("the driver has no such thing");
       return compile(descriptor);
@@ -112,7 +116,7 @@ describe("the self-test", () => {
     expect(rejected).toEqual([{ variant: "subgroups", reason, error: Number.POSITIVE_INFINITY }]);
   });
 
-  test("rejects the variant that fails and no other", async (context) => {
+  test("rejects only the variant that fails", async (context) => {
     context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
     const right = knownProduct("rms-norm");
     const wrong: KnownProduct = {
@@ -125,9 +129,9 @@ describe("the self-test", () => {
   });
 });
 
-describe("a self-test that is cut short", () => {
-  /** On a device of its own: calls `act` at the first submit, and gives what the self-test says. */
-  async function cutShort(user: Gpu, act: () => void): Promise<unknown> {
+describe("a self-test that is interrupted", () => {
+  /** Calls `act` at the first submit of a self-test and returns how that ends. */
+  async function interrupted(user: Gpu, act: () => void): Promise<unknown> {
     const mend = replaceMethod(user.device.queue, "submit", (submit: GPUQueue["submit"]) => (buffers) => {
       submit(buffers);
       act();
@@ -137,15 +141,15 @@ describe("a self-test that is cut short", () => {
     return outcome;
   }
 
-  test("by the device's loss tells of that, and rejects nothing", async () => {
+  test("by the device's loss fails with it and rejects nothing", async () => {
     const lost = await Gpu.request({ defaultLimits: true });
-    expect(await cutShort(lost, () => lost.device.destroy())).toMatchObject({ code: "device-lost" });
+    expect(await interrupted(lost, () => lost.device.destroy())).toMatchObject({ code: "device-lost" });
     await expectLlmError(testVariants(lost, [knownProduct("rms-norm")]), "device-lost");
     expect(lost.memory().bufferCount).toBe(0);
     lost.dispose();
   });
 
-  test("by the loss of a device that then compiles nothing tells of the loss", async () => {
+  test("by the loss of a device that then compiles nothing fails with the loss", async () => {
     const lost = await Gpu.request({ defaultLimits: true });
     replaceMethod(lost.device, "createComputePipelineAsync", () => async () => {
       lost.device.destroy();
@@ -155,11 +159,11 @@ describe("a self-test that is cut short", () => {
     lost.dispose();
   });
 
-  test("by its engine's end leaves nothing, says nothing of the device, and the next engine's passes", async () => {
+  test("by its engine's disposal leaks no memory and says nothing about the device: the next engine's self-test passes", async () => {
     const whole = await Gpu.request({ gpu: hardwareGpu(), defaultLimits: true });
     const user = whole.share();
     const left = watchBuffers(whole.device);
-    expect(await cutShort(user, () => user.dispose())).toBeInstanceOf(Error);
+    expect(await interrupted(user, () => user.dispose())).toBeInstanceOf(Error);
     expect(left.takeLabels()).toEqual([]);
     left.stop();
     expect(await rejectedVariants(whole)).toEqual([]);
@@ -173,18 +177,19 @@ describe("an engine on a device", () => {
     for (const engine of engines) engine.dispose();
   });
 
-  /** An engine without weights, and what it was told. */
-  async function createCore(user: Gpu, options: EngineOptions = {}) {
-    const { config } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
+  /** An engine without weights, and the variants that were rejected. */
+  async function createCore(user: Gpu, options: EngineOptions = {}): Promise<{ core: EngineCore; rejected: RejectedVariant[] }> {
+    const { config, directory } = await describeModel(testModelFiles(CASE), { needsTokenizer: false });
     const rejected: RejectedVariant[] = [];
     const onVariantRejected = (each: RejectedVariant) => rejected.push(each);
-    const stages = { plan: wholePlan(config), root: CASE, fetchRows: async () => [], holdReads: () => () => undefined, onVariantRejected };
-    const core = await EngineCore.create(user, config, stages, { contextLength: 128, chunkRows: 72, vectorRows: 1, ...options });
+    const supply = new WeightSupply(new ModelRecipe(config, directory, {}));
+    const source = { plan: wholePlan(config), identity: { weights: CASE, tokenizer: null, isStable: true }, supply, onVariantRejected };
+    const core = await EngineCore.create(user, config, source, { contextLength: 128, chunkRows: 72, vectorRows: 1, ...options });
     engines.push(core);
     return { core, rejected };
   }
 
-  test("that passes keeps its subgroups, and has no more memory than one that tests nothing", async (context) => {
+  test("that passes uses subgroups, and uses no more memory than an engine without a self-test", async (context) => {
     context.skip(!gpu.features.subgroups || !gpu.features.software, "the adapter has no subgroups, or is tested in any case");
     const { core, rejected } = await createCore(await Gpu.request({ gpu: hardwareGpu(), defaultLimits: true }));
     expect([rejected, core.model.context.subgroups]).toEqual([[], true]);
@@ -192,7 +197,7 @@ describe("an engine on a device", () => {
     expect(core.memory()).toEqual(untested.memory());
   });
 
-  test("that fails hears of it from each device that it comes to, also from one that cannot compile subgroups, and has one sampler", async (context) => {
+  test("that fails reports it for every device it moves to, also one that cannot compile subgroups, and keeps one sampler", async (context) => {
     context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
     const wrong = hardwareGpu((device) => miscompile(device, /subgroupAdd\(/g, "2.0 * subgroupAdd("));
     const { core, rejected } = await createCore(await Gpu.request({ gpu: wrong, defaultLimits: true }));
@@ -205,13 +210,14 @@ describe("an engine on a device", () => {
         return compile(descriptor);
       });
     });
-    const noWeights = new Error("there are no weights");
     const another = await Gpu.request({ gpu: refusing, defaultLimits: true });
-    await expect(core.revive(another, () => Promise.reject(noWeights))).rejects.toBe(noWeights);
+    const shape = { config: core.config, plan: core.plan, root: CASE, options: resolveEngineOptions({ contextLength: 128 }, core.config) };
+    await createRuntime(another, { ...shape, onVariantRejected: (each) => rejected.push(each) }, 0);
+    another.dispose();
     expect(rejected).toMatchObject([{ variant: "subgroups" }, { variant: "subgroups", error: Number.POSITIVE_INFINITY }]);
   });
 
-  test("whose products of bytes are wrong does without where it was to have them, and one beside it that was not hears nothing of it", async () => {
+  test("with wrong 8-bit dot products does not use them, and engines that do not ask for them report nothing", async () => {
     const wrong = hardwareGpu((device) => miscompile(device, /dot4I8Packed\(x0\.x/g, "dot4I8Packed(x0.y"));
     const device = await Gpu.request({ gpu: wrong, defaultLimits: true, without: ["subgroups", "subgroup-matrix"] });
     const { rejected } = await createCore(device);
@@ -224,7 +230,7 @@ describe("an engine on a device", () => {
     expect(right.model.context.dp4a).toBe(!gpu.features.subgroupMatrix);
   });
 
-  /** Its events of rejected variants, and the names of the kernels that were compiled, with their defines. */
+  /** The engine, its "variant-rejected" events and the compiled kernels with their defines. */
   async function load(options: LoadOptions, onDevice?: (device: GPUDevice) => void) {
     const rejected: EngineEvent[] = [];
     const kernels: string[] = [];
@@ -243,7 +249,7 @@ describe("an engine on a device", () => {
     return { engine, rejected, kernels };
   }
 
-  test("whose load ends during the self-test is told why it ended, and of no variant", async () => {
+  test("whose load ends during the self-test reports why, and rejects no variant", async () => {
     const enough = new Error("enough");
     for (const how of ["aborted", "lost"]) {
       const abort = new AbortController();
@@ -256,7 +262,7 @@ describe("an engine on a device", () => {
         });
         replaceMethod(device, "createComputePipelineAsync", (compile) => (descriptor) => {
           if (descriptor.label?.startsWith("rms-norm")) return compile(descriptor);
-          return Promise.reject(new Error("nothing else is to take time"));
+          return Promise.reject(new Error("only rms-norm is compiled, to save time"));
         });
       });
       const onEvent = (event: EngineEvent) => {
@@ -270,7 +276,7 @@ describe("an engine on a device", () => {
     }
   });
 
-  test("whose matrix units are wrong does without, and says so", async (context) => {
+  test("with wrong matrix units does not use them, and reports it", async (context) => {
     const { features } = await getTestGpu({});
     context.skip(!features.subgroupMatrix, "the adapter has no subgroup matrices");
     const options = { defaultLimits: false, quantise: "q8" } as const;
@@ -281,7 +287,7 @@ describe("an engine on a device", () => {
     expect(kernels.filter((name) => name.startsWith("matmul-subgroup-matrix")).length).toBe(1); // the self-test's
   });
 
-  test("whose subgroups are wrong does without, says so, and gives the reference's logits; so does the next one", async (context) => {
+  test("with wrong subgroups does not use them, reports it and computes the reference logits; so does the next engine", async (context) => {
     context.skip(!gpu.features.subgroups, "the adapter has no subgroups");
     const golden = await readGolden(CASE);
     const { engine, rejected, kernels } = await load({ without: ["subgroup-matrix"] }, (device) => {

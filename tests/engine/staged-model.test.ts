@@ -1,6 +1,6 @@
 // The embedded model at each stage of its own plan, moved there or upgraded there on the way, held to what transformers computes of that stage
 // from exactly the values that the file stores.
-import { afterAll, describe, expect, inject, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
 import type { ByteSource } from "../../src/bytes/byte-source";
 import { NegativeLogLikelihood } from "../../src/cli/negative-log-likelihood";
@@ -12,12 +12,12 @@ import { expectGolden } from "../support/expect-close";
 import { longTest } from "../support/long-test";
 import { readTensorIds, readTensorValues } from "../support/safetensors-values";
 import { continueSequence, generateAfresh, loadStagedCore, type StagedCore } from "../support/test-core";
-import { hasTestFile, openTestFile, readTestJson } from "../support/test-files";
+import { openTestFile, readTestJson } from "../support/test-files";
 import { evaluateAll, loadTestEngine, sharingEngine, testModelFiles } from "../support/test-model";
 
 const FOLDER = "public/models/smollm2-crescendo-64m";
 const FILE = "smollm2-crescendo-64m-q4_0.gguf";
-const REFERENCES = "../shared/models/smollm2-crescendo-64m/reference-stage-";
+const REFERENCES = "tests/references/smollm2-crescendo-64m/reference-stage-";
 const STAGES = ["A", "B", "C"] as const;
 const LAYERS = 16;
 const OPTIONS = { contextLength: 256, chunkRows: 128, kvFormat: "f32", prefixCache: false } as const;
@@ -38,7 +38,7 @@ interface StageReference {
     readonly prompt_ids: readonly number[];
     readonly greedy: readonly number[];
   }[];
-  /** The first 64 ids of the first text. */
+  /** The ids of the first text whose logits are stored. */
   readonly ids: readonly number[];
   /** As `Evaluation.hidden`, of the first 16 of them: after an absent layer what it was before. */
   readonly hidden: readonly Float32Array[];
@@ -48,17 +48,16 @@ interface StageReference {
 type ReferenceChat = StageReference["chats"][number];
 
 const HIDDEN_POSITIONS = 16;
-// Of the first text. A software adapter takes a second for two of them.
-const LOGIT_POSITIONS = inject("longSuite") ? 64 : 24;
 
 async function readReference(stage: string): Promise<StageReference> {
   const json = await readTestJson<Pick<StageReference, "layers" | "texts" | "chats">>(`${REFERENCES}${stage}.json`);
   const stored = await readSafetensors(await openTestFile(`${REFERENCES}${stage}.safetensors`));
   // Stored are the residual after the embedding, and then after each layer that is present.
   const storedIndices = Array.from({ length: LAYERS + 1 }, (_, index) => json.layers.filter((layer) => layer < index).length);
+  const [storedPositions] = present(stored.tensors.get("logits"), "stored logits").shape;
   return {
     ...json,
-    ids: await readTensorIds(stored, "input_ids"),
+    ids: (await readTensorIds(stored, "input_ids")).slice(0, storedPositions),
     hidden: await Promise.all(storedIndices.map((index) => readTensorValues(stored, `hidden.${index}`))),
     logits: await readTensorValues(stored, "logits"),
   };
@@ -68,8 +67,7 @@ function questionOf({ messages }: ReferenceChat): string {
   return messages.at(-1)?.content ?? "";
 }
 
-const isThere = (await hasTestFile(`${FOLDER}/${FILE}`)) && (await hasTestFile(`${REFERENCES}A.json`));
-const references = isThere ? await Promise.all(STAGES.map(readReference)) : [];
+const references = await Promise.all(STAGES.map(readReference));
 
 function referenceOf(stage: number): StageReference {
   return present(references[stage], `the reference of stage ${stage}`);
@@ -85,7 +83,7 @@ function expectStage(subject: string, stage: number, found: Pick<StageReference,
     const residuals = scaled(present(found.hidden[index], "residuals"));
     expectGolden(`${subject} residuals, relative`, residuals, scaled(expected), RESIDUAL_TOLERANCE);
   }
-  const vocabSize = logits.length / ids.length;
+  const vocabSize = logits.length / ids.length; // of each position up to the last one stored
   const part = (all: Float32Array) => all.subarray(from * vocabSize, to * vocabSize);
   expectGolden(`${subject} logits`, part(found.logits), part(logits), LOGIT_TOLERANCE);
 }
@@ -105,19 +103,15 @@ async function engineAt(stage: number): Promise<Engine> {
   return shared;
 }
 
-const describeStages = describe.skipIf(!isThere);
-const TITLE = `Crescendo 64M${isThere ? "" : " (its references are not here)"}`;
-
-describeStages.each(STAGES.map((name, stage) => [name, stage] as const))(
-  `${TITLE}, moved to stage %s with nothing cached`,
+describe.each(STAGES.map((name, stage) => [name, stage] as const))(
+  "Crescendo 64M, moved to stage %s with nothing cached",
   TIMEOUT,
   (name, stage) => {
     const subject = `Crescendo 64M stage ${name}`;
 
     test("has the layers, the residuals and the logits of the reference", async () => {
       const engine = await engineAt(stage);
-      const { layers, ids: all } = referenceOf(stage);
-      const ids = all.slice(0, LOGIT_POSITIONS);
+      const { layers, ids } = referenceOf(stage);
       expect([...stageContents(engine.plan, stage).layers].sort((a, b) => a - b)).toEqual(layers);
       expectStage(subject, stage, await evaluateAll(engine, { ids, hidden: true }), 0, ids.length);
     });
@@ -151,7 +145,7 @@ describeStages.each(STAGES.map((name, stage) => [name, stage] as const))(
   },
 );
 
-describeStages(`${TITLE}, upgraded in the middle of a text`, TIMEOUT, () => {
+describe("Crescendo 64M, upgraded in the middle of a text", TIMEOUT, () => {
   const policy = "blocking";
 
   /** `length` ids, from stage `first` on; after each upgrade they are held to the stage that it leads to. */
@@ -159,7 +153,7 @@ describeStages(`${TITLE}, upgraded in the middle of a text`, TIMEOUT, () => {
     const engine = await loadTestEngine(FOLDER, LOAD, FILE);
     try {
       if (first > 0) await engine.upgrade({ stage: first });
-      const ids = referenceOf(first).ids.slice(0, length);
+      const ids = referenceOf(STAGES.length - 1).ids.slice(0, length);
       const { vocabSize } = engine.config;
       const logits = new Float32Array(length * vocabSize);
       const onLogits = (row: number, rows: Float32Array) => logits.set(rows, row * vocabSize);
@@ -173,7 +167,8 @@ describeStages(`${TITLE}, upgraded in the middle of a text`, TIMEOUT, () => {
     }
   }
 
-  test("from A to B to C, is at each position the stage that it has come to", async () => {
+  // Smaller models take this way in upgrade.test.ts.
+  longTest("from A to B to C, is at each position the stage that it has come to", async () => {
     const upgrades = [
       { at: 5, stage: 1, policy },
       { at: 11, stage: 2, policy },
@@ -182,12 +177,12 @@ describeStages(`${TITLE}, upgraded in the middle of a text`, TIMEOUT, () => {
   });
 
   longTest("from A to C, and from B to C, is C from there on", async () => {
-    for (const first of [0, 1]) await expectUpgraded("Crescendo 64M upgraded to C", first, [{ at: 8, stage: 2, policy }], 64);
+    for (const first of [0, 1]) await expectUpgraded("Crescendo 64M upgraded to C", first, [{ at: 8, stage: 2, policy }], 24);
   });
 
   longTest("with K/V that went over a snapshot or was computed anew, is C from there on", async () => {
     for (const carry of ["restore", "recompute"] as const) {
-      await expectUpgraded("Crescendo 64M upgraded, K/V carried", 0, [{ at: 13, stage: 2, policy, carry }], 64);
+      await expectUpgraded("Crescendo 64M upgraded, K/V carried", 0, [{ at: 13, stage: 2, policy, carry }], 24);
     }
   });
 });
@@ -202,7 +197,7 @@ async function withStagedModel(use: (model: StagedCore) => Promise<void>): Promi
   }
 }
 
-describeStages(`${TITLE}, upgraded in the middle of an answer`, TIMEOUT, () => {
+describe("Crescendo 64M, upgraded in the middle of an answer", TIMEOUT, () => {
   /** Greedy, with an upgrade after some tokens: gives the ids, and of each the stage that it is from. */
   async function sayUpgraded({ core }: StagedCore, prompt: readonly number[], upgrade: UpgradeRequest, after: number, maxTokens: number) {
     const sequence = core.createSequence();

@@ -120,7 +120,7 @@ describe("an upgrade that is aborted", () => {
         return prepare(...place);
       });
       expect(await reasonOf(engine.upgrade({ signal: abort.signal }))).toBe(ENOUGH);
-      await core.takeTurn(async () => undefined);
+      await core.alone(async () => undefined);
       await expectNeverBegun(staged, before, [sequence]);
     });
   });

@@ -3,8 +3,10 @@ import { WEIGHT_FORMATS } from "../../src/kernels/weight-defines";
 import { paddedColumns } from "../../src/weight-format";
 import { embeddingReference } from "../reference/embedding";
 import { padRows, randomMatrix } from "../reference/random-matrix";
+import { BATCH } from "../support/batched-rows";
 import { expectClose } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { batchState, stepState } from "../support/step-state";
 
 const TABLE_ROWS = 50;
 
@@ -14,7 +16,7 @@ kernelTest(
   async ({ run, random, format, columns, rows }) => {
     const { codes, scales, values } = randomMatrix(random, format, TABLE_ROWS, columns);
     const ids = random.ids(rows, TABLE_ROWS);
-    const tensors = { state: new Uint32Array([7, rows, 0, 0]), ids, codes, scales };
+    const tensors = { state: stepState({ position: 7, rows, ids }), codes, scales };
     // A row beyond the step's, which the dispatch covers, must stay as it is.
     const y = padRows(unwritten((rows + 1) * columns), columns);
     const options = { format, columns, firstRow: 0, rowCount: TABLE_ROWS };
@@ -36,9 +38,25 @@ kernelTest(embedding, { format: ["f16", "q4m"], split: [1, 17, 49] }, async ({ r
   let y = new Float32Array(20 * paddedColumns(columns)).fill(-1);
   for (const { firstRow, matrix } of parts) {
     const options = { format, columns, firstRow, rowCount: matrix.rows };
-    const tensors = { state: new Uint32Array([0, 20, 0, 0]), ids, codes: matrix.codes, scales: matrix.scales };
+    const tensors = { state: stepState({ position: 0, rows: 20, ids }), codes: matrix.codes, scales: matrix.scales };
     y = (await run(options, { rows: 20, positions: 20 }, tensors, { y })).y;
   }
   const table = parts.flatMap(({ matrix }) => [...matrix.values]);
   expectClose(y, embeddingReference(ids, table, columns), { atol: 1e-7, rtol: 1e-6 });
+});
+
+// Sequences that decode together: a stopped row's embedding stays as it is.
+kernelTest(embedding, { batch: ["f32", "q4"] }, async ({ run, random, batch: format }) => {
+  const columns = 100;
+  const stride = paddedColumns(columns);
+  const { codes, scales, values } = randomMatrix(random, format, TABLE_ROWS, columns);
+  const rows = BATCH.map((row, index) => ({ ...row, id: (7 * index + 49) % TABLE_ROWS }));
+  const y = new Float32Array((rows.length + 1) * stride).fill(-7);
+  const options = { format, columns, firstRow: 0, rowCount: TABLE_ROWS };
+  const result = await run(options, { rows: rows.length + 1, positions: 251 }, { state: batchState(rows), codes, scales }, { y });
+  const expected = y.slice();
+  for (const [row, { id, stopped }] of rows.entries()) {
+    if (!stopped) expected.set(padRows(Float32Array.from(embeddingReference([id], values, columns)), columns), row * stride);
+  }
+  expectClose(result.y, expected, { atol: 1e-7, rtol: 1e-6 });
 });

@@ -5,6 +5,7 @@ import { matmulSubgroupMatrixReference } from "../reference/matmul-subgroup-matr
 import { checkProduct, PRODUCT_SHAPES } from "../support/check-product";
 import { expectNmse } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 // Weights near the middle between two halves may come out as either.
 const held = { reference: matmulSubgroupMatrixReference, maxNmse: 1e-9 };
@@ -26,7 +27,7 @@ kernelTest(matmulSubgroupMatrix, { scale: [1e-3, 1, 1e3, 2e5] }, async ({ run, r
   const weights = random.ids(64 * 64, 5).map((code) => code - 2);
   const codes = Float32Array.from(weights, (code) => (code > 2 ** 31 ? code - 2 ** 32 : code));
   const options = { format: "f32", rows: 64, columns: 64, bias: false, epilogue: "store", yStride: 64, yOffset: 0 } as const;
-  const state = new Uint32Array([0, 70, 0, 0]);
+  const state = stepState({ position: 0, rows: 70 });
   const { y } = await run(options, { rows: 70, positions: 70 }, { state, x, codes }, { y: unwritten(70 * 64) });
   expectNmse(y, matmulSubgroupMatrixReference({ x, w: codes, columns: 64, epilogue: "store" }), maxNmseOf(scale));
 });

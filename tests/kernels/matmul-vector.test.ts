@@ -3,12 +3,14 @@ import { type GemvTuning, gemvTuning, matmulVector } from "../../src/kernels/mat
 import { WEIGHT_FORMATS } from "../../src/kernels/weight-defines";
 import { matmulVectorReference } from "../reference/matmul-vector";
 import { padRows, randomMatrix } from "../reference/random-matrix";
-import { expectClose, expectNmse } from "../support/expect-close";
+import { BATCH, rowOf } from "../support/batched-rows";
+import { expectClose, expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { batchState, stepState } from "../support/step-state";
 
 const MAX_NMSE = 1e-11;
 const STEP = { rows: 1, positions: 1 };
-const ONE_ROW = new Uint32Array([0, 1, 0, 0]);
+const ONE_ROW = stepState({ position: 0, rows: 1 });
 
 // Every way to cut the work that gemvTuning may choose, and some that it does not.
 const CUTS = {
@@ -20,7 +22,7 @@ const CUTS = {
 } as const satisfies Record<string, GemvTuning>;
 const cuts = Object.keys(CUTS) as (keyof typeof CUTS)[];
 
-const plain = { bias: false, epilogue: "store", yOffset: 0 } as const;
+const plain = { bias: false, epilogue: "store", yOffset: 0, yStride: 0 } as const;
 
 kernelTest(
   matmulVector,
@@ -103,7 +105,17 @@ kernelTest(
     const outputs = epilogue === "silu-gated" ? rows / 2 : rows;
     const y = epilogue === "add" ? residual : unwritten(outputs);
     const options = {
-      ...({ format: "q4", rows, columns, bias: bias !== undefined, epilogue, yOffset: 0, subgroups: true, tuning: CUTS[cut] } as const),
+      ...({
+        format: "q4",
+        rows,
+        columns,
+        bias: bias !== undefined,
+        epilogue,
+        yOffset: 0,
+        yStride: 0,
+        subgroups: true,
+        tuning: CUTS[cut],
+      } as const),
       ...(norm ? { normEpsilon: norm.epsilon } : {}),
     };
     const tensors = { state: ONE_ROW, x: padRows(x, columns), codes, scales, norm_weight: weight, ...(bias ? { bias } : {}) };
@@ -129,6 +141,7 @@ kernelTest(matmulVector, { subgroups: [false, true] }, async ({ run, random, sub
     bias: false,
     epilogue: "silu-gated",
     yOffset: 0,
+    yStride: 0,
     subgroups,
     tuning,
   } as const;
@@ -151,6 +164,7 @@ kernelTest(matmulVector, { epilogue: ["gelu", "gelu-tanh", "silu-gated"] }, asyn
     bias: false,
     epilogue,
     yOffset: 0,
+    yStride: 0,
     subgroups: false,
     tuning: CUTS["a thread a row"],
   } as const;
@@ -171,11 +185,11 @@ kernelTest(
     const { codes, scales, values } = randomMatrix(random, "q8", rows, columns);
     const x = random.normal([3, columns]);
     const rowCount = what === "last row of three" ? 3 : 1;
-    const state = new Uint32Array([5, rowCount, what === "stopped" ? 1 : 0, 0]);
+    const state = stepState({ position: 5, rows: rowCount, stopped: what === "stopped" ? 1 : 0 });
     const yOffset = what === "output in the middle" ? 9 : 0;
     const y = new Float32Array(rows + 18).fill(-7);
-    const options = { ...plain, format: "q8", rows, columns, yOffset, subgroups: false, tuning: CUTS[cut] } as const;
-    const result = await run(options, { rows: rowCount, positions: 6 }, { state, x, codes, scales }, { y });
+    const options = { ...plain, format: "q8", rows, columns, yOffset, subgroups: false, lastRows: true, tuning: CUTS[cut] } as const;
+    const result = await run(options, { rows: 1, positions: 6 }, { state, x, codes, scales }, { y });
     const expected = new Float64Array(y);
     const used = x.subarray(0, rowCount * columns);
     if (what !== "stopped") expected.set(matmulVectorReference({ x: used, w: values, columns, epilogue: "store" }), yOffset);
@@ -207,7 +221,7 @@ kernelTest(
     const result = await run(
       { ...options, subgroups: true, tuning: CUTS[cut] },
       { rows: stepRows, positions: stepRows },
-      { state: new Uint32Array([0, stepRows, 0, 0]), x, codes, scales, norm_weight: norm.weight },
+      { state: stepState({ position: 0, rows: stepRows }), x, codes, scales, norm_weight: norm.weight },
       { y },
     );
     expectNmse(result.y, expected, MAX_NMSE);
@@ -246,3 +260,34 @@ test("a head or embedding of any size stays within a dispatch's dimensions", () 
     }
   }
 });
+
+// Sequences that decode together, and the head over those that are sampled: a row gives, bit for bit, what it gives alone; a stopped one, and
+// one past the step's, nothing.
+kernelTest(
+  matmulVector,
+  { batch: cuts, lastRows: [false, true], subgroups: [false, true] },
+  async ({ run, random, batch: cut, lastRows, subgroups }) => {
+    const [rows, columns, yOffset] = [33, 100, 3];
+    const { codes, scales } = randomMatrix(random, "q4m", rows, columns);
+    const norm_weight = random.normal([columns]);
+    const yStride = rows + 9;
+    const x = padRows(random.withOutliers([BATCH.length, columns]), columns);
+    const xStride = x.length / BATCH.length;
+    const weights = { codes, scales, norm_weight };
+    const options = { ...plain, format: "q4m", rows, columns, yOffset, yStride, normEpsilon: 1e-5, subgroups, tuning: CUTS[cut] } as const;
+    const sampled = lastRows ? 4 : BATCH.length;
+    const first = BATCH.length - sampled;
+    const dispatched = lastRows ? sampled : sampled + 1;
+    const y = random.normal([dispatched, yStride]);
+    const shape = { rows: dispatched, positions: 251 };
+    const result = await run({ ...options, lastRows }, shape, { state: batchState(BATCH), x, ...weights }, { y });
+    const expected = y.slice();
+    for (let i = 0; i < sampled; i++) {
+      const each = BATCH[first + i];
+      if (!each || each.stopped) continue;
+      const alone = { state: batchState([each]), x: rowOf(x, first + i, xStride), ...weights };
+      expected.set((await run(options, STEP, alone, { y: rowOf(y, i, yStride) })).y, i * yStride);
+    }
+    expectSame(result.y, expected);
+  },
+);

@@ -5,9 +5,11 @@ import { pagedAttentionDecodeReference } from "../reference/paged-attention-deco
 import { pagedAttentionPrefillReference } from "../reference/paged-attention-prefill";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
 import { DECODE_CASES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, stepTensors } from "../support/attention-sequence";
+import { BATCH, type BatchRow, batchPools, rowOf } from "../support/batched-rows";
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, type RunKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
+import { batchState } from "../support/step-state";
 
 type Run = RunKernel<"state" | "qkv" | "table" | "keys" | "values" | "partial" | "y", PagedAttentionDecodeOptions, StepShape>;
 
@@ -140,3 +142,49 @@ kernelTest(pagedAttentionDecode, { rows: [2, 5], way: ["direct", "split", "windo
     }
   }
 });
+
+// Sequences that decode together: a row gives, bit for bit, what it gives alone, and one that has ended gives nothing.
+kernelTest(
+  pagedAttentionDecode,
+  { batch: ["9/3×64", "71/1×32", "4/1×80"], way: ["direct", "split", "window"] },
+  async ({ run, random, batch, way }) => {
+    const layout = { ...HEADS[batch], kvFormat: way === "split" ? "f16" : "f32" } as const;
+    const { headCount, headDim } = layout;
+    const sequences = BATCH.map(({ position }) => randomSequence(random, layout, position + 1));
+    const { table, tableStride, keys, values } = batchPools(random, layout, BATCH, sequences);
+    const qkvStride = sequences[0]?.qkvStride ?? 0;
+    const qkv = new Float32Array(BATCH.length * qkvStride);
+    sequences.forEach((sequence, row) => {
+      qkv.set(rowOf(sequence.qkv, sequence.positions - 1, qkvStride), row * qkvStride);
+    });
+    const [direct, split, window] = [way === "direct", way === "direct" ? 256 : 64, way === "window" ? 70 : null];
+    const yStride = headCount * headDim + 8;
+    const options = { ...layout, tableStride, window, split, direct, qkvStride, yStride };
+    const record = headCount * (headDim + 2);
+    const splits = direct ? 1 : Math.ceil(251 / split);
+    const attend = async (rows: readonly BatchRow[], queries: typeof qkv) => {
+      const shape = { rows: rows.length + 1, positions: 251 }; // a row more than there are is dispatched
+      const tensors = { state: batchState(rows), qkv: queries, table, keys, values };
+      if (direct) return (await run(options, shape, tensors, { y: unwritten(rows.length * yStride) })).y;
+      const { partial } = await run(options, shape, tensors, { partial: unwritten(splits * rows.length * record) });
+      return partial;
+    };
+    const together = await attend(BATCH, qkv);
+    for (const [row, each] of BATCH.entries()) {
+      const ofRow = (from: Float32Array<ArrayBuffer>, rows: number, at: number) =>
+        direct
+          ? rowOf(from, at, yStride)
+          : Float32Array.from(
+              { length: splits * record },
+              (_, i) => from[(Math.floor(i / record) * rows + at) * record + (i % record)] ?? 0,
+            );
+      const found = ofRow(together, BATCH.length, row);
+      if (each.stopped) expect(found.every(Number.isNaN), "a stopped row was computed").toBe(true);
+      else expectSame(found, ofRow(await attend([each], rowOf(qkv, row, qkvStride)), 1, 0));
+    }
+    const [first, sequence] = [BATCH[4], sequences[4]];
+    if (!first || !sequence || !direct) return;
+    const expectedRow = pagedAttentionDecodeReference(stepInput(sequence, first.position, 1, window));
+    expectNmse(rowOf(together, 4, yStride).subarray(0, headCount * headDim), expectedRow, MAX_NMSE.soft);
+  },
+);

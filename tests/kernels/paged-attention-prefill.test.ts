@@ -7,6 +7,7 @@ import { HEAD_NAMES, HEADS, MAX_NMSE, randomSequence, type Sequence, stepInput, 
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, type RunKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
+import { stepState } from "../support/step-state";
 
 const PADDING = 32; // floats behind a row of y; they must stay 0
 
@@ -148,4 +149,19 @@ test("splits fill a device, and no more than their buffer holds", () => {
       }
     }
   }
+});
+
+// A chunk of a sequence whose page table is not the first.
+kernelTest(pagedAttentionPrefill, { slot: [0, 5] }, async ({ run, random, slot }) => {
+  const sequence = randomSequence(random, { ...HEADS["9/3×64"], kvFormat: "f16" }, 80);
+  const { layout, qkvStride } = sequence;
+  const { table, ...tensors } = stepTensors(random, sequence, 33, 40);
+  const tableStride = table.length + 3;
+  const tables = random.ids(6 * tableStride, table.length);
+  tables.set(table, slot * tableStride);
+  const width = layout.headCount * layout.headDim;
+  const options = { ...layout, tableStride, window: null, qkvStride, yStride: width };
+  const state = stepState({ position: 33, rows: 40, slot });
+  const { y } = await run(options, { rows: 40, positions: 73 }, { ...tensors, state, table: tables }, { y: unwritten(40 * width) });
+  expectNmse(y, pagedAttentionPrefillReference(stepInput(sequence, 33, 40, null)), MAX_NMSE.soft);
 });

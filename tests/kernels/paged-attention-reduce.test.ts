@@ -2,9 +2,11 @@ import { pagedAttentionDecode } from "../../src/kernels/paged-attention-decode";
 import { pagedAttentionReduce } from "../../src/kernels/paged-attention-reduce";
 import { pagedAttentionReduceReference } from "../reference/paged-attention-reduce";
 import { HEADS, randomSequence, stepTensors } from "../support/attention-sequence";
+import { BATCH } from "../support/batched-rows";
 import { expectNmse, expectSame } from "../support/expect-close";
 import { kernelTest, runKernel, unwritten } from "../support/kernel-test";
 import type { Random } from "../support/random";
+import { batchState, stepState } from "../support/step-state";
 
 const MAX_NMSE = 1e-12;
 const STEP = { rows: 1, positions: 1 };
@@ -31,7 +33,7 @@ kernelTest(pagedAttentionReduce, { headDim: [16, 64, 80, 128, 256], window: [nul
     const partial = unwritten((end + 2) * record); // NaN where no split was computed
     const computed = randomRecords(random, end - first, headCount, headDim);
     partial.set(computed, first * record);
-    const state = new Uint32Array([position, 1, 0, 0]);
+    const state = stepState({ position, rows: 1 });
     const { y } = await run(
       { headCount, headDim, window, split, yStride: headCount * headDim },
       STEP,
@@ -80,7 +82,7 @@ kernelTest(pagedAttentionReduce, { rows: ["each with the splits that it sees"] }
     for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), (i * rows + row) * record);
     expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * yStride);
   }
-  const state = new Uint32Array([position, rows, 0, 0]);
+  const state = stepState({ position, rows });
   const options = { headCount, headDim, window: null, split, yStride };
   const y = new Float32Array(rows * yStride).fill(-7);
   const result = await run(options, { rows, positions: position + rows }, { state, partial }, { y });
@@ -98,8 +100,31 @@ kernelTest(pagedAttentionReduce, { counted: ["as many splits as the buffer says"
     for (let i = 0; i < splits; i++) partial.set(computed.subarray(i * record, (i + 1) * record), 4 + (i * rows + row) * record);
     expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * headCount * headDim);
   }
-  const state = new Uint32Array([10, rows, 0, 0]);
+  const state = stepState({ position: 10, rows });
   const options = { headCount, headDim, window: null, yStride: headCount * headDim, isCounted: true };
   const { y } = await run(options, { rows, positions: 14 }, { state, partial }, { y: unwritten(expected.length) });
   expectNmse(y, expected, MAX_NMSE);
+});
+
+// Sequences that decode together: each with the splits of its own context, whatever the others have.
+kernelTest(pagedAttentionReduce, { batch: [null, 70], headDim: [64, 80] }, async ({ run, random, batch: window, headDim }) => {
+  const { split, headCount } = { split: 64, headCount: 3 };
+  const record = headCount * (headDim + 2);
+  const yStride = headCount * headDim + 8;
+  const partial = unwritten(4 * BATCH.length * record);
+  const expected = new Float64Array(BATCH.length * yStride).fill(-7);
+  for (const [row, { position, stopped }] of BATCH.entries()) {
+    const first = window === null ? 0 : Math.floor(Math.max(0, position + 1 - window) / split);
+    const end = Math.floor(position / split) + 1;
+    const computed = randomRecords(random, end - first, headCount, headDim);
+    for (let i = first; i < end; i++) {
+      partial.set(computed.subarray((i - first) * record, (i - first + 1) * record), (i * BATCH.length + row) * record);
+    }
+    if (!stopped) expected.set(pagedAttentionReduceReference(computed, headCount, headDim), row * yStride);
+  }
+  const options = { headCount, headDim, window, split, yStride };
+  const shape = { rows: BATCH.length + 1, positions: 251 };
+  const y = new Float32Array(BATCH.length * yStride).fill(-7);
+  const result = await run(options, shape, { state: batchState(BATCH), partial }, { y });
+  expectNmse(result.y, expected, MAX_NMSE);
 });

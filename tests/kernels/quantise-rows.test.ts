@@ -5,6 +5,7 @@ import { quantiseRowsReference, rowsInEightBits } from "../reference/quantise-ro
 import { padRows } from "../reference/random-matrix";
 import { expectClose, expectSame } from "../support/expect-close";
 import { kernelTest, type RunKernel, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 type Run = RunKernel<(typeof quantiseRows.bindings)[number], { columns: number }, { rows: number; positions: number }>;
 
@@ -12,7 +13,7 @@ type Run = RunKernel<(typeof quantiseRows.bindings)[number], { columns: number }
 async function quantise(run: Run, x: Float32Array<ArrayBuffer>, columns: number) {
   const rows = x.length / paddedColumns(columns);
   const outputs = { x_codes: new Uint32Array(x.length / 4).fill(0x55555555), x_scales: unwritten(x.length / 16) };
-  const tensors = { state: new Uint32Array([0, rows, 0, 0]), x };
+  const tensors = { state: stepState({ position: 0, rows }), x };
   const { x_codes, x_scales } = await run({ columns }, { rows: rows + 1, positions: rows }, tensors, outputs);
   const codes = new Int8Array(x_codes.buffer, x_codes.byteOffset, x_codes.byteLength);
   const scales = x_scales.filter((_, i) => i % 2 === 0);

@@ -3,6 +3,7 @@ import { padRows, unpadRows } from "../reference/random-matrix";
 import { rmsNormReference } from "../reference/rms-norm";
 import { expectClose } from "../support/expect-close";
 import { kernelTest, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 
 kernelTest(
   rmsNorm,
@@ -12,7 +13,7 @@ kernelTest(
     if (rows > 1) x.fill(0, 0, columns); // a row of zeros: ε keeps it finite
     const weight = random.normal([columns]);
     const options = { columns, epsilon: 1e-5, subgroups };
-    const tensors = { state: new Uint32Array([0, rows, 0, 0]), x: padRows(x, columns), weight };
+    const tensors = { state: stepState({ position: 0, rows }), x: padRows(x, columns), weight };
     const { y } = await run(options, { rows: rows + 1, positions: rows }, tensors, { y: padRows(unwritten(rows * columns), columns) });
     expectClose(unpadRows(y, columns), rmsNormReference(x, weight, 1e-5), { atol: 1e-9, rtol: 3e-6 });
   },
@@ -26,7 +27,7 @@ kernelTest(rmsNorm, { epsilon: [1e-5, 1e-6, 0.1] }, async ({ run, random, epsilo
   const { y } = await run(
     options,
     { rows: 3, positions: 3 },
-    { state: new Uint32Array([0, 3, 0, 0]), x, weight },
+    { state: stepState({ position: 0, rows: 3 }), x, weight },
     { y: unwritten(3 * 64) },
   );
   expectClose(y, rmsNormReference(x, weight, epsilon), { atol: 1e-9, rtol: 3e-6 });

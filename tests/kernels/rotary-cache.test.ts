@@ -1,8 +1,10 @@
 import { rotaryCache } from "../../src/kernels/rotary-cache";
 import { foreignPool, place, poolValues, randomTable, stored } from "../reference/paged-cache";
 import { rotaryCacheReference } from "../reference/rotary-cache";
+import { BATCH, batchTables, rowOf } from "../support/batched-rows";
 import { expectClose, expectSame } from "../support/expect-close";
 import { kernelTest } from "../support/kernel-test";
+import { batchState, stepState } from "../support/step-state";
 
 const HEADS = {
   "4/2×16": { headCount: 4, kvHeadCount: 2, headDim: 16, ropeDimensions: 16, pageSize: 16 },
@@ -33,7 +35,7 @@ kernelTest(
       const rope = random.uniform([positions * ropeDimensions], -1, 1);
       const table = randomTable(random, positions, pageSize);
       const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
-      const state = new Uint32Array([position, rows, 0, 0]);
+      const state = stepState({ position, rows });
       const result = await run({ ...layout, qkvStride }, { rows, positions }, { state, rope, table }, { qkv, ...pools });
 
       const turned = rotaryCacheReference({ ...layout, qkvStride, qkv, rope, position, rows });
@@ -71,7 +73,7 @@ kernelTest(
     const table = randomTable(random, positions, pageSize);
     const qkv = random.withOutliers([rows, qkvStride]);
     const pools = { keys: foreignPool(random, layout, table.length), values: foreignPool(random, layout, table.length) };
-    const inputs = { state: new Uint32Array([position, rows, 0, 0]), rope, table };
+    const inputs = { state: stepState({ position, rows }), rope, table };
     const options = { ...layout, qkvStride };
     const shape = { rows: rows + 1, positions };
     const before = await run(options, shape, inputs, { qkv, ...pools });
@@ -81,3 +83,30 @@ kernelTest(
     expectSame(repeated.values, pools.values);
   },
 );
+
+// Sequences that decode together: each row is turned by its own position and written to its own page; the pages of a stopped one stay.
+kernelTest(rotaryCache, { batch: ["9/3×64", "5/1×80, 16 turn"], kvFormat: ["f32", "f16"] }, async ({ run, random, batch, kvFormat }) => {
+  const layout = { ...HEADS[batch], kvFormat };
+  const { headCount, kvHeadCount, headDim, ropeDimensions, pageSize } = layout;
+  const qkvStride = (headCount + 2 * kvHeadCount) * headDim + 32;
+  const { table, tableStride, pageCount } = batchTables(random, BATCH, pageSize);
+  const rope = random.uniform([251 * ropeDimensions], -1, 1);
+  const qkv = random.withOutliers([BATCH.length, qkvStride]);
+  const options = { ...layout, tableStride, qkvStride };
+  const shape = { rows: BATCH.length + 1, positions: 251 };
+  const pools = { keys: foreignPool(random, layout, pageCount), values: foreignPool(random, layout, pageCount) };
+  const together = await run(options, shape, { state: batchState(BATCH), rope, table }, { qkv, ...pools });
+  let alone = { qkv, ...pools };
+  for (const [row, each] of BATCH.entries()) {
+    const own = { qkv: rowOf(alone.qkv, row, qkvStride), keys: alone.keys, values: alone.values };
+    const result = await run(options, shape, { state: batchState([each]), rope, table }, own);
+    const turned = alone.qkv.slice();
+    turned.set(result.qkv, row * qkvStride);
+    alone = { ...result, qkv: turned };
+  }
+  expectSame(together.qkv, alone.qkv);
+  expectSame(together.keys, alone.keys);
+  expectSame(together.values, alone.values);
+  const stoppedRow = BATCH.findIndex(({ stopped }) => stopped);
+  expectSame(rowOf(together.qkv, stoppedRow, qkvStride), rowOf(qkv, stoppedRow, qkvStride));
+});

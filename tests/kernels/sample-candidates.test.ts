@@ -6,6 +6,7 @@ import { expectClose, expectSame } from "../support/expect-close";
 import { kernelTest, type RunKernel } from "../support/kernel-test";
 import type { Random } from "../support/random";
 import { seededRandom } from "../support/random";
+import { stepState } from "../support/step-state";
 
 const PARAMS: SamplingParams = {
   temperature: 0.8,
@@ -34,7 +35,12 @@ async function sample(run: Run, random: Random, logits: Float32Array<ArrayBuffer
   const outputs = await run(
     { vocab },
     { rows: 1, positions: 1 },
-    { state: new Uint32Array([9, 1, stopped, 3]), params: new Uint32Array(encodeSamplingParams(params, [])), bias, counts },
+    {
+      state: stepState({ position: 9, rows: 1, stopped, step: 3 }),
+      params: new Uint32Array(encodeSamplingParams(params, [])),
+      bias,
+      counts,
+    },
     {
       logits,
       candidates: new Uint32Array(candidateBytes(vocab) / 4).fill(UNTOUCHED),
@@ -71,9 +77,9 @@ kernelTest(
       expect(ids).toEqual([...best, ...new Array(BEST - best.length).fill(0xffffffff)]);
       const highest = logits[order[0] ?? 0] ?? 0;
       const mass = order.reduce((sum, id) => sum + Math.exp(((logits[id] ?? 0) - highest) / PARAMS.temperature), 0);
-      expectSame(floats.subarray(chunk * 5, chunk * 5 + 1), [highest]);
-      expect(chunks[chunk * 5 + 1]).toBe(order[0]);
-      expectClose(floats.subarray(chunk * 5 + 2, chunk * 5 + 3), [mass], { atol: 0, rtol: 1e-5 });
+      expectSame(floats.subarray(chunk * 6, chunk * 6 + 1), [highest]);
+      expect(chunks[chunk * 6 + 1]).toBe(order[0]);
+      expectClose(floats.subarray(chunk * 6 + 2, chunk * 6 + 3), [mass], { atol: 0, rtol: 1e-5 });
     }
   },
 );

@@ -6,7 +6,7 @@ import { gumbel, keptTokens, samplePickReference } from "../reference/sample-pic
 import { expectSame } from "../support/expect-close";
 import { longTest } from "../support/long-test";
 import { type Random, seededRandom } from "../support/random";
-import { runSampling, type SamplingRunInput } from "../support/sampling-run";
+import { runSampling, runSamplingRows, type SampledRow, type SamplingRunInput } from "../support/sampling-run";
 import { getTestGpu } from "../support/test-gpu";
 
 const OFF: SamplingParams = {
@@ -105,7 +105,7 @@ describe("draws are the reference's", () => {
       };
       let step = 0;
       while (!isTelling(step)) step++;
-      const [[token] = []] = (await runSampling(await getTestGpu(), { logits, params, state: new Uint32Array([0, 1, 0, step]) })).results;
+      const [[token] = []] = (await runSampling(await getTestGpu(), { logits, params, row: { step } })).results;
       expect(token).toBe(samplePickReference(logits, params, step).token);
     });
   }
@@ -163,8 +163,7 @@ describe("hard distributions", () => {
       const logits = Float32Array.from({ length: 1000 }, (_, id) => (id < equals ? 3 : -100));
       const gpu = await getTestGpu();
       const drawAt = async (step: number) => {
-        const state = new Uint32Array([0, 1, 0, step]);
-        return (await runSampling(gpu, { logits, params: { ...OFF, ...filter, seed: 11 }, state })).results[0]?.[0];
+        return (await runSampling(gpu, { logits, params: { ...OFF, ...filter, seed: 11 }, row: { step } })).results[0]?.[0];
       };
       expect(await drawAt(stepWon(kept - 1, kept, 11))).toBe(kept - 1);
       expect(await drawAt(stepWon(kept, kept, 11))).toBeLessThan(kept);
@@ -265,16 +264,15 @@ describe("the state", () => {
   const logits = new Float32Array(50).fill(-4);
   logits[17] = 9;
   const greedy = { ...OFF, temperature: 0 };
-  const input = { logits, params: greedy, counts: new Uint32Array(50).fill(IN_PROMPT + 2), state: new Uint32Array([100, 12, 0, 5]) };
+  const input = { logits, params: greedy, counts: new Uint32Array(50).fill(IN_PROMPT + 2), row: { position: 100, step: 5 } };
 
-  test("moves on by the step's rows, and the token feeds the next step", async () => {
-    const { results, state, counts, ids } = await runSampling(await getTestGpu(), { ...input, steps: 2 });
+  test("moves on by a position and a step, and the token feeds the next step", async () => {
+    const { results, row, counts } = await runSampling(await getTestGpu(), { ...input, steps: 2 });
     expect(results).toEqual([
       [17, 0, 5, 100],
-      [17, 0, 6, 112],
+      [17, 0, 6, 101],
     ]);
-    expectSame(state, [113, 1, 0, 7]);
-    expectSame(ids, [17]);
+    expect(row).toEqual({ id: 17, position: 102, slot: 0, step: 7, stopped: 0 });
     expectSame(
       counts,
       Uint32Array.from(counts, (_, id) => IN_PROMPT + (id === 17 ? 4 : 2)),
@@ -282,32 +280,118 @@ describe("the state", () => {
   });
 
   test("stops at a stop token; steps after it change nothing", async () => {
-    const { results, state, counts } = await runSampling(await getTestGpu(), { ...input, stopIds: [3, 17], steps: 3 });
+    const { results, row, counts } = await runSampling(await getTestGpu(), { ...input, stopIds: [3, 17], steps: 3 });
     expect(results).toEqual([
       [17, SAMPLE_STOP.stopToken, 5, 100],
-      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 112],
-      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 112],
+      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 101],
+      [NO_TOKEN, SAMPLE_STOP.afterStop, 6, 101],
     ]);
-    expectSame(state, [112, 1, SAMPLE_STOP.stopToken, 6]);
+    expect(row).toEqual({ id: 17, position: 101, slot: 0, step: 6, stopped: SAMPLE_STOP.stopToken });
     expect(counts[17]).toBe(IN_PROMPT + 3);
   });
 
   test("a stop token that is not drawn does not stop it", async () => {
-    const { state } = await runSampling(await getTestGpu(), { ...input, stopIds: [16, 18] });
-    expectSame(state, [112, 1, 0, 6]);
+    const { row } = await runSampling(await getTestGpu(), { ...input, stopIds: [16, 18] });
+    expect(row).toEqual({ id: 17, position: 101, slot: 0, step: 6, stopped: 0 });
   });
 
-  for (const [name, wrong] of Object.entries({
-    "all tokens are forbidden": { bias: new Float32Array(50).fill(Number.NEGATIVE_INFINITY) },
-    "the logits are not numbers": { logits: new Float32Array(50).fill(Number.NaN) },
-  })) {
+  test("the last of 64 stop tokens stops it", async () => {
+    const stopIds = [...Array.from({ length: 63 }, (_, i) => 100 + i), 17];
+    const { row } = await runSampling(await getTestGpu(), { ...input, stopIds });
+    expect(row.stopped).toBe(SAMPLE_STOP.stopToken);
+  });
+
+  const forbidden = new Float32Array(50).fill(Number.NEGATIVE_INFINITY);
+  const FAILURES: Record<string, readonly [number, Partial<SamplingRunInput>]> = {
+    "all tokens are forbidden": [SAMPLE_STOP.nothingAllowed, { bias: forbidden }],
+    "the logits are not numbers": [SAMPLE_STOP.notANumber, { logits: new Float32Array(50).fill(Number.NaN) }],
+    "one logit is not a number": [SAMPLE_STOP.notANumber, { logits: logits.with(49, Number.NaN) }],
+    "one logit is infinite": [SAMPLE_STOP.notANumber, { logits: logits.with(3, Number.POSITIVE_INFINITY) }],
+    "all are forbidden, and no numbers either": [
+      SAMPLE_STOP.nothingAllowed,
+      { bias: forbidden, logits: new Float32Array(50).fill(Number.NaN) },
+    ],
+  };
+  for (const [name, [why, wrong]] of Object.entries(FAILURES)) {
     for (const filter of [{ temperature: 0 }, {}, { topK: 5 }]) {
       test(`no token is made up where ${name}, ${JSON.stringify(filter)}`, async () => {
-        const { results, state, ids } = await runSampling(await getTestGpu(), { ...input, ...wrong, params: { ...OFF, ...filter } });
-        expect(results).toEqual([[NO_TOKEN, SAMPLE_STOP.nothingAllowed, 5, 100]]);
-        expectSame(state, [100, 12, SAMPLE_STOP.nothingAllowed, 5]);
-        expectSame(ids, [0]);
+        const { results, row } = await runSampling(await getTestGpu(), { ...input, ...wrong, params: { ...OFF, ...filter } });
+        expect(results).toEqual([[NO_TOKEN, why, 5, 100]]);
+        expect(row).toEqual({ id: 0, position: 100, slot: 0, step: 5, stopped: why });
       });
     }
   }
+
+  test("a forbidden token's logit may be no number: it is not asked", async () => {
+    const bias = new Float32Array(50);
+    bias[3] = Number.NEGATIVE_INFINITY;
+    const { results } = await runSampling(await getTestGpu(), { ...input, bias, logits: logits.with(3, Number.NaN) });
+    expect(results).toEqual([[17, 0, 5, 100]]);
+  });
+});
+
+// Sequences that decode together: settings, counts and bias are those of a row's slot, whatever its place.
+describe("rows of several sequences", () => {
+  const FILTERS: readonly Partial<SamplingParams>[] = [
+    { temperature: 0 },
+    { temperature: 1.3 },
+    { topK: 40 },
+    { topP: 0.95, temperature: 3 },
+    { topK: 500, topP: 0.8, minP: 0.001, temperature: 3 },
+    { minP: 0.05 },
+    { topK: 1 },
+    { topP: 0.3 },
+  ];
+  // In no order, with a slot that is nobody's.
+  const SLOTS = [4, 0, 7, 2, 8, 1, 3, 6];
+
+  function randomRows(random: Random, vocab: number, count: number): SampledRow[] {
+    return FILTERS.slice(0, count).map((filter, index) => ({
+      logits: index === 7 ? new Float32Array(vocab) : modelLogits(random, vocab),
+      bias: random.normal([vocab]).map((value) => (value > 2 ? Number.NEGATIVE_INFINITY : value)),
+      counts: random.ids(vocab, 3),
+      params: { ...OFF, ...filter, repetitionPenalty: 1 + index / 10, presencePenalty: index / 8, seed: 1000 + index },
+      row: { position: 3 + 50 * index, slot: SLOTS[index] ?? 0, step: index },
+    }));
+  }
+
+  for (const [vocab, count] of [
+    [50, 2],
+    [1025, 3],
+    [5000, 8],
+  ] as const) {
+    test(`each of ${count} draws what it draws alone, from ${vocab} tokens`, async () => {
+      const gpu = await getTestGpu();
+      const rows = randomRows(seededRandom(`rows ${count}`), vocab, count);
+      const together = await runSamplingRows(gpu, rows, { steps: 3 });
+      for (const [index, row] of rows.entries()) {
+        const alone = await runSampling(gpu, { ...row, steps: 3 });
+        expect(together[index]?.results).toEqual(alone.results);
+        expect(together[index]?.row).toEqual(alone.row);
+        expectSame(together[index]?.counts ?? [], alone.counts);
+      }
+    });
+  }
+
+  test("a stopped one, and one that fails, leave the others alone", async () => {
+    const gpu = await getTestGpu();
+    const [first, second, third, fourth] = randomRows(seededRandom("stopped rows"), 1025, 4);
+    if (!first || !second || !third || !fourth) throw new Error("four rows");
+    const broken = { ...third, logits: third.logits.with(1024, Number.NaN) };
+    const ended = { ...second, row: { ...second.row, stopped: SAMPLE_STOP.stopToken } };
+    const [a, b, c, d] = await runSamplingRows(gpu, [first, ended, broken, fourth], { steps: 2 });
+    expect(a?.results).toEqual((await runSampling(gpu, { ...first, steps: 2 })).results);
+    expect(b?.results.map(([token, why]) => [token, why])).toEqual(Array(2).fill([NO_TOKEN, SAMPLE_STOP.afterStop]));
+    expect(c?.results.map(([, why]) => why)).toEqual([SAMPLE_STOP.notANumber, SAMPLE_STOP.afterStop]);
+    expect(d?.results).toEqual((await runSampling(gpu, { ...fourth, steps: 2 })).results);
+  });
+
+  test("after a prefill chunk the last row alone is sampled", async () => {
+    const gpu = await getTestGpu();
+    const [row] = randomRows(seededRandom("chunk"), 1025, 1);
+    if (!row) throw new Error("one row");
+    const before = [5, 6].map((position) => ({ id: 9, position, slot: 4, step: 0, stopped: 0 }));
+    const [output] = await runSamplingRows(gpu, [row], { before });
+    expect(output).toEqual(await runSampling(gpu, row));
+  });
 });

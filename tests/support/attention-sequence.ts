@@ -3,6 +3,7 @@ import type { CachedHeads } from "../../src/kernels/cached-heads";
 import type { AttentionInput } from "../reference/paged-attention-prefill";
 import { randomTable, scatter, stored } from "../reference/paged-cache";
 import type { Random } from "./random";
+import { stepState } from "./step-state";
 
 // Query heads, K/V heads, dimensions: groups of 1 to 8, Falcon's of 4 and 71 on one head, and what fills no workgroup evenly.
 export const HEADS = {
@@ -70,7 +71,7 @@ export function stepTensors(random: Random, sequence: Sequence, position: number
   const cached = (position + rows) * layout.kvHeadCount * layout.headDim;
   const table = randomTable(random, position + rows, layout.pageSize);
   return {
-    state: new Uint32Array([position, rows, 0, 0]),
+    state: stepState({ position, rows }),
     qkv: qkv.slice(position * qkvStride, (position + rows) * qkvStride),
     table,
     keys: scatter(random, layout, table, keys.subarray(0, cached)),

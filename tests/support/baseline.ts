@@ -15,16 +15,18 @@ export interface Allowance {
   readonly allowed: number;
   /** Worst errors by adapter, as measured when the baseline was last written there. */
   readonly measured: Readonly<Record<string, number>>;
-  /** A test that measures it: where that one is skipped, the subject is not missing. */
+  /** The full name of a test that measures it: where that one does not run, the subject is not missing. */
   readonly test?: string;
 }
 
-/** What a run covered. */
+/** What a run covered. A test is in neither set where a chosen file, name or tag left it out. */
 export interface Coverage {
   readonly adapter: string;
-  /** Whether the whole suite was asked for: only then is anything missing, or unknown. */
+  /** Whether the whole suite was asked for: only then is a subject unknown, or is its test gone. */
   readonly isWhole: boolean;
-  /** Full names of tests that were skipped. */
+  /** Full names of the tests that ran. */
+  readonly ran: ReadonlySet<string>;
+  /** Full names of the tests that were skipped: for want of a file, of a feature, or of time. */
   readonly skipped: ReadonlySet<string>;
 }
 
@@ -34,17 +36,19 @@ export type Finding =
   | { readonly type: "worse"; readonly subject: string; readonly worst: number; readonly allowed: number }
   /** Measured, but the baseline does not know it. */
   | { readonly type: "unknown"; readonly subject: string; readonly worst: number }
-  /** The baseline has it from this adapter, but the run did not measure it. */
-  | { readonly type: "missing"; readonly subject: string };
+  /** The test that measured it on this adapter ran, but did not measure it. */
+  | { readonly type: "missing"; readonly subject: string }
+  /** No test of the suite has the name of the one that measured it. */
+  | { readonly type: "untested"; readonly subject: string; readonly test: string };
 
 // Other adapters round differently (fused multiply-add, exp, sin): allow them a few times what one measured.
 const HEADROOM = 4;
 // About 8 units in the last place of f32: even a kernel that is exact on one adapter may be off by some on another.
 const LEAST_ALLOWED = 1e-6;
 
-/** What is wrong with a run. A whole one has exactly the baseline's subjects, but for what was skipped. */
+/** What is wrong with a run. A whole one has exactly the baseline's subjects, but for those whose tests were skipped. */
 export function compareWithBaseline(baseline: Baseline, run: readonly Measurement[], coverage: Coverage): Finding[] {
-  const { adapter, isWhole, skipped } = coverage;
+  const { adapter, isWhole, ran, skipped } = coverage;
   const findings: Finding[] = [];
   for (const { subject, worst, limit = Number.POSITIVE_INFINITY } of run) {
     const known = baseline[subject];
@@ -52,24 +56,27 @@ export function compareWithBaseline(baseline: Baseline, run: readonly Measuremen
     if (worst > allowed) findings.push({ type: "worse", subject, worst, allowed });
     if (!known && isWhole) findings.push({ type: "unknown", subject, worst });
   }
-  if (!isWhole) return findings;
   const measured = new Set(run.map(({ subject }) => subject));
-  for (const [subject, known] of Object.entries(baseline)) {
-    const isExpected = adapter in known.measured && !skipped.has(known.test ?? "");
-    if (isExpected && !measured.has(subject)) findings.push({ type: "missing", subject });
+  for (const [subject, { measured: before, test = "" }] of Object.entries(baseline)) {
+    if (measured.has(subject) || !(adapter in before)) continue;
+    if (ran.has(test)) findings.push({ type: "missing", subject });
+    else if (isWhole && !skipped.has(test)) findings.push({ type: "untested", subject, test });
   }
   return findings;
 }
 
 /**
- * The baseline with this adapter's figures replaced by the run's. A whole run drops what no adapter measures any more; one of a part
- * of the suite leaves the rest as it is.
+ * The baseline with this adapter's figures replaced by the run's. A whole run drops what no adapter measures any more, but keeps what
+ * a skipped test would have measured; a run of a part of the suite leaves the rest as it is.
  */
-export function updateBaseline(baseline: Baseline, run: readonly Measurement[], adapter: string, isWhole = true): Baseline {
-  const updated: Record<string, Allowance> = isWhole ? {} : { ...baseline };
-  for (const [subject, known] of isWhole ? Object.entries(baseline) : []) {
-    const { [adapter]: _replaced, ...others } = known.measured;
-    if (Object.keys(others).length > 0) updated[subject] = { ...known, measured: others };
+export function updateBaseline(baseline: Baseline, run: readonly Measurement[], coverage: Omit<Coverage, "ran">): Baseline {
+  const { adapter, isWhole, skipped } = coverage;
+  const updated: Record<string, Allowance> = {};
+  for (const [subject, known] of Object.entries(baseline)) {
+    const { [adapter]: replaced, ...others } = known.measured;
+    const isKept = !isWhole || skipped.has(known.test ?? "");
+    const measured = isKept && replaced !== undefined ? known.measured : others;
+    if (Object.keys(measured).length > 0) updated[subject] = { ...known, measured };
   }
   for (const { subject, worst, limit = Number.POSITIVE_INFINITY, test } of run) {
     const measured = { ...updated[subject]?.measured, [adapter]: twoDigits(worst) };

@@ -6,6 +6,7 @@ import { padRows, randomMatrix } from "../reference/random-matrix";
 import { expectNmse, expectSame } from "./expect-close";
 import type { RunKernel } from "./kernel-test";
 import type { Random } from "./random";
+import { stepState } from "./step-state";
 
 /** [rows of x, rows of the matrix, columns] */
 export const PRODUCT_SHAPES = [
@@ -48,7 +49,7 @@ export async function checkProduct<Options extends ProductOptions>(
   const isOutput = (_: number, i: number) => i < stepRows * yStride && i % yStride >= yOffset && i % yStride < yOffset + width;
   const isOther = (value: number, i: number) => !isOutput(value, i);
 
-  const tensors = { state: new Uint32Array([0, stepRows, 0, 0]), x: padRows(x, columns), codes, scales, bias: biasValues };
+  const tensors = { state: stepState({ position: 0, rows: stepRows }), x: padRows(x, columns), codes, scales, bias: biasValues };
   const { y } = await run(options, { rows: dispatchedRows, positions: dispatchedRows }, tensors, { y: before });
   const inputs = { x, w: values, columns, epilogue, residual: before.filter(isOutput), ...(bias ? { bias: biasValues } : {}) };
   expectNmse(y.filter(isOutput), reference(inputs), maxNmse);

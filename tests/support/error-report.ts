@@ -2,6 +2,7 @@
 // fails the run where an error is worse than tests/baseline.json allows. `npm run test:gpu -- --update` writes that file anew.
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Reporter, TestCase, TestModule, TestRunEndReason, Vitest } from "vitest/node";
+import { isAskedFor, skipReason } from "./asked-tests.ts";
 import { type Baseline, compareWithBaseline, type Finding, type Measurement, updateBaseline, worstBySubject } from "./baseline.ts";
 
 const BASELINE = new URL("../baseline.json", import.meta.url);
@@ -22,18 +23,15 @@ export class ErrorReport implements Reporter {
     const suite = tests.filter((test) => !test.module.moduleId.includes("/tests/support/"));
     const run = worstBySubject(suite.flatMap((test) => (test.meta().errors ?? []).map((error) => ({ ...error, test: nameOf(test) }))));
     const baseline = JSON.parse(readFileSync(BASELINE, "utf8")) as Baseline;
-    const lines = [
-      `\n${adapter.name} in ${browserName(tests)}`,
-      ...describeRun(run, baseline),
-      ...describeSkips(tests.filter(isAskedFor(this.#vitest))),
-    ];
+    const asked = tests.filter(isAskedFor(this.#vitest));
+    const lines = [`\n${adapter.name} in ${browserName(tests)}`, ...describeRun(run, baseline), ...describeSkips(asked)];
     const isWhole = await isWholeRun(this.#vitest, gpuModules);
+    const coverage = { adapter: adapter.kind, isWhole, ...ranAndSkipped(asked) };
     if (this.#vitest.config.snapshotOptions.updateSnapshot === "all" && reason === "passed") {
-      writeFileSync(BASELINE, `${JSON.stringify(updateBaseline(baseline, run, adapter.kind, isWhole), null, 2)}\n`);
+      writeFileSync(BASELINE, `${JSON.stringify(updateBaseline(baseline, run, coverage), null, 2)}\n`);
       lines.push("tests/baseline.json now holds this run's errors.");
     } else {
-      const skipped = new Set(tests.filter((test) => test.result().state === "skipped").map(nameOf));
-      const findings = compareWithBaseline(baseline, run, { adapter: adapter.kind, isWhole, skipped });
+      const findings = compareWithBaseline(baseline, run, coverage);
       lines.push(...findings.map(describeFinding));
       // A new subject is held by its test's own tolerance until the baseline knows it.
       if (findings.some(({ type }) => type !== "unknown")) process.exitCode = 1;
@@ -43,10 +41,10 @@ export class ErrorReport implements Reporter {
   }
 }
 
-/** A test that the name pattern leaves out counts as skipped in Vitest, not here. */
-function isAskedFor(vitest: Vitest): (test: TestCase) => boolean {
-  const pattern = vitest.config.testNamePattern;
-  return (test) => !pattern || pattern.test(test.fullName);
+function ranAndSkipped(tests: readonly TestCase[]): { readonly ran: ReadonlySet<string>; readonly skipped: ReadonlySet<string> } {
+  const isSkipped = (test: TestCase) => test.result().state === "skipped";
+  const names = (chosen: readonly TestCase[]) => new Set(chosen.map(nameOf));
+  return { ran: names(tests.filter((test) => !isSkipped(test))), skipped: names(tests.filter(isSkipped)) };
 }
 
 function nameOf(test: TestCase): string {
@@ -67,8 +65,8 @@ function describeSkips(tests: readonly TestCase[]): string[] {
   for (const test of tests) {
     const result = test.result();
     if (result.state !== "skipped") continue;
-    const note = result.note ?? "no reason given";
-    counts.set(note, (counts.get(note) ?? 0) + 1);
+    const reason = skipReason(test);
+    counts.set(reason, (counts.get(reason) ?? 0) + 1);
   }
   const total = [...counts.values()].reduce((sum, count) => sum + count, 0);
   return [`${total} skipped${total > 0 ? ":" : "."}`, ...[...counts].map(([note, count]) => `${String(count).padStart(5)}  ${note}`)];
@@ -81,7 +79,9 @@ function describeFinding(finding: Finding): string {
     case "unknown":
       return `UNKNOWN  ${finding.subject} is not in tests/baseline.json: npm run test:gpu -- --update`;
     case "missing":
-      return `MISSING  ${finding.subject} is in tests/baseline.json, but was not measured`;
+      return `MISSING  ${finding.subject} is in tests/baseline.json, but its test did not measure it`;
+    case "untested":
+      return `UNTESTED ${finding.subject} is in tests/baseline.json, but there is no test "${finding.test}"; renamed? npm run test:gpu -- --update`;
     default:
       return finding satisfies never;
   }
@@ -89,7 +89,7 @@ function describeFinding(finding: Finding): string {
 
 /** Whether all of the suite ran, in the browser: not a chosen file or name, and not under Dawn. */
 async function isWholeRun(vitest: Vitest, modules: readonly TestModule[]): Promise<boolean> {
-  if (vitest.config.testNamePattern) return false;
+  if (vitest.config.testNamePattern || vitest.config.tagsFilter) return false;
   const isSuite = ({ project }: { project: { name: string } }) => project.name.startsWith("gpu");
   const all = (await vitest.globTestSpecifications()).filter(isSuite);
   return modules.every(isSuite) && modules.length === all.length;

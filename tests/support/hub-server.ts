@@ -16,6 +16,8 @@ export interface HubFaults {
   cut?: { afterBytes: number; times?: number };
   /** Nothing more comes after so many body bytes, for the next `times` answers; the connection stays open. */
   stall?: { afterBytes: number; times?: number };
+  /** No byte of a weights file from this one on is sent before `until` is settled. */
+  hold?: { fromByte: number; until: Promise<void> };
   /** Range headers are ignored: 200 and the whole file. */
   ignoreRanges?: boolean;
   /** No Content-Length: the body is sent in chunks. */
@@ -200,7 +202,17 @@ class Hub implements HubServer {
     entry.status = range === undefined ? 200 : 206;
     response.writeHead(entry.status);
     if (request.method === "HEAD") response.end();
-    else await this.#send(entry, response, file.read(start, stop));
+    else await this.#send(entry, response, isWeights(entry.path) ? this.#held(file, start, stop) : file.read(start, stop));
+  }
+
+  /** The file's bytes, as soon as they are to be sent. */
+  async *#held(file: HubFile, start: number, stop: number): AsyncIterable<Uint8Array> {
+    const { hold } = this.faults;
+    const free = Math.min(stop, Math.max(start, hold?.fromByte ?? stop));
+    if (free > start) yield* file.read(start, free);
+    if (free === stop) return;
+    await hold?.until;
+    yield* file.read(free, stop);
   }
 
   async #send(entry: HubRequest, response: ServerResponse, body: AsyncIterable<Uint8Array>): Promise<void> {
@@ -283,7 +295,7 @@ function pathOf(pathname: string): string | undefined {
 }
 
 function isWeights(path: string): boolean {
-  return /\.(safetensors|gguf)$/.test(path);
+  return /\.(safetensors|gguf)$/.test(decodeURIComponent(path));
 }
 
 function parseRange(header: string | undefined, size: number): [number, number] | "unsatisfiable" | undefined {

@@ -1,4 +1,5 @@
 // A model's files in memory, for tests: as they are, or damaged.
+import { Murmur3 } from "../../src/bytes/murmur3";
 import type { ModelFiles } from "../../src/repository/model-files";
 import { memorySource } from "./memory-source";
 import { readTestFile } from "./test-files";
@@ -12,7 +13,8 @@ export function memoryFiles(contents: FileContents, weightsFile: string | null =
     open: async (name) => {
       const content = contents[name];
       if (content === undefined) return null;
-      return memorySource(typeof content === "string" ? new TextEncoder().encode(content) : content, { name });
+      const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+      return { ...memorySource(bytes, { name }), version: new Murmur3().bytes(bytes).digest() };
     },
   };
 }

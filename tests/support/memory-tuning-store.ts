@@ -1,4 +1,4 @@
-// A tuning store that lasts as long as a test.
+// A tuning store in memory.
 import type { TuningStore } from "../../src/tuning/gemv-tunings";
 
 export interface MemoryTuningStore extends TuningStore {

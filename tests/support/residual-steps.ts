@@ -2,6 +2,7 @@
 import { paddedColumns } from "../../src/weight-format";
 import { randomTable } from "../reference/paged-cache";
 import type { Random } from "./random";
+import { stepState } from "./step-state";
 
 /** A step and the pages of its residuals. */
 export interface ResidualStep {
@@ -41,7 +42,7 @@ export function delicateRows(random: Random, rows: number, stride: number): Floa
 
 /** The step's state as the kernels bind it. */
 export function stateOf({ position, rows }: ResidualStep, stopped = 0): Uint32Array<ArrayBuffer> {
-  return new Uint32Array([position, rows, stopped, 0]);
+  return stepState({ position, rows, stopped });
 }
 
 /** One row more than the step has, as a dispatch may cover. */

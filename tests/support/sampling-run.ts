@@ -5,34 +5,100 @@ import { KernelCache } from "../../src/gpu/kernel";
 import { readback } from "../../src/gpu/readback";
 import { candidateBytes, chunkBytes, sampleCandidates } from "../../src/kernels/sample-candidates";
 import { SAMPLE_RESULT_BYTES, samplePick } from "../../src/kernels/sample-pick";
-import { encodeSamplingParams, type SamplingParams } from "../../src/kernels/sampling-params";
+import { encodeSamplingParams, SAMPLING_PARAMS_BYTES, type SamplingParams } from "../../src/kernels/sampling-params";
+import { encodeState, type StepRow } from "../../src/kernels/step-state";
+import { decodeState } from "./step-state";
 
-export interface SamplingRunInput {
+export interface SampledRow {
   readonly logits: Float32Array<ArrayBuffer>;
   readonly params: SamplingParams;
   /** None unless given. */
   readonly bias?: Float32Array<ArrayBuffer>;
   readonly counts?: Uint32Array<ArrayBuffer>;
   readonly stopIds?: readonly number[];
-  /** Position, rows, stopped, step. */
-  readonly state?: Uint32Array<ArrayBuffer>;
+  /** The row of the state; at position 7 unless given. Rows have slots of their own. */
+  readonly row?: Partial<StepRow>;
+}
+
+export interface SamplingRunInput extends SampledRow {
   /** One unless given. */
   readonly steps?: number;
 }
 
-export interface SamplingRunOutput {
-  /** Of each step: token, why the run ended, step, position. */
-  readonly results: readonly (readonly [number, number, number, number])[];
-  readonly state: Uint32Array;
+/** Of each step: token, why the run ended, step, position. */
+export type SamplingResults = readonly (readonly [number, number, number, number])[];
+
+export interface SampledRowOutput {
+  readonly results: SamplingResults;
+  readonly row: StepRow;
+  /** Of the row's slot. */
   readonly counts: Uint32Array;
-  readonly ids: Uint32Array;
 }
 
-const STEP = { rows: 1, positions: 1 };
+/** One row. */
+export async function runSampling(gpu: Gpu, { steps = 1, ...row }: SamplingRunInput): Promise<SampledRowOutput> {
+  const [output] = await runSamplingRows(gpu, [row], { steps });
+  if (!output) throw new Error("no row came back");
+  return output;
+}
 
-export async function runSampling(gpu: Gpu, input: SamplingRunInput): Promise<SamplingRunOutput> {
-  const { logits, params, stopIds = [], steps = 1 } = input;
-  const vocab = logits.length;
+interface BatchOptions {
+  readonly steps?: number;
+  /** Rows of the step before those that are sampled; none unless given. */
+  readonly before?: readonly StepRow[];
+}
+
+/** Several rows in one dispatch. */
+export async function runSamplingRows(gpu: Gpu, rows: readonly SampledRow[], options: BatchOptions = {}): Promise<SampledRowOutput[]> {
+  const { steps = 1, before = [] } = options;
+  const vocab = rows[0]?.logits.length ?? 0;
+  const stateRows = rows.map(({ row }) => ({ position: 7, ...row }));
+  const slots = 1 + Math.max(...stateRows.map(({ slot = 0 }) => slot));
+  const params = new Uint8Array(slots * SAMPLING_PARAMS_BYTES);
+  const bias = new Float32Array(slots * vocab);
+  const counts = new Uint32Array(slots * vocab);
+  rows.forEach((row, index) => {
+    const slot = stateRows[index]?.slot ?? 0;
+    params.set(new Uint8Array(encodeSamplingParams(row.params, row.stopIds ?? [])), slot * SAMPLING_PARAMS_BYTES);
+    bias.set(row.bias ?? [], slot * vocab);
+    counts.set(row.counts ?? [], slot * vocab);
+  });
+  const logits = new Float32Array(rows.flatMap((row) => [...row.logits]));
+  const run = await runOnce(gpu, {
+    vocab,
+    logits,
+    params,
+    bias,
+    counts,
+    steps,
+    count: rows.length,
+    state: encodeState([...before, ...stateRows]),
+  });
+  const after = decodeState(run.state);
+  return rows.map((_, index) => {
+    const row = after[before.length + index];
+    if (!row) throw new Error("the state lost a row");
+    const results = Array.from({ length: steps }, (_, step) => {
+      const at = (step * rows.length + index) * 4;
+      return [...run.results.subarray(at, at + 4)] as [number, number, number, number];
+    });
+    return { results, row, counts: run.counts.subarray(row.slot * vocab, (row.slot + 1) * vocab) };
+  });
+}
+
+interface Dispatches {
+  readonly vocab: number;
+  readonly logits: Float32Array<ArrayBuffer>;
+  readonly params: Uint8Array<ArrayBuffer>;
+  readonly bias: Float32Array<ArrayBuffer>;
+  readonly counts: Uint32Array<ArrayBuffer>;
+  readonly state: Uint32Array<ArrayBuffer>;
+  readonly steps: number;
+  /** Rows that are sampled. */
+  readonly count: number;
+}
+
+async function runOnce(gpu: Gpu, { vocab, logits, params, bias, counts, state, steps, count }: Dispatches) {
   const cache = KernelCache.of(gpu);
   const [candidates, pick] = await Promise.all([cache.compile(sampleCandidates, { vocab }), cache.compile(samplePick, { vocab })]);
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -44,38 +110,36 @@ export async function runSampling(gpu: Gpu, input: SamplingRunInput): Promise<Sa
     made.push(buffer);
     return buffer;
   };
+  const resultBytes = count * SAMPLE_RESULT_BYTES;
   try {
     const pristine = create("pristine logits", logits);
     const buffers = {
       logits: create("logits", logits),
-      state: create("state", input.state ?? new Uint32Array([7, 1, 0, 0])),
-      params: create("params", new Uint8Array(encodeSamplingParams(params, stopIds))),
-      bias: create("bias", input.bias ?? new Float32Array(vocab)),
-      counts: create("counts", input.counts ?? new Uint32Array(vocab)),
-      candidates: create("candidates", candidateBytes(vocab)),
-      chunks: create("chunks", chunkBytes(vocab)),
-      ids: create("ids", 16),
-      result: create("result", SAMPLE_RESULT_BYTES),
+      state: create("state", state),
+      params: create("params", params),
+      bias: create("bias", bias),
+      counts: create("counts", counts),
+      candidates: create("candidates", count * candidateBytes(vocab)),
+      chunks: create("chunks", count * chunkBytes(vocab)),
+      result: create("result", resultBytes),
     };
-    const results = create("results", steps * SAMPLE_RESULT_BYTES);
+    const results = create("results", steps * resultBytes);
     const views = Object.fromEntries(Object.entries(buffers).map(([name, buffer]) => [name, buffer.view()]));
     const bound = [candidates.bind(views), pick.bind(views)];
     const encoder = gpu.device.createCommandEncoder();
     for (let step = 0; step < steps; step++) {
       encoder.copyBufferToBuffer(pristine.raw, 0, buffers.logits.raw, 0, logits.byteLength);
       const pass = encoder.beginComputePass();
-      for (const kernel of bound) kernel.encode(pass, STEP);
+      for (const kernel of bound) kernel.encode(pass, { rows: count, positions: count });
       pass.end();
-      encoder.copyBufferToBuffer(buffers.result.raw, 0, results.raw, step * SAMPLE_RESULT_BYTES, SAMPLE_RESULT_BYTES);
+      encoder.copyBufferToBuffer(buffers.result.raw, 0, results.raw, step * resultBytes, resultBytes);
     }
     gpu.device.queue.submit([encoder.finish()]);
-    const words = async (buffer: TrackedBuffer, length: number) => new Uint32Array(await readback(gpu, buffer.view()), 0, length);
-    const all = await words(results, steps * 4);
+    const words = async (buffer: TrackedBuffer) => new Uint32Array(await readback(gpu, buffer.view()));
     return {
-      results: Array.from({ length: steps }, (_, step) => [...all.subarray(step * 4, step * 4 + 4)] as [number, number, number, number]),
-      state: await words(buffers.state, 4),
-      counts: await words(buffers.counts, vocab),
-      ids: await words(buffers.ids, 1),
+      results: await words(results),
+      state: await words(buffers.state),
+      counts: await words(buffers.counts),
     };
   } finally {
     for (const buffer of made) buffer.destroy();

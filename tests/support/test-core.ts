@@ -2,15 +2,15 @@
 import { Engine } from "../../src/chat/engine";
 import { Delivery, type StageEvent } from "../../src/engine/delivery";
 import { EngineCore } from "../../src/engine/engine-core";
+import { WeightSupply } from "../../src/engine/weight-supply";
 import type { EngineOptions, GenerationResult, ModelFiles, SamplingSettings } from "../../src/index";
 import { describeModel, type ModelDescription } from "../../src/repository/model-description";
+import { ModelRecipe } from "../../src/stages/model-recipe";
 import { type StagePlan, wholePlan } from "../../src/stages/plan";
 import { parsePlanFile } from "../../src/stages/plan-file";
-import { StageLoader, type StageWeights } from "../../src/stages/stage-loader";
-import { WeightPlans } from "../../src/stages/weight-plans";
+import type { StageWeights } from "../../src/stages/stage-loader";
 import { resolveSampling } from "../../src/steps/sampling-settings";
 import type { Sequence } from "../../src/steps/sequence";
-import { Packer } from "../../src/weights/packer";
 import { sharingEngine, testModelFiles } from "./test-model";
 
 /** The caller disposes of it. */
@@ -23,8 +23,8 @@ export async function coreOf(
   description: Pick<ModelDescription, "config" | "directory">,
   options: EngineOptions = {},
 ): Promise<EngineCore> {
-  const { core, packer } = await startCore(description, wholePlan(description.config), options);
-  packer.dispose();
+  const { core, supply } = await startCore(description, wholePlan(description.config), options);
+  supply.rest();
   return core;
 }
 
@@ -44,32 +44,32 @@ export async function loadStagedCore(model: string | ModelFiles, planFile: objec
   const files = typeof model === "string" ? testModelFiles(model) : model;
   const description = await describeModel(files, { needsTokenizer: false });
   const plan = parsePlanFile(planFile, { ...description.config, requiredRows: [] }, files.name);
-  const { core, loader, packer, plans } = await startCore(description, plan, options);
+  const { core, supply } = await startCore(description, plan, options);
   const events: StageEvent[] = [];
-  const onEvent = (event: StageEvent) => events.push(event);
-  const delivery = new Delivery(core, loader, plans, { policy: "background", onEvent, onEnd: () => packer.dispose() });
+  const delivery = new Delivery(core, supply, { policy: "background", onEvent: (event) => events.push(event) });
   const engine = new Engine(core, null, delivery);
+  const never = new AbortController().signal;
   return {
     ...{ core, engine, events },
     load: (stage, from = stage - 1) => {
       const units = plan.stages.slice(from + 1, stage + 1).flatMap((each) => each.units);
-      return loader.loadNext(units, core.model.weights);
+      return supply.loadNext(units, core.model.weights, never);
     },
     dispose: () => engine.dispose(),
   };
 }
 
 async function startCore({ config, directory }: Pick<ModelDescription, "config" | "directory">, plan: StagePlan, options: EngineOptions) {
-  const stages = { plan, root: directory.name, fetchRows: async () => [], holdReads: () => () => undefined };
-  const core = await EngineCore.create((await sharingEngine()).shareDevice(), config, stages, { prefixCache: false, ...options });
-  const packer = new Packer();
+  const supply = new WeightSupply(new ModelRecipe(config, directory, {}));
+  const identity = { weights: directory.name, tokenizer: null, isStable: true };
+  const gpu = (await sharingEngine()).shareDevice();
+  const core = await EngineCore.create(gpu, config, { plan, identity, supply }, { prefixCache: false, ...options });
   try {
-    const plans = new WeightPlans(config, directory, {});
-    const loader = new StageLoader(core.gpu, packer, plans);
-    await core.start(await loader.loadFirst(plan.stages[0]?.units ?? []));
-    return { core, loader, packer, plans };
+    supply.use(core.gpu);
+    await core.start(await supply.loadFirst(plan.stages[0]?.units ?? [], new AbortController().signal));
+    return { core, supply };
   } catch (error) {
-    packer.dispose();
+    supply.rest();
     core.dispose();
     throw error;
   }
@@ -87,7 +87,7 @@ export interface ContinueOptions extends SamplingSettings {
 export function continueSequence(core: EngineCore, sequence: Sequence, options: ContinueOptions): Promise<GenerationResult> {
   const { maxTokens, stopIds = [], signal, onToken = () => true } = options;
   const sampling = resolveSampling({ temperature: 0, ...options }, core.config.vocabSize);
-  return core.takeTurn((generate) => generate({ sequence, sampling, stopIds, maxTokens, onToken }), signal);
+  return core.generate({ sequence, sampling, stopIds, maxTokens, onToken, signal });
 }
 
 /** What a sequence of its own, with nothing cached, gives after `ids`. */
@@ -98,6 +98,6 @@ export async function generateAfresh(core: EngineCore, ids: readonly number[], o
     await continueSequence(core, sequence, options);
     return sequence.tokens.slice(ids.length);
   } finally {
-    await core.releaseSequence(sequence);
+    core.releaseSequence(sequence);
   }
 }

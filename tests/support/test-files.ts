@@ -7,7 +7,9 @@ const inBrowser = typeof window !== "undefined";
 export async function hasTestFile(path: string): Promise<boolean> {
   if (inBrowser) return (await fetch(testFileUrl(path), { method: "HEAD" })).ok;
   const fs = await nodeFs();
-  return fs.stat(nodePath(path)).then(
+  const absolute = await nodePath(path);
+  if (absolute === null) return false;
+  return fs.stat(absolute).then(
     (info) => info.isFile(),
     () => false,
   );
@@ -50,12 +52,14 @@ async function openServed(path: string): Promise<ByteSource> {
 
 async function openLocal(path: string): Promise<ByteSource> {
   const fs = await nodeFs();
-  const { size } = await fs.stat(nodePath(path));
+  const absolute = await nodePath(path);
+  if (absolute === null) throw new Error(`no test file ${path}`);
+  const { size } = await fs.stat(absolute);
   return {
     name: path,
     size,
     async read({ start, end }) {
-      const file = await fs.open(nodePath(path));
+      const file = await fs.open(absolute);
       try {
         const bytes = new Uint8Array(end - start);
         const { bytesRead } = await file.read(bytes, 0, bytes.length, start);
@@ -67,12 +71,17 @@ async function openLocal(path: string): Promise<ByteSource> {
   };
 }
 
-function nodePath(path: string): URL {
-  return new URL(`../../${path}`, import.meta.url);
+async function nodePath(path: string): Promise<string | null> {
+  const { fileURLToPath } = await nodeModule<typeof import("node:url")>("node:url");
+  const { resolveTestPath } = await import("./test-paths.ts");
+  return resolveTestPath(fileURLToPath(new URL("../..", import.meta.url)), path);
+}
+
+function nodeFs(): Promise<typeof import("node:fs/promises")> {
+  return nodeModule("node:fs/promises");
 }
 
 /** Kept from the browser's bundler, which has no such module. */
-function nodeFs(): Promise<typeof import("node:fs/promises")> {
-  const name = "node:fs/promises";
+function nodeModule<T>(name: string): Promise<T> {
   return import(/* @vite-ignore */ name);
 }

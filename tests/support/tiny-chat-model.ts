@@ -22,6 +22,11 @@ export function textAfterAnswer(message: string): string {
 /** A template like TEMPLATE that writes earlier answers in capitals. */
 export const REWRITING_TEMPLATE = TEMPLATE.replace("{{ m.content }}", "{{ m.content | upper if m.role == 'assistant' else m.content }}");
 
+/** A template like TEMPLATE that refuses two messages of one role in a row, as Gemma's and Mistral's do. */
+export const ALTERNATING_TEMPLATE =
+  "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}" +
+  "<begin>{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}{% if add_generation_prompt %}<begin>assistant\n{% endif %}";
+
 export async function tinyChatFiles(template = TEMPLATE): Promise<ModelFiles> {
   return memoryFiles({
     ...(await goldenContents()),

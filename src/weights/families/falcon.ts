@@ -1,4 +1,4 @@
-// Falcon: attention and MLP side by side on one residual, LayerNorms with bias, q, k and v in one projection.
+// Falcon: attention and MLP read the same residual, LayerNorms have a bias, and q, k and v are one projection.
 import type { ConfigFields } from "../config-fields";
 import type { Activation, ModelConfig } from "../model-config";
 import { ropeFromJson } from "../rotary-config";
@@ -30,11 +30,11 @@ const ACTIVATIONS: ReadonlyMap<string, Activation> = new Map([
 ]);
 
 function configFromJson(fields: ConfigFields): ModelConfig {
-  if (fields.flag("alibi", false)) throw fields.unsupported("alibi", "supported is rotary embedding only");
+  if (fields.flag("alibi", false)) throw fields.unsupported("alibi", "only rotary embedding is supported");
   if (fields.flag("bias", false)) throw fields.unsupported("bias", "biases of the projections are not supported");
-  if (!fields.flag("parallel_attn", true)) throw fields.unsupported("parallel_attn", "supported are parallel blocks only");
+  if (!fields.flag("parallel_attn", true)) throw fields.unsupported("parallel_attn", "only parallel blocks are supported");
   const activation = ACTIVATIONS.get(fields.text("activation", "gelu"));
-  if (activation === undefined) throw fields.unsupported("activation", `supported are ${[...ACTIVATIONS.keys()].join(", ")}`);
+  if (activation === undefined) throw fields.unsupported("activation", `supported: ${[...ACTIVATIONS.keys()].join(", ")}`);
   const newArchitecture = fields.flag("new_decoder_architecture", false);
   const hiddenSize = fields.count("hidden_size");
   const headCount = fields.count("num_attention_heads");
@@ -58,7 +58,7 @@ function configFromJson(fields: ConfigFields): ModelConfig {
   };
 }
 
-/** The old architecture has one K/V head or one for each query head, whatever `num_kv_heads` says. */
+/** The old architecture has one K/V head, or one for each query head. It ignores `num_kv_heads`. */
 function oldKvHeadCount(fields: ConfigFields, headCount: number): number {
   return fields.flag("multi_query", true) ? 1 : headCount;
 }
@@ -66,7 +66,7 @@ function oldKvHeadCount(fields: ConfigFields, headCount: number): number {
 function hasTwoNorms(fields: ConfigFields, newArchitecture: boolean): boolean {
   const normCount = fields.count("num_ln_in_parallel_attn", newArchitecture ? 2 : 1);
   if (normCount > 2 || (normCount === 2 && !newArchitecture)) {
-    throw fields.unsupported("num_ln_in_parallel_attn", "supported are 1 and, in the new decoder architecture, 2");
+    throw fields.unsupported("num_ln_in_parallel_attn", "supported: 1 and, in the new decoder architecture, 2");
   }
   return normCount === 2;
 }
@@ -83,7 +83,7 @@ function safetensorsNames(layer: number, twoNorms: boolean): LayerNames {
   };
 }
 
-/** llama.cpp's name for the attention's own norm depends on whether the MLP has another. */
+/** llama.cpp's name for the attention norm depends on whether the MLP has its own. */
 function ggufNames(layer: number, twoNorms: boolean): LayerNames {
   const stem = `blk.${layer}`;
   return {

@@ -1,25 +1,25 @@
-// What a family of models has to say: how its configuration reads, and what its checkpoints call our weights.
+// What defines a family of models: how its configuration is read, and what its checkpoints call our weights.
 import type { TensorDirectory } from "../../formats/tensor-directory";
 import type { ConfigFields } from "../config-fields";
 import type { ModelConfig } from "../model-config";
 
 export type CheckpointFormat = TensorDirectory["format"];
 
-/** Where the rows of q, k and v are. Names are stems: the tensors are `<stem>.weight` and, with a bias, `<stem>.bias`. */
+/** Tensors and row order of q, k and v. Names are stems: the tensors are `<stem>.weight` and, with a bias, `<stem>.bias`. */
 export type QkvNames =
-  /** Three projections; `adjacent` where the members of a rotary pair lie side by side (llama.cpp's Llama), `halves` where half a head apart. */
+  /** Three projections. The members of a rotary pair are `adjacent` (llama.cpp's Llama) or half a head apart (`halves`). */
   | { readonly query: string; readonly key: string; readonly value: string; readonly rotaryPairs: "halves" | "adjacent" }
   /** One projection: all q, all k, all v (`in-order`), or each K/V head after the query heads that share it (`by-group`). */
   | { readonly fused: string; readonly rows: "in-order" | "by-group" };
 
-/** Stems of a layer's tensors. LayerNorms have a bias, RMSNorms none; which it is stands in the config. */
+/** Stems of a layer's tensors. LayerNorms have a bias, RMSNorms have none; the config says which it is. */
 export interface LayerNames {
   readonly attentionNorm: string;
   readonly qkv: QkvNames;
   readonly attentionOutput: string;
-  /** Absent where the MLP reads what attention reads (a parallel block with one norm). */
+  /** Absent if the MLP reads the same input as attention (a parallel block with one norm). */
   readonly mlpNorm?: string;
-  /** Absent where the MLP is not gated. */
+  /** Absent if the MLP is not gated. */
   readonly gate?: string;
   readonly up: string;
   readonly down: string;
@@ -32,7 +32,7 @@ export interface GlobalNames {
   readonly head: string;
 }
 
-/** What GGUF metadata leaves to the architecture's name; all else reads alike for every family. */
+/** Properties that GGUF metadata leaves to the architecture's name. All others are read alike for every family. */
 export type GgufTraits = Pick<
   ModelConfig,
   "norm" | "normEpsilon" | "activation" | "parallelBlock" | "separateMlpNorm" | "qkvBias" | "slidingWindow"
@@ -42,7 +42,7 @@ export interface Family {
   /** `model_type` in config.json and `general.architecture` in GGUF. */
   readonly name: string;
   readonly configFromJson: (fields: ConfigFields) => ModelConfig;
-  /** Keys are asked for without the architecture in front. Absent where llama.cpp has no architecture of this name. */
+  /** Keys are given without the architecture prefix. Absent if llama.cpp has no architecture of this name. */
   readonly traitsFromGguf?: (fields: ConfigFields, directory: TensorDirectory) => GgufTraits;
   readonly layerNames: (format: CheckpointFormat, layer: number, config: ModelConfig) => LayerNames;
   readonly globalNames: (format: CheckpointFormat) => GlobalNames;

@@ -1,4 +1,4 @@
-// Every family that we know. To add one, write its file and name it here.
+// All supported families. To add one, write its file and name it here.
 import { falcon } from "./falcon";
 import type { Family } from "./family";
 import { llama } from "./llama";

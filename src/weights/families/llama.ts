@@ -1,4 +1,4 @@
-// Llama, and all that share its layer: SmolLM2, TinyLlama; Mistral and Qwen2 build on this file.
+// Llama, and models with the same layer (SmolLM2, TinyLlama). Mistral and Qwen2 build on this file.
 import type { TensorDirectory } from "../../formats/tensor-directory";
 import type { ConfigFields } from "../config-fields";
 import type { ModelConfig } from "../model-config";
@@ -16,12 +16,12 @@ export const llama: Family = {
 
 const LLAMA_LAYER = { norm: "rms", activation: "silu-gated", parallelBlock: false, separateMlpNorm: false } as const;
 
-/** Where Llama's relatives differ from it. */
+/** Differences between Llama and its relatives. */
 interface LlamaTraits {
   readonly family: string;
   readonly qkvBias: boolean;
   readonly slidingWindow: number | null;
-  /** What a config.json without the key means. Llama's own: as many as heads. */
+  /** The value if config.json lacks the key. Llama: as many as heads. */
   readonly defaultKvHeadCount?: number;
   readonly defaultMaxPositions: number;
 }
@@ -30,7 +30,7 @@ export function llamaConfigFromJson(fields: ConfigFields, traits: LlamaTraits): 
   for (const key of ["attention_bias", "mlp_bias"]) {
     if (fields.flag(key, false)) throw fields.unsupported(key, "these biases are not supported");
   }
-  if (fields.text("hidden_act", "silu") !== "silu") throw fields.unsupported("hidden_act", "supported is silu");
+  if (fields.text("hidden_act", "silu") !== "silu") throw fields.unsupported("hidden_act", "only silu is supported");
   const hiddenSize = fields.count("hidden_size");
   const headCount = fields.count("num_attention_heads");
   const headDim = fields.count("head_dim", hiddenSize / headCount);
@@ -59,7 +59,7 @@ export function llamaTraitsFromGguf(fields: ConfigFields, directory: TensorDirec
     ...LLAMA_LAYER,
     normEpsilon: fields.positive("attention.layer_norm_rms_epsilon"),
     qkvBias: directory.tensors.has("blk.0.attn_q.bias"),
-    // 0 says that there is none.
+    // 0 means no window.
     slidingWindow: fields.value("attention.sliding_window") === 0 ? null : fields.optionalCount("attention.sliding_window"),
   };
 }

@@ -1,4 +1,4 @@
-// Mistral: Llama's layer with a sliding window. (llama.cpp calls it llama and writes no window.)
+// Mistral: Llama's layer with a sliding window. (llama.cpp calls it llama and stores no window.)
 import type { ConfigFields } from "../config-fields";
 import type { Family } from "./family";
 import { llamaConfigFromJson, llamaGlobalNames, llamaLayerNames } from "./llama";
@@ -18,7 +18,7 @@ export const mistral: Family = {
   globalNames: llamaGlobalNames,
 };
 
-/** Without the key the window is 4096; null says that there is none. */
+/** Without the key the window is 4096; null means no window. */
 function slidingWindow(fields: ConfigFields): number | null {
   const window = fields.value("sliding_window") === null ? null : fields.count("sliding_window", 4096);
   return windowOfAllLayers(fields, { window, firstLayer: 0 });

@@ -19,7 +19,7 @@ export const qwen2: Family = {
   globalNames: llamaGlobalNames,
 };
 
-/** The window stands in the file even where it is off; where it is on, it begins at layer `max_window_layers`. */
+/** The file states the window even when it is off. When on, it begins at layer `max_window_layers`. */
 function slidingWindow(fields: ConfigFields): number | null {
   if (!fields.flag("use_sliding_window", false) || fields.value("sliding_window") === null) return null;
   const firstLayer = fields.value("max_window_layers") === 0 ? 0 : fields.count("max_window_layers", 28);

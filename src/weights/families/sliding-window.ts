@@ -1,8 +1,8 @@
-// One sliding window for all layers, or none: what a config.json says about it, layer by layer or at once.
+// Reads the sliding window from a config.json, which states it by layer or for all. All layers must have it, or none.
 import type { ConfigFields } from "../config-fields";
 
 /**
- * `window` if every layer has it, null if none has. `layer_types` decides where it is there; else layers from `firstLayer` on have it.
+ * `window` if every layer has it, null if none has. `layer_types` decides if present; otherwise layers from `firstLayer` on have it.
  *
  * @throws LlmError "unsupported" when some layers have a window and others see everything
  */

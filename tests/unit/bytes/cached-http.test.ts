@@ -1,9 +1,11 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ByteEvent } from "../../../src/bytes/byte-source";
-import { type CachedHttpOptions, cacheEntries, openCachedHttp } from "../../../src/bytes/opfs-cache";
+import { type CachedHttpOptions, cacheEntries, deleteCacheEntry, openCachedHttp } from "../../../src/bytes/opfs-cache";
+import { verifySource } from "../../../src/bytes/verified-source";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { type HubServer, startHub } from "../../support/hub-server";
 import { MemoryDirectory } from "../../support/memory-directory";
+import { hashesOf } from "./hashed-file";
 import { expectRange, randomBytes } from "./test-bytes";
 
 const PATH = "user/model/model.safetensors";
@@ -86,13 +88,83 @@ test("a file that changed while the network was away is an error, never a mixtur
   await expectLlmError(source.read({ start: 90_000, end: 200_000 }), "bytes-changed", "Load it again");
 });
 
-test("an immutable file asks the network for nothing but what is missing", async () => {
-  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+test("an immutable file that is all here asks the network for nothing", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
   const source = await visit({ immutable: true });
-  await expectRange(source, { start: 0, end: 100_000 }, bytes);
-  expect(hub.requests).toEqual([]);
   await expectRange(source, { start: 0, end: SIZE }, bytes);
+  expect(hub.requests).toEqual([]);
+});
+
+test("an immutable file that is here in part asks for one byte and what is missing; without network what is here is read", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, bytes);
   expect(sentBytes()).toBeLessThan(SIZE - 100_000 + (32 << 10));
+  await deleteCacheEntry(hub.fileUrl(PATH), { directory: async () => root.handle });
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  await hub.pause();
+  await expectRange(await visit({ immutable: true }), { start: 0, end: 100_000 }, bytes);
+  expect(types()).toEqual(["offline-cache-used", "bytes-received"]);
+});
+
+// Half of a commit's file was cached when its ETag became another: each later load ended in "bytes-changed … Load it again".
+test.each([
+  ["its ETag", { withoutHeaders: [], changedEtag: { afterRequests: 0 } }, bytes],
+  ["its bytes", {}, randomBytes(SIZE, "the same commit")],
+])("an immutable file that is here in part when the server changes %s is fetched anew, and an event says so", async (_, faults, next) => {
+  await (await visit({ immutable: true })).read({ start: 0, end: 100_000 });
+  hub.put(PATH, next);
+  hub.faults = faults;
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, next);
+  expect(events.filter(({ type }) => type === "cache-outdated")).toHaveLength(1);
+  await expectRange(await visit({ immutable: true }), { start: 0, end: SIZE }, next);
+  expect(hub.requests).toEqual([]);
+});
+
+describe("one 404 does not cost a visitor what is in the cache", () => {
+  afterEach(() => vi.useRealTimers());
+  const DAY_MS = 24 * 3_600_000;
+  const missingOnce = async () => {
+    hub.faults = { status: { code: 404, times: 1 } };
+    await expectLlmError(visit(), "not-found", "404");
+    hub.faults = {};
+  };
+  const later = (ms: number) => vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + ms });
+
+  test("though it comes again within the hour", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    for (let times = 0; times < 3; times++) await missingOnce();
+    later(3_600_000);
+    await missingOnce();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
+
+  test("and without network the copy is read", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    await hub.pause();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+  });
+
+  test("but a file that is gone for a day is dropped", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    later(DAY_MS + 1);
+    await missingOnce();
+    expect(await cacheEntries({ directory: async () => root.handle })).toEqual([]);
+    await hub.pause();
+    await expectLlmError(visit(), "not-found", "when it was last asked");
+  });
+
+  test("and an answer between two of them counts them anew", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    await missingOnce();
+    await visit();
+    later(DAY_MS + 1);
+    await missingOnce();
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
 });
 
 test("a file that the server did not have is not found without network either, and found once it is there", async () => {
@@ -127,4 +199,86 @@ test("an abort ends a read that waits for the network, and a later read works", 
   await expect(read).rejects.toBe("enough");
   hub.faults = {};
   await expectRange(source, { start: 0, end: SIZE }, bytes);
+});
+
+// The signal of a load is aborted for good when its device is lost.
+test("what is missing comes though the signal that opened the file was aborted since", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const opener = new AbortController();
+  const source = await visit({ immutable: true, signal: opener.signal });
+  await source.evict?.({ start: 0, end: SIZE });
+  opener.abort("the device was lost");
+  await expectRange(source, { start: 10, end: SIZE }, bytes);
+});
+
+test("of two reads that wait for the network, one that gives up does not end the other", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const source = await visit({ immutable: true });
+  await source.evict?.({ start: 0, end: SIZE });
+  hub.faults = { stall: { afterBytes: 0, times: 1 } };
+  const [one, two] = [new AbortController(), new AbortController()];
+  const reads = [source.read({ start: 0, end: 100 }, one.signal), source.read({ start: 0, end: 100 }, two.signal)];
+  setTimeout(() => one.abort("one"), 30);
+  await expect(reads[0]).rejects.toBe("one");
+  setTimeout(() => two.abort("two"), 30);
+  await expect(reads[1]).rejects.toBe("two");
+  await expectRange(source, { start: 0, end: SIZE }, bytes);
+});
+
+test("hashes, not the ETag, tell whether what is missing belongs to what is here", async () => {
+  await (await visit({ immutable: true })).read({ start: 0, end: SIZE });
+  const read = async () => {
+    const source = await visit({ immutable: true });
+    await source.evict?.({ start: 100_000, end: SIZE });
+    return verifySource(source, hashesOf(bytes, 4096));
+  };
+  hub.faults = { changedEtag: { afterRequests: 0 } };
+  await expectRange(await read(), { start: 0, end: SIZE }, bytes);
+  hub.put(PATH, randomBytes(SIZE, "another file of this length"));
+  await expectLlmError((await read()).read({ start: 0, end: SIZE }), "bad-hash", "came twice");
+});
+
+describe("a file that the server refuses, as buckets do with what they do not have,", () => {
+  test("is not found without network, where nothing of it is here", async () => {
+    hub.faults = { status: { code: 403 } };
+    await expectLlmError(visit(), "fetch-failed", "403");
+    await hub.pause();
+    await expectLlmError(visit(), "not-found", "refused it");
+    await hub.resume();
+    hub.faults = {};
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+  });
+
+  test("stays in the cache for good, since a token may be past its time", async () => {
+    await (await visit()).read({ start: 0, end: SIZE });
+    hub.faults = { status: { code: 403 } };
+    for (const days of [0, 2, 4]) {
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + days * 24 * 3_600_000 });
+      await expectLlmError(visit(), "fetch-failed", "403");
+      vi.useRealTimers();
+    }
+    hub.faults = {};
+    await expectRange(await visit(), { start: 0, end: SIZE }, bytes);
+    expect(sentBytes()).toBe(1);
+  });
+});
+
+// Apache writes inode numbers into tags: behind a load balancer every second visit loaded the model again.
+test("a copy that came from another server of the CDN is taken, by length and date, and keeps its version", async () => {
+  let tag = 0;
+  const fetch: typeof globalThis.fetch = async (input, init) => {
+    const response = await globalThis.fetch(input, init);
+    const headers = new Headers(response.headers);
+    headers.set("ETag", `"${tag}"`);
+    headers.set("Last-Modified", "Tue, 01 Jul 2025 00:00:00 GMT");
+    return new Response(response.body, { status: response.status, headers });
+  };
+  await (await visit({ fetch })).read({ start: 0, end: 100_000 });
+  for (tag = 1; tag < 4; tag++) {
+    const source = await visit({ fetch });
+    expect(source.version).toBe('"0"');
+    await expectRange(source, { start: 0, end: 100_000 + tag * 50_000 }, bytes);
+    expect(sentBytes()).toBeLessThan(100_000);
+    expect(types()).toContain("etag-differs");
+  }
 });

@@ -307,3 +307,50 @@ describe("the list of what is cached", () => {
     expect(await deleteCacheEntry(NAME, options)).toBe(true);
   });
 });
+
+describe("a damaged cache", () => {
+  const read = async (source = upstream()) => {
+    await expectRange(await reopen(source), { start: 0, end: SIZE }, bytes);
+    return source.reads.length;
+  };
+  const metaFile = () => root.files().find(({ path }) => path.endsWith("/file.json"))?.file;
+
+  test.each(["null", "{}", "[]", '"text"', '{"url":1,"version":"1","size":5}', '{"url":"https://a.test/","version":"1","size":-0.5}', "{"])(
+    "whose description is %s lists the other files, and is well after the next load",
+    async (text) => {
+      await read();
+      const writer = await metaFile()?.createWritable();
+      await writer?.write(new TextEncoder().encode(text));
+      await writer?.close();
+      expect(await cacheEntries(options)).toEqual([]);
+      expect(await read()).toBe(0);
+      expect(await cacheEntries(options)).toMatchObject([{ url: NAME, cachedBytes: SIZE }]);
+    },
+  );
+
+  test("with a file among its folders, or in the place of one, is well after the next load", async () => {
+    await read();
+    await (await root.getFileHandle("stray.txt", { create: true })).createWritable().then((writer) => writer.close());
+    expect(await cacheEntries(options)).toHaveLength(1);
+    const folder = root.files()[0]?.path.split("/")[0] ?? "";
+    await root.removeEntry(folder, { recursive: true });
+    await root.getFileHandle(folder, { create: true });
+    expect(await cacheEntries(options)).toEqual([]);
+    await read();
+    expect(warnings()).toEqual([]);
+    expect(await read()).toBe(0);
+  });
+
+  test("with folders in the place of its description and of a range is well after the next load", async () => {
+    await read();
+    const folder = await root.getDirectoryHandle(root.files()[0]?.path.split("/")[0] ?? "");
+    for (const name of ["file.json", `0-${SIZE}`]) {
+      await folder.removeEntry(name);
+      await folder.getDirectoryHandle(name, { create: true });
+    }
+    expect(await cacheEntries(options)).toEqual([]);
+    await read();
+    expect(warnings()).toEqual([]);
+    expect(await read()).toBe(0);
+  });
+});

@@ -142,11 +142,53 @@ test("a read that begins while a stopped stream is still ending waits for the ne
   await expectRange(source, { start: 0, end: SIZE }, bytes);
 });
 
-test("the signal that opened the source ends its stream", async () => {
+test("the signal that opened the source stops the stream that runs, and fails who waits for it", async () => {
   const source = await open();
   hub.faults = { ignoreRanges: true, stall: { afterBytes: 1_000_000 } };
-  await source.read({ start: 0, end: 1000 });
-  life.abort("enough");
+  const read = source.read({ start: 0, end: SIZE });
+  setTimeout(() => life.abort("enough"), 50);
+  await expect(read).rejects.toBe("enough");
   await untilOver();
-  await expect(source.read({ start: 0, end: SIZE })).rejects.toBe("enough");
+});
+
+// A load's signal is aborted for good when its device is lost: later stages never came from a server without ranges.
+test("a read after that begins the file anew, and is ended by its own signal", async () => {
+  const source = await open();
+  await source.read({ start: 0, end: 1000 });
+  life.abort("the device was lost");
+  await untilOver();
+  await expectRange(source, { start: 5, end: SIZE }, bytes);
+  await expectRange(source, { start: 0, end: 100 }, bytes);
+  life = new AbortController();
+  const later = await open({ stall: { afterBytes: 1_000_000 } });
+  const own = new AbortController();
+  const read = later.read({ start: 0, end: SIZE }, own.signal);
+  setTimeout(() => own.abort("mine"), 50);
+  await expect(read).rejects.toBe("mine");
+  await untilOver();
+});
+
+test("a server without a length that never ends is given up while opening", async () => {
+  let sentBytes = 0;
+  const endless: typeof fetch = async () =>
+    new Response(
+      new ReadableStream({
+        pull: (controller) => {
+          sentBytes += 1 << 20;
+          controller.enqueue(new Uint8Array(1 << 20));
+        },
+      }),
+    );
+  await expectLlmError(openHttp("https://host.test/config.json", { fetch: endless }), "bad-file", "67108864 bytes", "Content-Length");
+  await expectLlmError(openHttp("https://host.test/x", { fetch: endless, maxUnsizedBytes: 1000 }), "bad-file", "1000 bytes");
+  expect(sentBytes).toBeLessThan(80 << 20);
+});
+
+test("an error page of a second answer is not taken for the file", async () => {
+  let count = 0;
+  const fetch: typeof globalThis.fetch = async () => {
+    count += 1;
+    return count === 1 ? new Response("bytes", { status: 206 }) : new Response("<h1>Range Not Satisfiable</h1>", { status: 416 });
+  };
+  await expectLlmError(openHttp("https://host.test/model.gguf", { fetch }), "fetch-failed", "416");
 });

@@ -1,7 +1,17 @@
 // The ids of a conversation: what was read and written stays as it is, whatever ended an answer and however the template writes it.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { endTurn, nextPrompt, type TranscriptCodec, type TranscriptMessage, type TranscriptTurn } from "../../../src/chat/transcript";
+import {
+  endTurn,
+  markOf,
+  nextPrompt,
+  sharedLength,
+  type TranscriptCodec,
+  type TranscriptMessage,
+  type TranscriptTurn,
+  turnAt,
+} from "../../../src/chat/transcript";
+import { LlmError } from "../../../src/errors";
 import { GUARD } from "../../../src/tokens/special-token-guard";
 
 // Tokens are the texts below; "�" stands for half a character. Encoding is greedy, so that "ab" is never encoded as "a", "b", as a
@@ -169,5 +179,58 @@ describe("the end of a turn", () => {
         if (kept.length < answerIds.length) expect(answer.startsWith(oneMore)).toBe(false);
       }),
     );
+  });
+});
+
+describe("an earlier turn", () => {
+  const answers: readonly (readonly [name: string, answerIds: readonly number[], answer: string])[] = [
+    ["that the model ended", ids("a", "b", "<end>"), "ab"],
+    ["that ended with another stop token than the template's", ids("a", "b", "<over>"), "ab"],
+    ["that was cut", ids("a", "b"), "ab"],
+    ["that was cut within a token", ids("abc"), "ab"],
+    ["that is empty", [], ""],
+  ];
+
+  test.each(answers)("%s is found in a later one, and the same goes on from it", (_, answerIds, answer) => {
+    const first = firstTurn(answerIds, answer);
+    const mark = markOf(first, 2);
+    const prompt = secondPrompt(first, answer);
+    const second = endTurn(codec, prompt, ids("c", "<end>"), "c");
+    const found = turnAt(second, mark);
+    expect(found.promptText).toBe(first.promptText);
+    expect(spell(secondPrompt(found, answer).ids)).toEqual(spell(prompt.ids));
+    expect(secondPrompt(found, answer).isContinued).toBe(true);
+  });
+
+  test("is the latest one where nothing followed", () => {
+    const turn = firstTurn(ids("a", "<over>"), "a");
+    expect(turnAt(turn, markOf(turn, 2))).toEqual(turn);
+  });
+});
+
+describe("tokens that stay whatever is asked", () => {
+  const tokens = encode(plainRender([bot("abc"), user("a")]));
+
+  test("end where the question begins", () => {
+    expect(spell(tokens.slice(0, sharedLength(codec, [bot("abc")], tokens)))).toEqual([
+      "<begin>",
+      "bot:",
+      "abc",
+      "<end>",
+      "<begin>",
+      "user:",
+    ]);
+  });
+
+  test("end where those that there are differ", () => {
+    expect(sharedLength(codec, [bot("abd")], tokens)).toBe(2);
+    expect(sharedLength(codec, [bot("abc")], tokens.slice(0, 3))).toBe(3);
+  });
+
+  test("are none where the template refuses a question", () => {
+    const refusing = codecWith(() => {
+      throw new LlmError("bad-request", "no");
+    });
+    expect(sharedLength(refusing, [bot("abc")], tokens)).toBe(0);
   });
 });

@@ -5,14 +5,14 @@ import { UsageError } from "../../../src/cli/usage";
 const parse = (line: string) => parseEvalFlags(line.split(" "));
 
 describe("eval's flags", () => {
-  test("mean the whole model, with nothing on the way, where they say nothing else", () => {
+  test("default to the whole model without upgrades", () => {
     const request = parse("--model m --ids i --out o");
     expect(request).toMatchObject({ chunk: 256, hidden: false, stage: null, upgrades: [], against: null, out: "o" });
     expect(request.model.plan).toBe("whole");
     expect(request.input).toEqual({ type: "ids", path: "i" });
   });
 
-  test("let an upgrade be blocking and keep K/V unless they say how else", () => {
+  test("default to a blocking upgrade that keeps K/V", () => {
     expect(parse("--text t --plan p --upgrade B@3")).toMatchObject({
       policy: "blocking",
       carry: "keep",
@@ -31,8 +31,8 @@ describe("eval's flags", () => {
     ["--ids i --text t --out o", "not both"],
     ["--ids i --against a --hidden", "--hidden"],
     ["--text t --stage A --upgrade B@3", "--stage"],
-    ["--text t --policy blocking", "--policy goes with --upgrade"],
-    ["--text t --carry keep", "--carry goes with --upgrade"],
+    ["--text t --policy blocking", "--policy requires --upgrade"],
+    ["--text t --carry keep", "--carry requires --upgrade"],
     ["--text t --upgrade B@3 --policy fast", "background or blocking or turn-boundary"],
     ["--text t --upgrade B@3 --carry on", "keep or restore or recompute"],
     ["--text t --upgrade B@3,C@4 --policy turn-boundary", "turn-boundary"],

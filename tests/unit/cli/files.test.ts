@@ -25,21 +25,21 @@ describe("a file of logits", () => {
   const logits = Float32Array.of(1, 2, 3, 4, 5, Number.NEGATIVE_INFINITY, 7, 8);
   const open = async () => readSafetensors(await openFile(path));
 
-  test("gives back what was written, residuals too", async () => {
+  test("returns what was written, including residuals", async () => {
     const hidden = [Float32Array.of(1, 2), Float32Array.of(3, 4)];
     writeLogitsFile(path, { ids, logits, hidden });
     expect(await readLogits(await open(), ids, 4)).toEqual(logits);
     expect(await readTensorValues(await open(), "hidden.1")).toEqual(hidden[1]);
   });
 
-  test("of other ids, of more ids or of another vocabulary is refused", async () => {
+  test("with other ids, more ids or another vocabulary is refused", async () => {
     writeLogitsFile(path, { ids, logits, hidden: [] });
     await expectLlmError(readLogits(await open(), [3, 2], 4), "bad-weights", "id 1 at position 1, expected 2");
     await expectLlmError(readLogits(await open(), [3, 1, 0], 4), "bad-weights", "[2, 4]", "[3, 4]");
     await expectLlmError(readLogits(await open(), ids, 5), "bad-weights", "[2, 4]", "[2, 5]");
   });
 
-  test("of another program is read too: ids of 64 bits, or none", async () => {
+  test("of another program can be read: with 64-bit ids, or without ids", async () => {
     const values = { name: "logits", type: "F32", shape: [2, 4], values: logits } as const;
     const wide = { name: "input_ids", type: "I64", shape: [2], values: BigInt64Array.of(3n, 1n) } as const;
     const read = async (...tensors: Parameters<typeof writeSafetensors>[0][]) =>
@@ -56,7 +56,7 @@ describe("a file of logits", () => {
 describe("--plan", () => {
   const files = { name: "model", weightsFile: null, open: async (file: string) => memorySource(new TextEncoder().encode(file)) };
 
-  test("auto and whole leave the model's files as they are, default hides its plan and nothing else", async () => {
+  test("auto and whole leave the model's files unchanged, and default hides only its plan", async () => {
     expect(readPlanFlag("auto", files)).toEqual({ files, plan: "auto" });
     expect(readPlanFlag("whole", files)).toEqual({ files, plan: "whole" });
     const { files: hiding, plan } = readPlanFlag("default", files);
@@ -82,8 +82,8 @@ describe("--plan", () => {
     await expectLlmError(read(), code, path);
   });
 
-  test("says what it could have been where there is no such file", () => {
+  test("lists the possible values if there is no such file", () => {
     expect(() => readPlanFlag("wohle", files)).toThrow(LlmError);
-    expect(() => readPlanFlag("wohle", files)).toThrow(/wohle.*auto, whole and default/);
+    expect(() => readPlanFlag("wohle", files)).toThrow(/wohle.*auto, whole, default/);
   });
 });

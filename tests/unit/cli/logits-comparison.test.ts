@@ -6,7 +6,7 @@ const ABSENT = Number.NEGATIVE_INFINITY;
 const SIZE = 8;
 const values = fc.array(fc.float({ min: -30, max: 30, noNaN: true }), { minLength: SIZE, maxLength: SIZE });
 const logits = values.map((list) => Float32Array.from(list));
-/** Which tokens are there: one at least. */
+/** Which tokens are present; at least one. */
 const presence = fc.array(fc.boolean(), { minLength: SIZE, maxLength: SIZE }).filter((list) => list.includes(true));
 
 function without(row: Float32Array, present: readonly boolean[]): Float32Array {
@@ -21,7 +21,7 @@ function chances(row: Float32Array): number[] {
 }
 
 describe("of one position", () => {
-  test("KL is Σ p log(p / q) where all tokens are there", () => {
+  test("KL is Σ p log(p / q) if all tokens are present", () => {
     fc.assert(
       fc.property(logits, logits, (reference, row) => {
         const q = chances(row);
@@ -33,7 +33,7 @@ describe("of one position", () => {
     );
   });
 
-  test("where tokens are absent, it is that of the renormalised reference and minus the log of the mass that is present", () => {
+  test("with absent tokens, KL is that of the renormalised reference plus −log of the present probability", () => {
     fc.assert(
       fc.property(logits, logits, presence, (reference, row, present) => {
         const q = chances(without(row, present));
@@ -50,7 +50,7 @@ describe("of one position", () => {
     );
   });
 
-  test("a stage that lacks rows alone costs minus the log of the mass they leave, and differs in no logit", () => {
+  test("a stage that lacks only rows costs −log of the remaining probability, and no logit differs", () => {
     fc.assert(
       fc.property(logits, presence, (reference, present) => {
         const { klNats, absentNats, largest } = comparePosition(reference, without(reference, present));
@@ -60,7 +60,7 @@ describe("of one position", () => {
     );
   });
 
-  test("tokens that only the reference lacks have no mass in it and cost what this one gives them", () => {
+  test("tokens that only the reference lacks have no probability there, and cost what this stage gives them", () => {
     const { klNats, absentNats } = comparePosition(Float32Array.of(1, ABSENT), Float32Array.of(1, 1));
     expect(klNats).toBeCloseTo(Math.log(2), 12);
     expect(absentNats).toBe(0);
@@ -71,17 +71,17 @@ describe("of one position", () => {
     expect([klNats, largest]).toEqual([Number.POSITIVE_INFINITY, null]);
   });
 
-  test("the largest difference is that of tokens which both have, with its token", () => {
+  test("the largest difference is over tokens that both have, and names the token", () => {
     const reference = Float32Array.of(1, 9, 3, ABSENT, 2);
     expect(comparePosition(reference, Float32Array.of(1.5, ABSENT, 1, 7, 2)).largest).toEqual({ delta: 2, token: 2 });
   });
 
-  test("the reference's first choice counts also where it is absent here", () => {
+  test("the reference's first choice counts even if it is absent here", () => {
     expect(comparePosition(Float32Array.of(1, 9, 3), Float32Array.of(1, ABSENT, 3)).isSameFirstChoice).toBe(false);
     expect(comparePosition(Float32Array.of(1, 2, 3), Float32Array.of(0, ABSENT, 3)).isSameFirstChoice).toBe(true);
   });
 
-  test("NaN shows, wherever it is", () => {
+  test("NaN is reported, wherever it is", () => {
     const { klNats, largest } = comparePosition(Float32Array.of(1, 2, 3), Float32Array.of(9, Number.NaN, 3));
     expect([klNats, largest]).toEqual([Number.NaN, { delta: Number.NaN, token: 1 }]);
   });
@@ -95,7 +95,7 @@ describe("over positions", () => {
   ] as const;
   const positions = rows.map(([reference, row]) => comparePosition(reference, row));
 
-  test("KL and first choices are means, the difference is the largest, with its place", () => {
+  test("KL and first choices are means, and the difference is the largest with its place", () => {
     const summary = summarise(positions);
     expect(summary.klNats).toBeCloseTo(positions.reduce((sum, { klNats }) => sum + klNats, 0) / 3, 12);
     expect(summary.absentNats).toBeCloseTo(Math.log(1 + Math.exp(-2)) / 3, 6);
@@ -103,7 +103,7 @@ describe("over positions", () => {
     expect(summary.largest).toEqual({ delta: 3, token: 0, index: 2 });
   });
 
-  test("a NaN is not outdone by a number that comes before or after", () => {
+  test("a NaN is not replaced by a number before or after it", () => {
     const broken = comparePosition(Float32Array.of(Number.NaN, 0), Float32Array.of(0, 0));
     for (const list of [
       [broken, ...positions],

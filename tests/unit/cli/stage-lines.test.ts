@@ -6,7 +6,7 @@ const A = { index: 0, name: "A", bytes: 10, quality: null };
 const B = { index: 1, name: "B\n2", bytes: 20, quality: { klNats: 0.5, text: "a text" } };
 
 describe("the line of an event", () => {
-  test("names the stage, its bytes, and what is known of its quality", () => {
+  test("names the stage, its bytes and its quality if known", () => {
     expect(stageLine({ type: "stage-ready", stage: A, isLast: false })).toBe('stage-ready stage="A" bytes=10 quality="not measured"');
     expect(stageLine({ type: "stage-ready", stage: B, isLast: true })).toBe(
       'stage-ready stage="B\\n2" bytes=20 quality={"klNats":0.5,"text":"a text"}',
@@ -27,7 +27,7 @@ describe("the line of an event", () => {
     expect(failed(new Error("plain"))).toBe('upgrade-failed stage="A" error="plain"');
   });
 
-  test("is none for other news, and none for a model that comes whole", () => {
+  test("is absent for other events, and for a model that loads whole", () => {
     expect(stageLine({ type: "load-end", loadMs: 1 })).toBeNull();
     expect(stageLine({ type: "stage-ready", stage: A, isLast: true })).toBeNull();
   });

@@ -5,7 +5,7 @@ import { UsageError } from "../../../src/cli/usage";
 
 const names = ["A", "B", "C"];
 
-/** The message of what is refused. */
+/** The message of the refusal. */
 function refusal(act: () => unknown): string {
   try {
     act();
@@ -17,13 +17,13 @@ function refusal(act: () => unknown): string {
 }
 
 describe("a list of upgrades", () => {
-  test("is read as it was written, whatever the stages are called", () => {
+  test("is parsed correctly, whatever the names of the stages", () => {
     const name = fc.string({ unit: fc.constantFrom("A", "b", "1", "@", ",", " ", "é", "🌍", "\n"), minLength: 1, maxLength: 8 });
     const upgrade = fc.record({ stage: name.filter((text) => !/@\d+,/.test(text)), at: fc.nat() });
     fc.assert(
       fc.property(fc.array(upgrade, { minLength: 1, maxLength: 4 }), (upgrades) => {
         const text = upgrades.map(({ stage, at }) => `${stage}@${at}`).join(",");
-        // A name that begins with a comma would run into the entry before it.
+        // A name that begins with a comma would merge with the previous entry.
         fc.pre(upgrades.every(({ stage }) => !stage.startsWith(",")));
         expect(parseUpgradeList(text)).toEqual(upgrades);
       }),
@@ -61,7 +61,7 @@ describe("held against a plan", () => {
     for (const word of words) expect(message).toContain(word);
   });
 
-  test("an unknown stage of a model that comes whole hints at --plan", () => {
+  test("the error for an unknown stage of a whole model hints at --plan", () => {
     expect(refusal(() => stageIndex("--stage", "A", ["whole"]))).toMatch(/--stage.*"A".*"whole".*--plan/);
     expect(refusal(() => stageIndex("--stage", "D", names))).not.toContain("--plan");
   });

@@ -1,4 +1,4 @@
-// What the demo page says of a load: bytes, speed, time left, phase.
+// What the demo page shows of a load: bytes, speed, time left, phase.
 import { expect, test } from "vitest";
 import { LoadProgress } from "../../../demo/load-progress";
 import { describePhase, describeProgress } from "../../../demo/loader-view";
@@ -9,7 +9,7 @@ const received = (bytes: number, origin: "network" | "cache" | "local" = "networ
   ({ type: "bytes-received", source: "model.gguf", bytes, origin }) as const;
 const started = (totalBytes: number) => ({ type: "load-start", model: "model.gguf", totalBytes, adapter: "some card" }) as const;
 
-test("a steady stream has its own speed, whatever the size of its chunks", () => {
+test("a steady stream shows its speed, whatever the size of its chunks", () => {
   for (const chunksPerSecond of [2, 100, 4000]) {
     const speed = new TransferSpeed();
     for (let chunk = 0; chunk <= 8 * chunksPerSecond; chunk++) speed.add((5 * MB) / chunksPerSecond, (1000 * chunk) / chunksPerSecond);
@@ -19,7 +19,7 @@ test("a steady stream has its own speed, whatever the size of its chunks", () =>
   }
 });
 
-test("a speed is told only after it has settled, and falls to nothing when nothing comes", () => {
+test("a speed is shown only after it has settled, and falls to zero if nothing arrives", () => {
   const speed = new TransferSpeed();
   expect(speed.bytesPerSecond(0)).toBeNull();
   speed.add(MB, 100);
@@ -35,7 +35,7 @@ test("a stream that slows down shows its new speed within the window", () => {
   expect(speed.bytesPerSecond(15_000)).toBeLessThan(1.1 * MB);
 });
 
-test("what was read before the weights counts for nothing", () => {
+test("bytes read before the weights do not count", () => {
   const progress = new LoadProgress();
   progress.take(received(3 * MB), 0);
   progress.take(started(40 * MB), 100);
@@ -43,7 +43,7 @@ test("what was read before the weights counts for nothing", () => {
   expect(progress.arrivedBytes).toBe(10 * MB);
 });
 
-test("bytes that come twice never make more than the whole", () => {
+test("repeated bytes never exceed the whole", () => {
   const progress = new LoadProgress();
   progress.take(started(40 * MB), 0);
   for (let second = 1; second <= 5; second++) progress.take(received(10 * MB), 1000 * second);
@@ -51,7 +51,7 @@ test("bytes that come twice never make more than the whole", () => {
   expect(progress.phase).toBe("finishing");
 });
 
-test("weights that a header's read brought along count when they reach the GPU", () => {
+test("weights that arrived with the header count when they reach the GPU", () => {
   const progress = new LoadProgress();
   progress.take(received(2 * MB), 0);
   progress.take(started(4 * MB), 100);
@@ -59,7 +59,7 @@ test("weights that a header's read brought along count when they reach the GPU",
   expect(progress.arrivedBytes).toBe(2 * MB);
 });
 
-test("a load that takes anything from the network is no load from the cache", () => {
+test("a load that reads anything from the network does not count as a load from the cache", () => {
   const progress = new LoadProgress();
   progress.take(started(40 * MB), 0);
   progress.take(received(10 * MB, "cache"), 100);
@@ -69,14 +69,14 @@ test("a load that takes anything from the network is no load from the cache", ()
   expect(describePhase(progress, "Tiny")).toBe("Downloading Tiny");
 });
 
-test("the line under the bar tells bytes, speed and time left", () => {
+test("the line below the bar shows bytes, speed and time left", () => {
   const progress = new LoadProgress();
   progress.take(started(60 * MB), 0);
   for (let ms = 0; ms <= 4000; ms += 100) progress.take(received(0.5 * MB), ms);
   expect(describeProgress(progress, 4000)).toBe("20.5 MB of 60.0 MB · 5.1 MB/s · about 8 s left");
 });
 
-test("a model in stages is loaded when its first one is, and says how much that takes", () => {
+test("a staged model counts as loaded with its first stage, and shows how many bytes that is", () => {
   const progress = new LoadProgress();
   const stage = (index: number, bytes: number) => ({ index, name: "AB".charAt(index), quality: null, bytes });
   const plan = { layerCount: 2, vocabSize: 2, source: "default", stages: [] } as const;
@@ -89,7 +89,7 @@ test("a model in stages is loaded when its first one is, and says how much that 
   expect(progress.phase).toBe("finishing");
 });
 
-test("a stall is called one, without a time left", () => {
+test("a stall is shown as such, without a time left", () => {
   const progress = new LoadProgress();
   progress.take(started(60 * MB), 0);
   progress.take(received(0.5 * MB), 0);

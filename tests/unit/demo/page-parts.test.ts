@@ -1,4 +1,4 @@
-// The demo page's decisions: which model, which settings, in which words.
+// The demo page's decisions: model, settings, wording.
 import { expect, test } from "vitest";
 import { describeEnding, describeSummary } from "../../../demo/answer-view";
 import { cachedModels, nameOf } from "../../../demo/cache-list";
@@ -18,27 +18,27 @@ const SUMMARY: AnswerSummary = {
   decodeTokensPerSecond: 12.34,
 };
 
-test("an address without a model means the embedded one, under whatever path the page is", () => {
+test("an address without a model means the embedded one, whatever the path of the page", () => {
   const { choice, hubEndpoint } = readAddress(new URL("https://example.org/demo/"));
   expect(choice).toBe(EMBEDDED);
   expect(hubEndpoint).toBeNull();
   expect(String(locationOf(choice, "https://example.org/some/path/"))).toMatch(/^https:\/\/example\.org\/some\/path\/models\/.+\.gguf$/);
 });
 
-test("an address brings the choice back that it was written for, and keeps the hub", () => {
+test("an address restores the choice it was written for, and keeps the hub", () => {
   const choice = { kind: "named", name: "owner/name/file.gguf" } as const;
   const address = writeAddress(new URL("https://example.org/?hub=http://localhost:1"), choice);
   expect(readAddress(address)).toEqual({ choice, hubEndpoint: "http://localhost:1" });
   expect(readAddress(writeAddress(address, EMBEDDED))).toEqual({ choice: EMBEDDED, hubEndpoint: "http://localhost:1" });
 });
 
-test("a model's title is short: the end of its name, or the weights among its files", () => {
+test("a model's title is short: the end of its name, or the name of its weights", () => {
   expect(titleOf({ kind: "named", name: "https://example.org/a/b/model.gguf?download=true" })).toBe("b/model.gguf");
   expect(titleOf({ kind: "named", name: "owner/name" })).toBe("owner/name");
   expect(titleOf({ kind: "files", files: [new File([], "config.json"), new File([], "model.safetensors")] })).toBe("model.safetensors");
 });
 
-test("kept settings that are broken or out of range give way to the defaults, one by one", () => {
+test("stored settings that are broken or out of range are replaced by defaults, one by one", () => {
   expect(parseSettings(null)).toEqual(DEFAULT_SETTINGS);
   expect(parseSettings("[1]")).toEqual(DEFAULT_SETTINGS);
   expect(parseSettings('{"temperature":-1,"topP":"much","maxTokens":64.9,"system":7}')).toEqual({ ...DEFAULT_SETTINGS, maxTokens: 64 });
@@ -46,20 +46,20 @@ test("kept settings that are broken or out of range give way to the defaults, on
   expect(parseSettings(JSON.stringify(kept))).toEqual(kept);
 });
 
-test("an answer that ended by itself says no reason, any other says one", () => {
+test("only an answer that did not end by itself shows a reason", () => {
   expect(describeEnding(SUMMARY, 512)).toBeNull();
   expect(describeEnding({ ...SUMMARY, finishReason: "length" }, 512)).toContain("maximum of 512 tokens");
   expect(describeEnding({ ...SUMMARY, finishReason: "context" }, 512)).toContain("context is full");
 });
 
-test("the figures under an answer leave out what was not measured", () => {
+test("the figures below an answer omit what was not measured", () => {
   expect(describeSummary(SUMMARY)).toBe("8 tokens · 12.3 tokens/s · first after 0.8 s · prompt of 31");
   expect(describeSummary({ ...SUMMARY, cachedTokens: 20, prefillTokens: 11 })).toContain("prompt of 11 new and 20 kept");
   const one = { ...SUMMARY, generatedTokens: 1, decodeTokensPerSecond: 0 };
   expect(describeSummary(one)).toBe("1 token · first after 0.8 s · prompt of 31");
 });
 
-test("sizes and times are as coarse as people read them", () => {
+test("sizes and times are rounded for reading", () => {
   expect([1, 421_000, 39_886_784, 1_117_320_768].map(formatBytes)).toEqual(["1 kB", "421 kB", "39.9 MB", "1.12 GB"]);
   expect([1, 7.2, 31, 59, 3000, 7200].map(formatTimeLeft)).toEqual([
     "a moment left",
@@ -71,7 +71,7 @@ test("sizes and times are as coarse as people read them", () => {
   ]);
 });
 
-test("what is cached of one model is one entry, with the files beside its weights", () => {
+test("the cached files of one model are one entry, including those beside its weights", () => {
   const entry = (url: string, cachedBytes: number) => ({ url, size: 100, cachedBytes });
   const hub = "https://huggingface.co/owner/name/resolve/main";
   const models = cachedModels([
@@ -88,7 +88,7 @@ test("what is cached of one model is one entry, with the files beside its weight
   ]);
 });
 
-test("a cached file is named by its repository and path, else by the end of its address; the embedded model by its title", () => {
+test("a cached file is named by repository and path, or by the end of its address; the embedded model by its title", () => {
   expect(nameOf(String(locationOf(EMBEDDED, "https://example.org/demo/")))).toBe(EMBEDDED_TITLE);
   expect(nameOf("https://huggingface.co/owner/name/resolve/main/sub/model.gguf")).toBe("owner/name/sub/model.gguf");
   expect(nameOf("http://localhost:5173/models/tiny/model%20a.gguf")).toBe("tiny/model a.gguf");

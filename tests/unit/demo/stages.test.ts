@@ -1,4 +1,4 @@
-// What the demo page makes of a model's stages: a bar that fills, words, and who said what.
+// How the demo page shows a model's stages: the bar, the words, and which stage wrote what.
 import { expect, test } from "vitest";
 import { readLinkSpeed, writeLinkSpeed } from "../../../demo/link-speed";
 import { readPlan } from "../../../demo/model-choice";
@@ -49,7 +49,7 @@ function planned(): StageProgress {
   return progress;
 }
 
-/** Bytes over the wire and onto the GPU, at 1 MB a second, in steps of 0.1 s. */
+/** Sends bytes over the network and to the GPU, at 1 MB a second, in steps of 0.1 s. */
 function stream(progress: StageProgress, fromMb: number, toMb: number, startMs: number): number {
   const steps = Math.round((toMb - fromMb) * 10);
   for (let step = 1; step <= steps; step++) {
@@ -59,7 +59,7 @@ function stream(progress: StageProgress, fromMb: number, toMb: number, startMs: 
   return startMs + 100 * steps;
 }
 
-test("the bar has a cell for each layer, in their order, and one for the rows in as many parts as stages bring some", () => {
+test("the bar has a cell for each layer, in order, and one for the rows with a part for each stage that adds some", () => {
   const cells = stageCells(PLAN, STAGES);
   expect(cells.map(({ layer, stage }) => [layer, stage])).toEqual([
     [null, 0],
@@ -75,7 +75,7 @@ test("the bar has a cell for each layer, in their order, and one for the rows in
   ]);
 });
 
-test("the rows' cell is as wide as their bytes are many, and of a fixed width where the stages do not tell", () => {
+test("the rows' cell is proportional to their bytes, or has a fixed width if the stages do not determine it", () => {
   const width = (plan: StagePlan, stages: readonly StageInfo[]) =>
     stageCells(plan, stages).reduce((sum, cell) => sum + (cell.layer === null ? cell.width : 0), 0);
   expect(width(PLAN, STAGES)).toBeCloseTo(2);
@@ -89,7 +89,7 @@ test("the rows' cell is as wide as their bytes are many, and of a fixed width wh
   expect(width(whole, [{ index: 0, name: "whole", quality: null, bytes: 20 * MB }])).toBe(3);
 });
 
-test("cells fill with the bytes of their stage, one after the other, and no other stage's", () => {
+test("cells fill one after the other, with the bytes of their own stage only", () => {
   const progress = planned();
   const fills = () => cellFills(stageCells(PLAN, STAGES), progress).map((fill) => Number(fill.toFixed(2)));
   expect(fills()).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -103,14 +103,14 @@ test("cells fill with the bytes of their stage, one after the other, and no othe
   expect(fills()).toEqual([1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
 });
 
-test("bytes that come over the wire twice make no stage more than full, nor the next one begin", () => {
+test("repeated bytes never overfill a stage or start the next one", () => {
   const progress = planned();
   progress.take(received(30 * MB), 100);
   expect(progress.arrivedBytes).toBe(9.6 * MB);
   expect(progress.coming?.name).toBe("A");
 });
 
-test("a failure takes back what came after the stage that answers, and its bytes count again when they are loaded again", () => {
+test("a failure discards what arrived after the current stage, and those bytes count again when reloaded", () => {
   const progress = planned();
   stream(progress, 0, 9.6, 0);
   progress.take(ready(0), 10_000);
@@ -125,7 +125,7 @@ test("a failure takes back what came after the stage that answers, and its bytes
   expect(progress.coming?.name).toBe("C");
 });
 
-test("the time to the next stage is told from the speed of the link, and not while the reader has paused", () => {
+test("the time to the next stage follows the speed of the connection, and is hidden while paused", () => {
   const progress = planned();
   stream(progress, 0, 9.6, 0);
   progress.take(ready(0), 10_000);
@@ -140,7 +140,7 @@ test("the time to the next stage is told from the speed of the link, and not whi
   expect(describeDelivery(progress, 66_000)).toBe("17.6 MB of 20.0 MB · stage B takes over");
 });
 
-test("the time saved is from the first answer to the last byte, less the time in which no bytes came", () => {
+test("the time saved runs from the first answer to the last byte, without idle time", () => {
   const progress = planned();
   stream(progress, 0, 9.6, 0);
   progress.take(ready(0), 12_600); // kernels took 3 s more to compile
@@ -154,7 +154,7 @@ test("the time saved is from the first answer to the last byte, less the time in
   expect(describeTimeSaved(progress)).toBe("answering since 13 s; the whole model would have begun at 20 s");
 });
 
-test("nothing was saved where there is one stage, and nothing is claimed after a failure", () => {
+test("a single stage saves no time, and a failure claims none", () => {
   const [only] = STAGES;
   const whole = new StageProgress(1000);
   whole.take({ type: "stages-planned", stages: [stage(0)], plan: { ...PLAN, stages: PLAN.stages.slice(0, 1) } }, 1000);
@@ -169,7 +169,7 @@ test("nothing was saved where there is one stage, and nothing is claimed after a
   expect(describeTimeSaved(progress)).toBe("answering since 5.0 s");
 });
 
-test("a stage that a later one took in leaves no trace, in whatever order the two are told of", () => {
+test("a stage overtaken by a later one leaves no trace, whatever the order of their events", () => {
   const superseded: EngineEvent = { type: "upgrade-superseded", stage: stage(1), by: stage(2) };
   for (const events of [
     [started(1), started(2), superseded, ready(2)],
@@ -183,7 +183,7 @@ test("a stage that a later one took in leaves no trace, in whatever order the tw
   }
 });
 
-test("what a replaced device reads again is no news of the next stage, whose own bytes then count from the start", () => {
+test("bytes reread for a new device do not count for the next stage, which starts at zero", () => {
   const progress = planned();
   stream(progress, 0, 9.6, 0);
   progress.take(ready(0), 10_000);
@@ -199,13 +199,13 @@ test("what a replaced device reads again is no news of the next stage, whose own
   expect(progress.arrivedBytes).toBe(11.6 * MB);
 });
 
-test("a stage is described by what it lacks, layers and rows", () => {
+test("a stage is described by its missing layers and rows", () => {
   expect(describeContents(PLAN, 0)).toBe("4 of 8 layers and 400 of 1,000 vocabulary rows");
   expect(describeContents(PLAN, 1)).toBe("all 8 layers and 400 of 1,000 vocabulary rows");
   expect(describeContents(PLAN, 2)).toBe("all 8 layers");
 });
 
-test("a stage's quality is told with what it was measured on, or said not to be measured", () => {
+test("a stage's quality is shown with its text, or as not measured", () => {
   expect(describeQuality(null)).toEqual({ worth: "quality not measured", measuredOn: null });
   const text = "192 chats";
   expect(describeQuality({ sameFirstChoice: 0.839, klNats: 0.24, text })).toEqual({
@@ -215,7 +215,7 @@ test("a stage's quality is told with what it was measured on, or said not to be 
   expect(describeQuality({ klNats: 0.238, text }).worth).toBe("0.24 nats a token from the whole model");
 });
 
-test("a takeover is told with what came and what became of the conversation's K/V", () => {
+test("a takeover shows what arrived and what happened to the conversation's K/V", () => {
   expect(describeTakeover(PLAN, { stage: stage(1), boundary: 2, recomputedPositions: 57 })).toBe(
     "Stage B took over here: all 8 layers and 400 of 1,000 vocabulary rows, K/V of 2 layers kept, the rest rebuilt for 57 tokens.",
   );
@@ -227,18 +227,18 @@ test("a takeover is told with what came and what became of the conversation's K/
   expect(keptBelow(0)).toContain(", no K/V kept.");
 });
 
-test("stages have a letter, or a number where the name is long, and colours from the first one's to the whole model's", () => {
+test("a stage has a letter, or a number if its name is long, and a colour between those of the first and last stage", () => {
   const named = { ...PLAN, stages: PLAN.stages.map((each, index) => (index === 1 ? { ...each, name: "middle layers" } : each)) };
   expect(stageLabels(named).map(({ letter }) => letter)).toEqual(["A", "2", "C"]);
   expect([0, 1, 2].map((index) => /(\d+)%/.exec(stageColor(index, 3))?.[1])).toEqual(["0", "50", "100"]);
 });
 
-test("who said a text is told in the order in which they came", () => {
+test("the stages that wrote a text are named in order", () => {
   expect(describeSpeakers(stageLabels(PLAN), [0, 2])).toBe("by stage A, then stage C");
   expect(describeSpeakers(stageLabels(PLAN), [])).toBe("");
 });
 
-test("what one stage said runs on until another one's first letter", () => {
+test("a stage's run lasts until another stage's first letter", () => {
   const runs = new StageRuns();
   for (const [piece, by] of [
     ["The sea", 0],
@@ -262,7 +262,7 @@ test("what one stage said runs on until another one's first letter", () => {
   expect(runs.stages).toEqual([0, 1, 2]);
 });
 
-test("a place in Markdown is found in what is drawn of it", () => {
+test("an offset in Markdown is found in the rendered text", () => {
   const markdown = "Some **bold** words, a [link](https://example.org/a/b) and `code` &amp; more";
   const drawn = "Some bold words, a link and code & more";
   for (const word of ["Some", "bold", "words", "link", "code", "more"]) {
@@ -275,7 +275,7 @@ test("a place in Markdown is found in what is drawn of it", () => {
   expect(drawnOffset(drawn, markdown, markdown.length)).toBe(drawn.length);
 });
 
-test("the address asks for a link's speed and for the whole model, and nonsense asks for nothing", () => {
+test("the address sets the link speed and the whole model, and ignores nonsense", () => {
   const address = (query: string) => new URL(`https://example.org/demo/${query}`);
   expect(["?link=10", "?link=8.5", "?link=", "?link=fast", "?link=-1", ""].map((query) => readLinkSpeed(address(query)))).toEqual([
     10,

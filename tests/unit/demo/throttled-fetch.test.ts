@@ -1,4 +1,4 @@
-// The link that the demo page slows down: together, evenly, and no later than it says.
+// The demo page's throttled connection: shared, even, and exactly as fast as set.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { LinkThrottle } from "../../../demo/throttled-fetch";
 
@@ -12,7 +12,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** Answers each request with a body of so many bytes, in chunks. */
+/** Answers each request with a body of the given size, in chunks. */
 function serve(bytes: number, chunkBytes = 64 << 10): void {
   vi.stubGlobal("fetch", async (_url: string, init?: RequestInit) => {
     const file = Uint8Array.from({ length: bytes }, (_, index) => index % 251);
@@ -56,7 +56,7 @@ function throttle(megabitsPerSecond: number | null): LinkThrottle {
   return link;
 }
 
-test("a body comes at the chosen speed, whole and in its order", async () => {
+test("a body arrives at the chosen speed, complete and in order", async () => {
   serve(2000 * KB);
   const reading = read(throttle(8)); // 1 MB a second
   await vi.advanceTimersByTimeAsync(1000);
@@ -68,7 +68,7 @@ test("a body comes at the chosen speed, whole and in its order", async () => {
   expect(reading.chunks.every((byte, index) => byte === index % 251)).toBe(true);
 });
 
-test("responses side by side share the link, each its part", async () => {
+test("concurrent responses share the link evenly", async () => {
   serve(1000 * KB);
   const link = throttle(8);
   const readings = [1, 2, 3, 4].map(() => read(link));
@@ -79,7 +79,7 @@ test("responses side by side share the link, each its part", async () => {
   }
 });
 
-test("an idle link lets the first bytes through at once", async () => {
+test("an idle link passes the first bytes at once", async () => {
   serve(4 * KB);
   const link = throttle(8);
   await vi.advanceTimersByTimeAsync(5000);
@@ -89,7 +89,7 @@ test("an idle link lets the first bytes through at once", async () => {
   expect(reading.bytes).toBe(4 * KB);
 });
 
-test("a long idle time is not saved up for later", async () => {
+test("a long idle time is not saved up", async () => {
   serve(1000 * KB);
   const link = throttle(8);
   await vi.advanceTimersByTimeAsync(60_000);
@@ -98,7 +98,7 @@ test("a long idle time is not saved up for later", async () => {
   expect(reading.bytes).toBeLessThan(560 * KB);
 });
 
-test("a timer that comes late, as in a hidden tab, costs no bytes", async () => {
+test("a late timer, as in a hidden tab, costs no throughput", async () => {
   serve(4000 * KB);
   const link = throttle(8);
   const reading = read(link);
@@ -111,7 +111,7 @@ test("a timer that comes late, as in a hidden tab, costs no bytes", async () => 
   late.mockRestore();
 });
 
-test("another speed holds for the bytes that are still to come, and none at all lets everything through", async () => {
+test("a new speed applies to all further bytes, and no limit passes everything", async () => {
   serve(4000 * KB);
   const link = throttle(8);
   const reading = read(link);
@@ -126,7 +126,7 @@ test("another speed holds for the bytes that are still to come, and none at all 
   expect(reading.bytes).toBe(4000 * KB);
 });
 
-test("a body that came unslowed so far is slowed as soon as a speed is chosen", async () => {
+test("a body that was not throttled is throttled as soon as a speed is chosen", async () => {
   serve(4000 * KB);
   const link = throttle(null);
   const { body } = await link.fetch("https://example.org/");
@@ -143,7 +143,7 @@ test("a body that came unslowed so far is slowed as soon as a speed is chosen", 
   await rest;
 });
 
-test("an abort ends a body that waits for its turn, and the others get its part", async () => {
+test("an abort ends a waiting body, and the others get its share", async () => {
   serve(4000 * KB);
   const link = throttle(8);
   const abort = new AbortController();
@@ -159,7 +159,7 @@ test("an abort ends a body that waits for its turn, and the others get its part"
   expect(aborted.bytes).toBeLessThan(540 * KB);
 });
 
-test("a reader that leaves a body ends the request", async () => {
+test("a reader that cancels a body ends the request", async () => {
   let isCancelled = false;
   const body = new ReadableStream({
     pull: (controller) => controller.enqueue(new Uint8Array(64 << 10)),
@@ -173,7 +173,7 @@ test("a reader that leaves a body ends the request", async () => {
   expect(isCancelled).toBe(true);
 });
 
-test("what a response says of itself is kept: status, headers, and where redirects led", async () => {
+test("a response keeps its status, headers and final address", async () => {
   const original = new Response("abc", { status: 206, headers: { ETag: '"1"' } });
   Object.defineProperties(original, { url: { value: "https://cdn.example.org/x" }, redirected: { value: true } });
   vi.stubGlobal("fetch", async () => original);

@@ -2,17 +2,19 @@
 import { expect, test } from "vitest";
 import { type DeliverOptions, Delivery, type StageEvent } from "../../../src/engine/delivery";
 import type { EngineCore, UpgradeRequest } from "../../../src/engine/engine-core";
+import type { WeightSupply } from "../../../src/engine/weight-supply";
+import { LlmError } from "../../../src/errors";
 import { LoadValve } from "../../../src/stages/load-valve";
-import { type StageLoader, StageWeights } from "../../../src/stages/stage-loader";
-import type { WeightPlans } from "../../../src/stages/weight-plans";
+import type { ModelRecipe } from "../../../src/stages/model-recipe";
+import { StageWeights } from "../../../src/stages/stage-loader";
 
 const ENOUGH = new Error("enough");
-const LOST = new Error("the device was lost");
+const LOST = new LlmError("device-lost", "it fell down");
 const settled = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 /** Four stages. Reads fail while there is an error for them, and do not come to an end while they are held. */
 function fourStages() {
-  const state = { stage: 0, error: null as Error | null, isHeld: false };
+  const state = { stage: 0, error: null as Error | null, isHeld: false, isRecovering: null as Promise<void> | null };
   const upgrades: UpgradeRequest[] = [];
   const core = {
     plan: { stages: ["A", "B", "C", "D"].map((name) => ({ name, units: [], quality: null })) },
@@ -20,28 +22,34 @@ function fourStages() {
       return state.stage;
     },
     model: { weights: null },
+    gpu: { lost: new Promise(() => undefined) },
+    ready: async () => {
+      await state.isRecovering;
+    },
     upgrade: async (request: UpgradeRequest) => {
       upgrades.push(request);
       state.stage = request.stage;
       return { stage: request.stage };
     },
   };
-  const loader = {
+  const loads: number[] = [];
+  const supply = {
     valve: new LoadValve(),
+    recipe: { unitBytes: () => 0, otherBytes: 0 } as unknown as ModelRecipe,
+    rest: () => undefined,
     loadNext: async (_units: unknown, _outer: unknown, signal: AbortSignal) => {
+      loads.push(state.stage + 1);
       if (state.isHeld) await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
       if (state.error) throw state.error;
       return new StageWeights(new Map(), null, []);
     },
   };
   const events: StageEvent[] = [];
-  const plans = { unitBytes: () => 0, otherBytes: 0 };
-  const delivery = new Delivery(core as unknown as EngineCore, loader as unknown as StageLoader, plans as unknown as WeightPlans, {
+  const delivery = new Delivery(core as unknown as EngineCore, supply as unknown as WeightSupply, {
     policy: "background",
     onEvent: (event) => events.push(event),
-    onEnd: () => undefined,
   });
-  return { state, upgrades, events, delivery, loader: loader as unknown as StageLoader };
+  return { core, state, upgrades, loads, events, delivery };
 }
 
 type Scene = ReturnType<typeof fourStages>;
@@ -89,7 +97,6 @@ test("a failure that was made good is not tried again", async () => {
   await scene.delivery.deliver({ stage: 2 });
   const { complete } = scene.delivery;
   scene.delivery.resume();
-  scene.delivery.goOnWith(scene.loader);
   await expectStays(scene, 2);
   expect(scene.delivery.complete).toBe(complete);
 });
@@ -102,20 +109,52 @@ test("resuming after a pause goes on with what was asked, and no further", async
   await expectStays(scene, 1);
 });
 
-test("on another device, what was under way and what waited behind it go as far as was asked", async () => {
+/** The device is lost while a stage's bytes come. Gives the function that says that another one answers. */
+function lose({ state }: Scene): () => void {
+  let recovered: () => void = () => undefined;
+  state.error = LOST;
+  state.isRecovering = new Promise((resolve) => {
+    recovered = () => {
+      state.error = null;
+      resolve();
+    };
+  });
+  return recovered;
+}
+
+test("a lost device is outlived: nobody who asked hears of it", async () => {
   const scene = fourStages();
-  scene.state.isHeld = true;
+  const recovered = lose(scene);
   const asked = [scene.delivery.deliver({ stage: 1 }), scene.delivery.deliver({ stage: 2 })];
   await settled();
-  scene.delivery.interrupt(LOST);
-  for (const attempt of asked) await expect(attempt).rejects.toBe(LOST);
-  scene.state.isHeld = false;
-  scene.delivery.goOnWith(scene.loader);
-  await settled();
-  await expectStays(scene, 2);
+  expect(scene.state.stage).toBe(0);
+  recovered();
+  await Promise.all(asked);
+  expect(scene.state.stage).toBe(2);
+  expect(scene.events.filter(({ type }) => type === "upgrade-failed")).toEqual([]);
 });
 
-test("on another device, what was called off is not begun again, and resuming does", async () => {
+test("a device that is lost each time ends in the loss", async () => {
+  const scene = fourStages();
+  scene.state.error = LOST;
+  Object.defineProperty(scene.core, "gpu", { get: () => ({ lost: new Promise(() => undefined) }) }); // another one each time
+  await expect(scene.delivery.deliver({ stage: 2 })).rejects.toBe(LOST);
+  expect(scene.loads.length).toBeLessThanOrEqual(3);
+});
+
+// Both failed, though the first had not been called off.
+test("calling one ask off leaves another, which may be on its way to the same stages", async () => {
+  const scene = fourStages();
+  const abort = new AbortController();
+  const first = scene.delivery.deliver({ stage: 1, signal: abort.signal });
+  const second = scene.delivery.deliver({ stage: 2 });
+  abort.abort(ENOUGH);
+  await expect(first).rejects.toBe(ENOUGH);
+  await second;
+  expect(scene.state.stage).toBe(2);
+});
+
+test("what nobody wants any more is not read on, and resuming brings it", async () => {
   const scene = fourStages();
   const abort = new AbortController();
   scene.state.isHeld = true;
@@ -124,24 +163,17 @@ test("on another device, what was called off is not begun again, and resuming do
   abort.abort(ENOUGH);
   await expect(asked).rejects.toBe(ENOUGH);
   scene.state.isHeld = false;
-  scene.delivery.goOnWith(scene.loader);
   await settled();
   expect(scene.state.stage).toBe(0);
+  expect(scene.events.filter(({ type }) => type === "upgrade-failed")).toEqual([]);
   scene.delivery.resume();
   await expectStays(scene, 2);
 });
 
-test("what is tried again on another device can still be called off by who asked for it", async () => {
+test.each([4, -1, 1.5, Number.NaN])("stage %s of four is refused", async (stage) => {
   const scene = fourStages();
-  const abort = new AbortController();
-  scene.state.isHeld = true;
-  const asked = scene.delivery.deliver({ stage: 1, signal: abort.signal });
-  await settled();
-  scene.delivery.interrupt(LOST);
-  await expect(asked).rejects.toBe(LOST);
-  scene.delivery.goOnWith(scene.loader);
-  await settled();
-  abort.abort(ENOUGH);
-  await expect(scene.delivery.complete).rejects.toBe(ENOUGH);
-  expect(scene.state.stage).toBe(0);
+  await expect(scene.delivery.deliver({ stage })).rejects.toMatchObject({
+    code: "bad-request",
+    message: expect.stringContaining("0 to 3"),
+  });
 });

@@ -1,15 +1,17 @@
-// Every checkpoint at hand is read whole: the six golden cases that a clone has, and all that lies in ../shared where it is.
+// Every checkpoint at hand is read: the six golden cases and the embedded model, which a clone has, and all that lies in ../shared.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { ByteSource } from "../../../src/bytes/byte-source";
 import { readGguf } from "../../../src/formats/gguf";
 import { readSafetensors } from "../../../src/formats/safetensors";
 import { requireTensor, type TensorDirectory } from "../../../src/formats/tensor-directory";
+import { needsFiles } from "../../support/needed-files";
 import { readTensorIds, readTensorValues } from "../../support/safetensors-values";
 import { openTestFile } from "../../support/test-files";
 
 const repository = new URL("../../../", import.meta.url);
-const hasShared = existsSync(new URL("../shared/golden", repository));
+const TYPES = "../shared/golden/gguf-types/types.gguf";
+const LLAMA = "../shared/golden/llama-gqa";
 const CASES = ["llama-gqa", "llama3-rope-tied", "mistral-window", "falcon-mqa-parallel", "falcon-new-arch", "qwen2-bias"];
 
 function filesUnder(folder: string, extension: string): string[] {
@@ -44,7 +46,7 @@ describe.each(CASES)("golden case %s", (name) => {
   });
 });
 
-test.skipIf(!hasShared)("every safetensors and GGUF file of ../shared is read, from its header alone", async () => {
+test("every safetensors and GGUF file of ../shared is read, from its header alone", await needsFiles(TYPES), async () => {
   const paths = ["../shared/golden", "../shared/models"].flatMap((folder) => [
     ...filesUnder(folder, ".safetensors"),
     ...filesUnder(folder, ".gguf"),
@@ -66,22 +68,20 @@ test.skipIf(!hasShared)("every safetensors and GGUF file of ../shared is read, f
   }
 });
 
-test.skipIf(!hasShared)("of the sixteen types in types.gguf eleven can be used, and asking for another names it", async () => {
-  const directory = await readCheckpoint("../shared/golden/gguf-types/types.gguf");
+test("of the sixteen types in types.gguf eleven can be used, and asking for another names it", await needsFiles(TYPES), async () => {
+  const directory = await readCheckpoint(TYPES);
   expect([...directory.tensors.values()].map(({ name, type }) => [name, type])).toEqual(
     ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"].map((type) => [type, type]),
   );
   expect([...directory.unsupported.values()].map(({ name, type }) => [name, type])).toEqual(
     ["Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "MXFP4"].map((type) => [type, type]),
   );
-  expect(() => requireTensor(directory, "IQ4_NL")).toThrow(
-    '"IQ4_NL" in ../shared/golden/gguf-types/types.gguf: type IQ4_NL, expected one of F32',
-  );
+  expect(() => requireTensor(directory, "IQ4_NL")).toThrow(`"IQ4_NL" in ${TYPES}: type IQ4_NL, expected one of F32`);
 });
 
-test.skipIf(!hasShared)("a GGUF and a safetensors file of one model state the same shapes", async () => {
-  const gguf = await readCheckpoint("../shared/golden/llama-gqa/model.gguf");
-  const safetensors = await readCheckpoint("../shared/golden/llama-gqa/model.safetensors");
+test("a GGUF and a safetensors file of one model state the same shapes", await needsFiles(`${LLAMA}/model.gguf`), async () => {
+  const gguf = await readCheckpoint(`${LLAMA}/model.gguf`);
+  const safetensors = await readCheckpoint("tests/golden/llama-gqa/model.safetensors");
   for (const [ours, theirs] of [
     ["token_embd.weight", "model.embed_tokens.weight"],
     ["blk.1.attn_k.weight", "model.layers.1.self_attn.k_proj.weight"],
@@ -92,8 +92,8 @@ test.skipIf(!hasShared)("a GGUF and a safetensors file of one model state the sa
   }
 });
 
-test.skipIf(!hasShared)("the small model's metadata and tensors are as its description says", async () => {
-  const directory = await readCheckpoint("../shared/models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf");
+test("the embedded model's metadata and tensors are as its description says", async () => {
+  const directory = await readCheckpoint("public/models/smollm2-crescendo-64m/smollm2-crescendo-64m-q4_0.gguf");
   expect(directory.metadata.get("general.architecture")).toBe("llama");
   expect(directory.metadata.get("llama.block_count")).toBe(16);
   expect(directory.metadata.get("llama.rope.freq_base")).toBe(100_000);

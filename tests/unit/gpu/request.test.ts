@@ -27,6 +27,9 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
+// A repository's small files and its header are asked for while the device comes.
+const FILES_AT_ONCE = 8;
+
 const CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/110.0.0.0 Safari/537.36";
 
 describe("a page without WebGPU is told, before anything is fetched,", () => {
@@ -48,7 +51,12 @@ describe("a page without WebGPU is told, before anything is fetched,", () => {
 describe("WebGPU", () => {
   test("without an adapter says what to turn on", async () => {
     visit(CHROME);
-    await expectLlmError(load({ gpu: fakeGpu(async () => null) }, 1), "no-adapter", "hardware acceleration", "update the graphics driver");
+    await expectLlmError(
+      load({ gpu: fakeGpu(async () => null) }, FILES_AT_ONCE),
+      "no-adapter",
+      "hardware acceleration",
+      "update the graphics driver",
+    );
   });
 
   test("is asked again while its adapter starts", async () => {
@@ -60,7 +68,7 @@ describe("WebGPU", () => {
 
   test("whose adapter gives no device says why", async () => {
     const gpu = fakeGpu(async () => fakeAdapter(() => Promise.reject(new DOMException("the driver is broken", "OperationError"))));
-    await expectLlmError(load({ gpu }, 1), "no-adapter", "gave no device", "the driver is broken", "Restart the browser");
+    await expectLlmError(load({ gpu }, FILES_AT_ONCE), "no-adapter", "gave no device", "the driver is broken", "Restart the browser");
   });
 
   // In 1 of 73 fresh browsers: the GPU process was still starting, or had just started again.

@@ -4,10 +4,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { create, globals } from "webgpu";
 import { Gpu } from "../../../src/gpu/device";
-import { KernelCache, type KernelDefinition } from "../../../src/gpu/kernel";
+import { KernelCache } from "../../../src/gpu/kernel";
 import { enabledFeatures, variantCode } from "../../support/variant-features";
-
-type AnyKernel = KernelDefinition<string, unknown, unknown>;
+import { exportedKernels } from "./exported-kernels";
 
 Object.assign(globalThis, globals);
 const dawn = create(["backend=null"]);
@@ -30,31 +29,22 @@ async function checkModules(codes: readonly string[]): Promise<void> {
   device?.destroy();
 }
 
-const modules = import.meta.glob<Record<string, unknown>>("../../../src/kernels/*.ts", { eager: true });
-const kernels = Object.values(modules).flatMap((module) =>
-  Object.entries(module).flatMap(([name, value]) =>
-    isKernel(value) ? [{ name, kernel: value, variants: module[`${name}Variants`] }] : [],
-  ),
-);
-
 test("the device has every feature that a variant may enable", () => {
   expect(gpu.features).toMatchObject({ f16: true, subgroups: expect.anything() });
 });
 
-describe.each(kernels)("$kernel.name", ({ name, kernel, variants }) => {
-  const list: unknown[] = Array.isArray(variants) ? variants : [];
-
+describe.each(exportedKernels)("$kernel.name", ({ name, kernel, variants }) => {
   test("declares its variants beside its definition", () => {
-    expect(list.length, `entries of ${name}Variants`).toBeGreaterThan(0);
+    expect(variants.length, `entries of ${name}Variants`).toBeGreaterThan(0);
   });
-  const codes = list.map((options) => variantCode(kernel, options));
+  const codes = variants.map((options) => variantCode(kernel, options));
   const isOnMatrixUnits = codes.some((code) => enabledFeatures(code).includes("chromium_experimental_subgroup_matrix"));
   if (isOnMatrixUnits) {
     test("is valid WGSL in every variant", () => checkModules(codes));
   } else {
     test("compiles in every variant", { timeout: COMPILING_MS }, async () => {
       const cache = new KernelCache(gpu);
-      await Promise.all(list.map((options) => cache.compile(kernel, options)));
+      await Promise.all(variants.map((options) => cache.compile(kernel, options)));
     });
   }
   test("binds what its WGSL declares, and nothing else", () => {
@@ -62,7 +52,3 @@ describe.each(kernels)("$kernel.name", ({ name, kernel, variants }) => {
     expect([...kernel.bindings].sort()).toEqual([...new Set(declared.map(([, binding]) => binding))].sort());
   });
 });
-
-function isKernel(value: unknown): value is AnyKernel {
-  return typeof value === "object" && value !== null && "wgsl" in value && "workgroups" in value;
-}

@@ -1,4 +1,4 @@
-// Cuts that are tried on every device: none may be one that the kernel refuses, or that some device cannot hold.
+// GEMV parameters that are benchmarked on any device: the kernel must accept all of them, and they must fit the smallest device.
 import { expect, test } from "vitest";
 import type { Epilogue } from "../../../src/kernels/epilogue";
 import { type GemvProduct, gemvCandidates, tuningKey } from "../../../src/kernels/gemv-candidates";
@@ -28,7 +28,7 @@ test("the default comes first, with one to five others, none twice", () => {
 test("every candidate is one that the kernel takes, and computes all rows within a dispatch's dimensions", () => {
   for (const { product, candidates } of withNear) {
     for (const tuning of candidates) {
-      const options = { ...product, normEpsilon: 1e-5, yOffset: 0, tuning };
+      const options = { ...product, normEpsilon: 1e-5, yOffset: 0, yStride: 0, tuning };
       expect(() => matmulVector.variant(options)).not.toThrow();
       const [x, y] = matmulVector.workgroups(options, { rows: 1, positions: 1 });
       expect(Math.max(x, y)).toBeLessThanOrEqual(65_535);

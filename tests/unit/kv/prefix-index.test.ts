@@ -1,4 +1,4 @@
-// Pages that sequences share: never two contents under one name, never a page in two hands that is written to.
+// Pages that sequences share: one name never means two contents, and a page with two holders is never written.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type PageId, PagePool } from "../../../src/kv/page-pool";
@@ -15,7 +15,7 @@ function filled(pool: PagePool, length: number): PageTable {
 }
 
 describe("a prefix index", () => {
-  test("finds full pages by all the ids up to their end, and no others", () => {
+  test("finds exactly the full pages whose ids all match up to their end", () => {
     const pool = new PagePool(8, PAGE_SIZE);
     const index = new PrefixIndex(pool);
     const ids = [1, 2, 3, 4, 5, 6, 7, 8, 9];
@@ -28,14 +28,14 @@ describe("a prefix index", () => {
     expect(index.find([1, 2, 3])).toEqual([]);
     expect(index.find([1, 2, 3, 4, 5]).length).toBe(1);
     expect(index.find([9, 2, 3, 4, 5, 6, 7, 8])).toEqual([]);
-    // The same second page after another first one is another page.
+    // The same second page after a different first one is a different page.
     expect(index.find([5, 6, 7, 8, 5, 6, 7, 8])).toEqual([]);
-    // Ids that read alike side by side: 1, 23 and 12, 3.
+    // Ids that look alike when joined: 1, 23 and 12, 3.
     index.publish([1, 23, 0, 0], filled(pool, 4).pages, 0);
     expect(index.find([12, 3, 0, 0])).toEqual([]);
   });
 
-  test("keeps pages that nobody holds until there are no others, and forgets what it gives away", () => {
+  test("keeps pages without a holder until no other page is free, and forgets pages that it reuses", () => {
     const pool = new PagePool(3, PAGE_SIZE);
     const index = new PrefixIndex(pool);
     const ids = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -46,7 +46,7 @@ describe("a prefix index", () => {
     expect(index.find(ids).length).toBe(2);
     filled(pool, 4);
     expect(index.find(ids).length).toBe(2);
-    // The end goes before the beginning.
+    // The end is reused before the beginning.
     filled(pool, 4);
     expect(index.find(ids).length).toBe(1);
     filled(pool, 4);
@@ -54,7 +54,7 @@ describe("a prefix index", () => {
     expect(new PageTable(pool).reserve(1)).toBe(false);
   });
 
-  test("gives a page up to whoever writes to it alone, and a copy where others hold it", () => {
+  test("lets a sole holder write to its page, and gives a copy if others hold it", () => {
     const pool = new PagePool(4, PAGE_SIZE);
     const index = new PrefixIndex(pool);
     const ids = [1, 2, 3, 4];
@@ -71,7 +71,7 @@ describe("a prefix index", () => {
     expect(index.find(ids)).toEqual([]);
   });
 
-  test("never has a page in two contents, whatever sequences come and go", () => {
+  test("never has one page under two contents, whatever sequences come and go", () => {
     const acts = fc.array(fc.record({ act: fc.constantFrom("begin", "end"), ids: fc.array(fc.nat(2), { maxLength: 14 }), at: fc.nat(5) }), {
       maxLength: 40,
     });
@@ -89,7 +89,7 @@ describe("a prefix index", () => {
           const table = new PageTable(pool);
           const found = index.find(ids);
           for (const [position, { page }] of found.entries()) {
-            // What is found is what was written.
+            // Found pages hold what was written.
             expect(contents.get(page)).toBe(ids.slice(0, (position + 1) * PAGE_SIZE).join());
             table.share(page);
           }

@@ -76,8 +76,8 @@ describe("a repository of a hub", () => {
 describe("a URL", () => {
   test("of a weights file has other files beside it, and its query goes with each", async () => {
     const location = "https://host.test/models/model%20a.gguf?token=1#part";
-    expect(locateModel(location).weightsFile).toBe("model%20a.gguf");
-    expect(await urlOf(location, "model%20a.gguf")).toBe("https://host.test/models/model%20a.gguf?token=1");
+    expect(locateModel(location).weightsFile).toBe("model a.gguf");
+    expect(await urlOf(location, "model a.gguf")).toBe("https://host.test/models/model%20a.gguf?token=1");
     expect(await urlOf(new URL(location), "tokenizer.json")).toBe("https://host.test/models/tokenizer.json?token=1");
   });
 
@@ -126,6 +126,105 @@ test("an address that is not the web's says so", async () => {
 test("an error status is no missing file", async () => {
   const fetch = async () => new Response(null, { status: 401 });
   await expectLlmError(locateModel("owner/name", { fetch }).open("config.json"), "fetch-failed", "401", "token");
+});
+
+// People paste what the address bar shows.
+describe("a hub's page", () => {
+  test.each([
+    ["https://huggingface.co/owner/name/blob/main/model.gguf", "https://huggingface.co/owner/name/resolve/main/model.gguf"],
+    [
+      "https://huggingface.co/owner/name/blob/main/a/model%20b.gguf?x=1#L1",
+      "https://huggingface.co/owner/name/resolve/main/a/model%20b.gguf?x=1",
+    ],
+    ["huggingface.co/owner/name/blob/main/model.gguf", "https://huggingface.co/owner/name/resolve/main/model.gguf"],
+  ])("about a file, %s, is the file", async (page, expected) => {
+    const { weightsFile } = locateModel(page);
+    expect(await urlOf(page, weightsFile ?? "")).toBe(expected);
+  });
+
+  test.each([
+    ["https://huggingface.co/owner/name", "main"],
+    ["https://huggingface.co/owner/name/", "main"],
+    ["https://hf.co/owner/name", "main"],
+    ["huggingface.co/owner/name", "main"],
+    ["https://huggingface.co/owner/name/tree/main", "main"],
+    ["https://huggingface.co/owner/name/tree/refs%2Fpr%2F1", "refs%2Fpr%2F1"],
+    ["https://huggingface.co/owner/name/tree/main/sub", "main/sub"],
+  ])("about a repository, %s, is the repository", async (page, place) => {
+    const url = await urlOf(page, "config.json");
+    expect(url.replace("https://hf.co", "https://huggingface.co")).toBe(`https://huggingface.co/owner/name/resolve/${place}/config.json`);
+    expect(locateModel(page).weightsFile).toBeNull();
+  });
+
+  test("of the hub that the options name is the file, with all that stands in front of the repository", async () => {
+    const page = "https://mirror.test/hub/owner/name/blob/v1.0/model.gguf";
+    const expected = "https://mirror.test/hub/owner/name/resolve/v1.0/model.gguf";
+    expect(await urlOf(page, "model.gguf", { hubEndpoint: "https://mirror.test/hub" })).toBe(expected);
+  });
+
+  test("of other sites, a folder of two names is a folder, and one named blob or raw too", async () => {
+    for (const url of ["https://host.test/group/project/-/raw/main/x.gguf", "https://host.test/a/b/blob/main/x.gguf"])
+      expect(await urlOf(url, "x.gguf")).toBe(url);
+    expect(await urlOf("https://host.test/owner/name", "config.json")).toBe("https://host.test/owner/name/config.json");
+  });
+});
+
+test("what names no repository is told apart from one, with what to write instead", async () => {
+  await expectBadRequest("models/x.gguf", '"./models/x.gguf"', "owner/name/file.gguf");
+  await expectBadRequest("models/x.SAFETENSORS", '"./models/x.SAFETENSORS"');
+  await expectBadRequest("x.gguf", '"./x.gguf"');
+  await expectBadRequest("owner/name:Q4_K_M", "owner/name/NAME-Q4_K_M.gguf");
+  await expectBadRequest("C:\\models\\x.gguf", "expected http or https", "File");
+});
+
+describe("a dropped folder", () => {
+  const file = (path: string) => {
+    const made = new File([path], path.split("/").at(-1) ?? "");
+    Object.defineProperty(made, "webkitRelativePath", { value: path });
+    return made;
+  };
+  const model = (folder: string) => ["config.json", "model.safetensors", "tokenizer.json"].map((name) => file(`${folder}/${name}`));
+  const opened = async (files: readonly File[], name = "model.safetensors") => (await droppedFiles(files).open(name))?.name;
+
+  // The checkpoint's weights were loaded in silence where the browser listed them first.
+  test.each([
+    ["first", (outer: File[], inner: File[]) => [...inner, ...outer]],
+    ["last", (outer: File[], inner: File[]) => [...outer, ...inner]],
+  ])("is the model at its top, though checkpoints in it are listed %s", async (_, listing) => {
+    expect(await opened(listing(model("run"), [...model("run/checkpoint-500"), ...model("run/a/b")]))).toBe("run/model.safetensors");
+  });
+
+  test("without a model at its top is the one nearest to it", async () => {
+    expect(await opened([...model("run/a/b"), file("run/config.json"), ...model("run/final")])).toBe("run/final/model.safetensors");
+    expect(await opened([file("run/config.json"), file("run/gguf/x.gguf"), ...model("run/a/b")], "x.gguf")).toBe("run/gguf/x.gguf");
+  });
+
+  test("takes no file of another folder for one that is missing beside the weights", async () => {
+    const [config, weights] = model("run");
+    expect(
+      await opened([...model("run/checkpoint-500"), ...[config, weights].flatMap((each) => each ?? [])], "tokenizer.json"),
+    ).toBeUndefined();
+  });
+
+  test("of several models side by side names their folders", async () => {
+    const files = [...model("run/checkpoint-500"), ...model("run/checkpoint-900"), file("run/config.json")];
+    await expectLlmError((async () => droppedFiles(files))(), "bad-request", "run/checkpoint-500, run/checkpoint-900", "drop one");
+  });
+
+  test("that lost its paths is refused where two files have one name, and not for others", async () => {
+    const flat = (...names: string[]) => (async () => droppedFiles(names.map((name) => new File([name], name))))();
+    await expectLlmError(
+      flat("config.json", "model.safetensors", "config.json", "model.safetensors"),
+      "bad-request",
+      "config.json, model.safetensors",
+    );
+    expect((await flat("README.md", "x.gguf", "README.md")).weightsFile).toBe("x.gguf");
+  });
+
+  test("may spread one model over several folders", async () => {
+    const files = [file("run/weights/model.safetensors"), file("run/config.json"), file("run/text/tokenizer.json")];
+    expect(await opened(files, "config.json")).toBe("config.json");
+  });
 });
 
 describe("dropped files", () => {

@@ -1,4 +1,4 @@
-// What the default plan's first stage weighs in files of real models: their tensors' sizes and types as the files have them, the sums by hand.
+// The size of the default plan's first stage in files of real models: tensor sizes and types from the files, sums computed by hand.
 import { describe, expect, test } from "vitest";
 import {
   directoryOf,
@@ -8,8 +8,8 @@ import {
   type TensorType,
 } from "../../../src/formats/tensor-directory";
 import { defaultPlan } from "../../../src/stages/default-plan";
+import { ModelRecipe } from "../../../src/stages/model-recipe";
 import { stageContents } from "../../../src/stages/plan";
-import { WeightPlans } from "../../../src/stages/weight-plans";
 import type { ModelConfig } from "../../../src/weights/model-config";
 import { countRows, type RowSet } from "../../../src/weights/row-set";
 import { memorySource } from "../../support/memory-source";
@@ -20,24 +20,24 @@ interface FileShape {
     "family" | "layerCount" | "hiddenSize" | "headCount" | "kvHeadCount" | "headDim" | "intermediateSize" | "vocabSize" | "qkvBias"
   >;
   readonly embedding: TensorType;
-  /** Absent where the embedding is the head as well. */
+  /** Absent if the embedding is also the head. */
   readonly head?: TensorType;
   readonly layer: TensorType;
-  /** Of down and v in some layers. */
+  /** Type of down and v in some layers. */
   readonly down?: (layer: number) => TensorType;
   readonly value?: (layer: number) => TensorType;
   readonly requiredRows: RowSet;
 }
 
 interface FirstStage {
-  /** Of all tensors. */
+  /** Bytes of all tensors. */
   readonly totalBytes: number;
   readonly absentLayers: readonly number[];
   readonly absentBytes: number;
   readonly rowCount: number;
   readonly rowBytes: number;
   readonly stageBytes: number;
-  /** In percent of all tensors. */
+  /** Percentage of all tensors. */
   readonly share: number;
 }
 
@@ -116,7 +116,7 @@ const MODELS: readonly (readonly [string, FileShape, FirstStage])[] = [
   ],
 ];
 
-/** The tensors of a GGUF, of which nothing is read. */
+/** The tensors of a GGUF, without any contents. */
 function directory({ config, embedding, head, layer: layerType, down, value }: FileShape): TensorDirectory {
   const { layerCount, hiddenSize, headCount, kvHeadCount, headDim, intermediateSize, vocabSize, qkvBias } = config;
   const kvSize = kvHeadCount * headDim;
@@ -155,28 +155,28 @@ describe.each(MODELS)("by the default plan of %s", (_, shape, expected) => {
     ...{ activation: "silu-gated", parallelBlock: false, separateMlpNorm: false, slidingWindow: null, tiedEmbedding: !shape.head },
     ...shape.config,
   };
-  const plans = new WeightPlans(config, directory(shape), {});
-  const { layerBytes, rowBytes, otherBytes } = plans;
+  const recipe = new ModelRecipe(config, directory(shape), {});
+  const { layerBytes, rowBytes, otherBytes } = recipe;
   const { layerCount, vocabSize } = config;
   const plan = defaultPlan({ layerCount, vocabSize, layerBytes, rowBytes, otherBytes, requiredRows: shape.requiredRows });
 
-  test("the first stage goes without the middle layers and the last rows, and has this share of the bytes", () => {
+  test("the first stage omits the middle layers and the last rows, and has the expected share of the bytes", () => {
     const { layers, rows } = stageContents(plan, 0);
     const absentLayers = [...Array(layerCount).keys()].filter((layer) => !layers.has(layer));
-    const stageBytes = plans.unitBytes(plan.stages[0]?.units ?? []) + otherBytes;
+    const stageBytes = recipe.unitBytes(plan.stages[0]?.units ?? []) + otherBytes;
     expect({
-      totalBytes: plans.totalBytes,
+      totalBytes: recipe.totalBytes,
       absentLayers,
       absentBytes: absentLayers.reduce((sum, layer) => sum + (layerBytes[layer] ?? 0), 0),
       rowCount: countRows(rows),
       rowBytes,
       stageBytes,
-      share: Math.round((1000 * stageBytes) / plans.totalBytes) / 10,
+      share: Math.round((1000 * stageBytes) / recipe.totalBytes) / 10,
     }).toEqual(expected);
   });
 
   test("the later stages bring exactly the rest", () => {
-    const later = plan.stages.slice(1).map(({ units }) => plans.unitBytes(units));
+    const later = plan.stages.slice(1).map(({ units }) => recipe.unitBytes(units));
     expect(later).toEqual([expected.absentBytes, (vocabSize - expected.rowCount) * expected.rowBytes]);
     expect(expected.stageBytes + later.reduce((sum, bytes) => sum + bytes, 0)).toBe(expected.totalBytes);
   });

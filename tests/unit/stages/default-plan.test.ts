@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { defaultPlan, type ModelShape, type StageOptions } from "../../../src/stages/default-plan";
-import { checkPlan, planBoundaries, type StagePlan, stageContents } from "../../../src/stages/plan";
+import { planBoundaries, type StagePlan, stageContents } from "../../../src/stages/plan";
 import { countRows, rowsOf, subtractRows } from "../../../src/weights/row-set";
+import { expectComplete } from "./expect-complete";
 
 const QWEN_500M: ModelShape = {
   layerCount: 24,
@@ -47,7 +48,7 @@ function firstStageBytes(plan: StagePlan, shape: ModelShape): number {
   return shape.otherBytes + layerBytes + shape.rowBytes * countRows(rows);
 }
 
-/** The layers that the first stage goes without. */
+/** The layers that the first stage omits. */
 function absent(plan: StagePlan): number[] {
   const { layers } = stageContents(plan, 0);
   return [...Array(plan.layerCount).keys()].filter((layer) => !layers.has(layer));
@@ -57,8 +58,8 @@ describe("every default plan", () => {
   const everyPlan = (holds: (plan: StagePlan, shape: ModelShape, options: StageOptions) => void) =>
     fc.assert(fc.property(sized, ({ shape, options }) => holds(defaultPlan(shape, options), shape, options)));
 
-  test("brings everything once", () => {
-    everyPlan((plan) => checkPlan(plan));
+  test("brings every layer and every row exactly once", () => {
+    everyPlan((plan) => expectComplete(plan));
   });
 
   test("has boundaries that rise from stage to stage", () => {
@@ -69,7 +70,7 @@ describe("every default plan", () => {
     });
   });
 
-  test("goes without one run of layers, never the first or the last, centred at the middle or half a layer before", () => {
+  test("omits one run of layers, centred on the middle or half a layer before it, never the first or the last", () => {
     everyPlan((plan) => {
       const run = absent(plan);
       fc.pre(run.length > 0);
@@ -90,14 +91,14 @@ describe("every default plan", () => {
     });
   });
 
-  test("has no more stages than are asked for, and quality at the last one only", () => {
+  test("has at most the requested number of stages, and quality only at the last", () => {
     everyPlan(({ stages }, _, { stageCount = 3 }) => {
       expect(stages.length).toBeLessThanOrEqual(stageCount);
       expect(stages.flatMap(({ quality }, index) => (quality ? [index] : []))).toEqual([stages.length - 1]);
     });
   });
 
-  test("keeps to its first stage's bytes, or is the smallest that there is", () => {
+  test("keeps its first stage within the requested bytes, or makes it the smallest possible", () => {
     everyPlan((plan, shape, options) => {
       const budget = options.firstStageBytes;
       fc.pre(budget !== undefined && options.stageCount !== 1);
@@ -110,14 +111,14 @@ describe("every default plan", () => {
     });
   });
 
-  test("leaves out no more than its first stage's bytes ask for", () => {
+  test("omits no more than the requested bytes require", () => {
     everyPlan((plan, shape, options) => {
       const { firstStageBytes: budget, stageRows, absentLayers } = options;
       fc.pre(budget !== undefined && options.stageCount !== 1);
       const size = firstStageBytes(plan, shape);
       const { rows } = stageContents(plan, 0);
       if (stageRows === undefined && countRows(rows) < shape.vocabSize) expect(size + 1024 * shape.rowBytes).toBeGreaterThan(budget);
-      // With one layer more even the fewest rows are too many.
+      // With one more layer, even the fewest rows exceed the budget.
       const run = absent(plan);
       fc.pre(absentLayers === undefined && run.length > 0);
       const { firstStageBytes: _, ...others } = options;
@@ -127,7 +128,7 @@ describe("every default plan", () => {
     });
   });
 
-  test("has the rows and the middle run that are asked for", () => {
+  test("has the requested rows and middle run", () => {
     everyPlan((plan, shape, options) => {
       fc.pre(options.stageCount !== 1);
       if (options.absentLayers !== undefined) expect(absent(plan)).toHaveLength(options.absentLayers);
@@ -142,7 +143,7 @@ describe("the default plan of a 0.5B model", () => {
   const layersOf = (plan: StagePlan, stage: number) =>
     plan.stages[stage]?.units.flatMap((unit) => (unit.kind === "layer" ? [unit.layer] : []));
 
-  test("is all but three middle layers and 65,536 rows, then these layers, then the other rows", () => {
+  test("starts without three middle layers and with 65,536 rows, then adds these layers, then the other rows", () => {
     const plan = defaultPlan(QWEN_500M);
     expect(plan.source).toBe("default");
     expect(plan.stages.map(({ name }) => name)).toEqual(["A", "B", "C"]);
@@ -153,7 +154,7 @@ describe("the default plan of a 0.5B model", () => {
     expect(planBoundaries(plan)).toEqual([10]);
   });
 
-  test("cuts the middle run from below where more stages are asked for", () => {
+  test("splits the middle run from below if more stages are requested", () => {
     const plan = defaultPlan(QWEN_500M, { stageCount: 5, absentLayers: 6 });
     expect([1, 2, 3].map((stage) => layersOf(plan, stage))).toEqual([
       [9, 10],
@@ -163,25 +164,25 @@ describe("the default plan of a 0.5B model", () => {
     expect(plan.stages[4]?.units.map(({ kind }) => kind)).toEqual(["rows"]);
   });
 
-  test("brings layers and rows together where two stages are asked for", () => {
+  test("adds layers and rows together if two stages are requested", () => {
     const plan = defaultPlan(QWEN_500M, { stageCount: 2 });
     expect(plan.stages[1]?.units.map(({ kind }) => kind)).toEqual(["layer", "layer", "layer", "rows"]);
   });
 
-  test("goes without rows before it goes without layers", () => {
+  test("omits rows before it omits layers", () => {
     const plan = defaultPlan(QWEN_500M, { firstStageBytes: 300_000_000 });
     expect(absent(plan)).toEqual([]);
     expect(countRows(stageContents(plan, 0).rows)).toBe(32_768 + 22);
     expect(absent(defaultPlan(QWEN_500M, { firstStageBytes: 240_000_000 }))).toEqual([11, 12]);
   });
 
-  test("is whole where the budget holds it all, or one stage is asked for", () => {
+  test("is whole if the budget holds everything or one stage is requested", () => {
     expect(defaultPlan(QWEN_500M, { firstStageBytes: 500_000_000 }).source).toBe("whole");
     expect(defaultPlan(QWEN_500M, { stageCount: 1, absentLayers: 4 }).source).toBe("whole");
   });
 });
 
-test("a small vocabulary comes with the first stage, and a model of a few layers without gaps", () => {
+test("a small vocabulary comes with the first stage, and a model of few layers has no gap", () => {
   const smallVocabulary = defaultPlan({ ...QWEN_500M, vocabSize: 16_383, requiredRows: [] });
   expect(stageContents(smallVocabulary, 0).rows).toEqual([{ start: 0, end: 16_383 }]);
   expect(smallVocabulary.stages).toHaveLength(2);

@@ -14,7 +14,7 @@ const digests = (chunkCount: number) => Buffer.from(randomBytes(16 * chunkCount,
 const ENTRY = { bytes: 10_000, chunkBytes: 4096, sha256: digests(3).toString("base64") };
 const parse = (json: unknown) => parseFileHashes(json, "progressive.json");
 
-test("hashes that are written and read are the same hashes", () => {
+test("hashes survive being written and read", () => {
   const entry = fc
     .record({ chunkBytes: fc.integer({ min: 12, max: 24 }).map((power) => 2 ** power), chunkCount: fc.integer({ min: 1, max: 5 }) })
     .chain(({ chunkBytes, chunkCount }) =>
@@ -37,13 +37,13 @@ test("hashes that are written and read are the same hashes", () => {
   );
 });
 
-describe("refused, with place, what is there and what is expected:", () => {
+describe("an error names the place, the value found and the value expected:", () => {
   const entry = (changes: object) => ({ "model.gguf": { ...ENTRY, ...changes } });
   test.each([
     ["no object", [], "hashes is [], expected an object"],
     ["null", null, "hashes is null, expected an object"],
     ["nothing", undefined, "hashes is missing, expected an object"],
-    ["no file", {}, "hashes is {}, expected one file at least"],
+    ["no file", {}, "hashes is {}, expected at least one file"],
     ["a file without a name", { " ": ENTRY }, 'hashes[" "] is'],
     ["an entry that is no object", { "model.gguf": "abc" }, 'hashes["model.gguf"] is "abc", expected an object'],
     ["a key that nobody knows", entry({ sha265: "" }), 'hashes["model.gguf"].sha265 is "", expected no such key'],
@@ -75,7 +75,7 @@ describe("refused, with place, what is there and what is expected:", () => {
 
   const json = (chunkCount: number, sha256: string) => ({ "model.gguf": { bytes: 4096 * chunkCount, chunkBytes: 4096, sha256 } });
 
-  test.each([1, 2, 3])("base64 with any character out of place, of %i digests", (chunkCount) => {
+  test.each([1, 2, 3])("base64 of %i digests with any wrong character", (chunkCount) => {
     const sha256 = digests(chunkCount).toString("base64");
     expect(parse(json(chunkCount, sha256)).size).toBe(1);
     fc.assert(
@@ -95,18 +95,18 @@ describe("refused, with place, what is there and what is expected:", () => {
     expect(() => parse(json(chunkCount, sha256))).toThrow("expected base64");
   });
 
-  test("a long text, of which the beginning is shown", () => {
+  test("a long text, whose beginning is shown", () => {
     expect(() => parse(entry({ sha256: "A".repeat(5000) }))).toThrow(/sha256 is "A{79}…, expected/);
   });
 });
 
-test("as many chunks as there may be are read", () => {
+test("the maximum number of chunks can be read", () => {
   const sha256 = Buffer.alloc(16 * MIB, 7).toString("base64");
   const hashes = parse({ "model.gguf": { bytes: 4096 * MIB, chunkBytes: 4096, sha256 } }).get("model.gguf");
   expect(Buffer.compare(hashes?.sha256 ?? Buffer.alloc(0), Buffer.alloc(16 * MIB, 7))).toBe(0);
 }, 60_000);
 
-test("what tools/hash-file.ts prints of a file is what the file's bytes are checked against", async () => {
+test("the hashes printed by tools/hash-file.ts match the file's bytes", async () => {
   const folder = mkdtempSync(join(tmpdir(), "hash-file-"));
   try {
     const content = randomBytes(50_001, "hash-file");

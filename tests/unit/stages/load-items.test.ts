@@ -4,7 +4,7 @@ import { memorySource } from "../../support/memory-source";
 
 const source = memorySource(new Uint8Array(1000));
 
-/** An item of one tensor at these bytes. */
+/** An item of one tensor with this byte range. */
 function item(start: number, end: number): LoadItem {
   const tensor = { name: `${start}`, type: "F32" as const, shape: [(end - start) / 4], source, range: { start, end } };
   return { kind: "vector", role: "finalNormWeight", length: (end - start) / 4, parts: [{ tensor, runs: [] }] };
@@ -12,15 +12,15 @@ function item(start: number, end: number): LoadItem {
 
 const rangesOf = (batches: readonly LoadItem[][]) => batches.map((batch) => batch.map(({ parts }) => parts[0]?.tensor.range.start));
 
-test("items are batched in the order of the file, whatever order they come in", () => {
+test("items are batched in file order, whatever order they are given in", () => {
   expect(rangesOf(inBatches([item(200, 300), item(0, 100), item(100, 200)], 1000))).toEqual([[0, 100, 200]]);
 });
 
-test("a batch holds no more than it may, but for one item that is larger", () => {
+test("a batch stays within its limit unless a single item is larger", () => {
   const items = [item(0, 100), item(100, 180), item(180, 600), item(600, 640), item(640, 700)];
   expect(rangesOf(inBatches(items, 200))).toEqual([[0, 100], [180], [600, 640]]);
 });
 
-test("no items are no batches", () => {
+test("no items give no batches", () => {
   expect(inBatches([], 100)).toEqual([]);
 });

@@ -1,8 +1,8 @@
-// Reads that can wait do, and go on when nobody holds them.
+// Reads that can wait do wait while the valve is closed, and continue when it opens.
 import { expect, test } from "vitest";
 import { LoadValve } from "../../../src/stages/load-valve";
 
-/** Whether a read that asks now may go on. */
+/** Whether a read that starts now may continue. */
 async function passes(valve: LoadValve): Promise<boolean> {
   let hasPassed = false;
   void valve.pass().then(() => {
@@ -12,7 +12,7 @@ async function passes(valve: LoadValve): Promise<boolean> {
   return hasPassed;
 }
 
-test("a pause and every hold close the valve, and it opens when all are over", async () => {
+test("a pause or any hold closes the valve, and it opens when all have ended", async () => {
   const valve = new LoadValve();
   expect(await passes(valve)).toBe(true);
   const [first, second] = [valve.hold(), valve.hold()];
@@ -29,7 +29,7 @@ test("a pause and every hold close the valve, and it opens when all are over", a
   expect(await passes(valve)).toBe(true);
 });
 
-test("a read that waits ends with its signal", async () => {
+test("a waiting read ends when its signal aborts", async () => {
   const valve = new LoadValve();
   valve.pause();
   const ending = new AbortController();
@@ -38,7 +38,7 @@ test("a read that waits ends with its signal", async () => {
   await expect(waiting).rejects.toThrow("enough");
 });
 
-test("a valve that closes again before a read has gone on holds it", async () => {
+test("a valve that closes again before a read has continued still holds the read", async () => {
   const valve = new LoadValve();
   valve.pause();
   const waiting = valve.pass().then(() => "passed");

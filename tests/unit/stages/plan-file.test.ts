@@ -2,13 +2,14 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseStrictJson } from "../../../src/formats/strict-json";
-import { checkPlan, planBoundaries, type StagePlan, stageContents, WHOLE_QUALITY } from "../../../src/stages/plan";
+import { planBoundaries, type StagePlan, stageContents, WHOLE_QUALITY } from "../../../src/stages/plan";
 import { parsePlanFile } from "../../../src/stages/plan-file";
+import { expectComplete } from "./expect-complete";
 import { randomPlans } from "./random-plans";
 
 const SHAPE = { layerCount: 4, vocabSize: 100, requiredRows: [] };
 
-/** What a plan's file says. */
+/** A plan as its file. */
 function written({ stages, ...plan }: StagePlan) {
   return {
     format: "crescendo-progressive",
@@ -20,12 +21,12 @@ function written({ stages, ...plan }: StagePlan) {
   };
 }
 
-test("a plan that is written and read is the same plan", () => {
+test("a plan survives being written and read", () => {
   fc.assert(
     fc.property(randomPlans, (plan) => {
       const json = parseStrictJson(JSON.stringify(written(plan)));
       const read = parsePlanFile(json, { ...plan, requiredRows: [] }, "progressive.json");
-      checkPlan(read);
+      expectComplete(read);
       expect(read.stages.map(({ name, quality }, stage) => ({ name, quality, ...stageContents(read, stage) }))).toEqual(
         plan.stages.map(({ name, quality }, stage) => ({ name, quality, ...stageContents(plan, stage) })),
       );
@@ -41,9 +42,9 @@ describe("of a plan file", () => {
   const file = (...stages: readonly unknown[]) => ({ format: "crescendo-progressive", version: 1, stages });
   const parse = (json: unknown, shape = {}) => parsePlanFile(json, { ...SHAPE, ...shape }, "progressive.json");
 
-  test("rows that are required come with the first stage, named or not", () => {
+  test("required rows come with the first stage, named or not", () => {
     const plan = parse(file(A, B, C), { requiredRows: [{ start: 98, end: 100 }] });
-    checkPlan(plan);
+    expectComplete(plan);
     expect(stageContents(plan, 0).rows).toEqual([
       { start: 0, end: 50 },
       { start: 98, end: 100 },
@@ -51,7 +52,7 @@ describe("of a plan file", () => {
     expect(plan.stages[2]?.units).toContainEqual({ kind: "rows", rows: [{ start: 50, end: 98 }] });
   });
 
-  test("what arrives is in load order: rows, then layers from below", () => {
+  test("units are in load order: rows, then layers from below", () => {
     expect(parse(file({ ...A, layers: [3, 0] }, C)).stages[0]?.units).toEqual([
       { kind: "rows", rows: [{ start: 0, end: 50 }] },
       { kind: "layer", layer: 0 },
@@ -59,11 +60,11 @@ describe("of a plan file", () => {
     ]);
   });
 
-  test("stages without quality are not measured, and the last one is its own measure", () => {
+  test("stages without quality count as not measured, and the last one has the quality of the whole model", () => {
     expect(parse(file(A, C)).stages.map(({ quality }) => quality)).toEqual([null, WHOLE_QUALITY]);
   });
 
-  test("quality that was measured with another file says with which", () => {
+  test("quality measured on another file names that file", () => {
     const json = { ...file({ ...A, quality: { klNats: 0.5, text: "ten chats" } }, C), model: "x-q4_0.gguf" };
     const textWith = (shape: object) => parse(json, shape).stages[0]?.quality?.text;
     expect(textWith({ modelFile: "x-q8_0.gguf" })).toBe("ten chats (with x-q4_0.gguf)");
@@ -73,7 +74,7 @@ describe("of a plan file", () => {
 
   const many = Array.from({ length: 65 }, (_, index) => ({ ...C, name: `${index}`, rows: index + 36 }));
   const quality = (value: unknown) => file({ ...A, quality: value }, C);
-  test("64 stages are read", () => {
+  test("a plan of 64 stages is accepted", () => {
     expect(parse(file(...many.slice(1))).stages).toHaveLength(64);
   });
 
@@ -91,7 +92,7 @@ describe("of a plan file", () => {
     ["an unknown key in a stage", file({ ...A, row: 5 }, C), "stages[0].row is 5, expected no such key"],
     ["an unknown key in a quality", quality({ kl: 1, text: "t" }), "stages[0].quality.kl is 1, expected no such key"],
     ["a key that every object has", file({ ...A, toString: 1 }, C), "stages[0].toString is 1, expected no such key"],
-    ["a model that is no text", { ...file(A, C), model: 3 }, "model is 3, expected a text"],
+    ["a model that is no text", { ...file(A, C), model: 3 }, "model is 3, expected a non-empty text"],
     ["a stage that is no object", file(A, "C"), 'stages[1] is "C", expected an object'],
     ["a stage that is a number", file(A, 7), "stages[1] is 7, expected an object"],
     ["no name", file({ layers: [0] }, C), "stages[0].name is missing"],
@@ -99,7 +100,7 @@ describe("of a plan file", () => {
     ["a name of 41 characters", file({ ...A, name: "n".repeat(41) }, C), "stages[0].name"],
     ["two stages of one name", file(A, { ...C, name: "A" }), 'stages[1].name is "A", expected a name that no other stage has'],
     ["no layers", file({ name: "A" }, C), "stages[0].layers is missing, expected an array"],
-    ["an empty list of layers", file({ ...A, layers: [] }, C), "stages[0].layers is [], expected one layer at least"],
+    ["an empty list of layers", file({ ...A, layers: [] }, C), "stages[0].layers is [], expected at least one layer"],
     ["a layer twice", file({ ...A, layers: [0, 1, 0] }, C), "stages[0].layers[2] is 0, expected each layer once"],
     ["a layer out of range", file({ ...A, layers: [0, 4] }, C), "stages[0].layers[1] is 4, expected a whole number of 0 to 3"],
     ["a layer below 0", file({ ...A, layers: [-1] }, C), "stages[0].layers[0] is -1"],
@@ -113,7 +114,7 @@ describe("of a plan file", () => {
     ["no row", file({ ...A, rows: 0 }, C), "stages[0].rows is 0, expected a whole number of 1 to 100"],
     ["too many rows", file({ ...A, rows: 101 }, C), "stages[0].rows is 101"],
     ["rows that are null", file({ ...A, rows: null }, C), "stages[0].rows is null"],
-    ["no spans of rows", file({ ...A, rows: [] }, C), "stages[0].rows is [], expected one span of rows at least"],
+    ["no spans of rows", file({ ...A, rows: [] }, C), "stages[0].rows is [], expected at least one span of rows"],
     ["a span of one number", file({ ...A, rows: [[0]] }, C), "stages[0].rows[0] is [0], expected [first row, row after the last]"],
     ["a span of three numbers", file({ ...A, rows: [[0, 1, 2]] }, C), "stages[0].rows[0] is [0,1,2]"],
     ["an empty span", file({ ...A, rows: [[5, 5]] }, C), "stages[0].rows[0][1] is 5, expected a whole number of 6 to 100"],
@@ -125,7 +126,7 @@ describe("of a plan file", () => {
     ["a span past the last row", file({ ...A, rows: [[90, 101]] }, C), "stages[0].rows[0][1] is 101"],
     ["a quality that is a number", quality(0.2), "stages[0].quality is 0.2, expected an object"],
     ["a quality without its text", quality({ klNats: 0.2 }), "stages[0].quality.text is missing"],
-    ["a quality without a figure", quality({ text: "t" }), 'stages[0].quality is {"text":"t"}, expected one figure at least'],
+    ["a quality without a figure", quality({ text: "t" }), 'stages[0].quality is {"text":"t"}, expected at least one figure'],
     ["a negative divergence", quality({ klNats: -1, text: "t" }), "stages[0].quality.klNats is -1"],
     ["a share above 1", quality({ sameFirstChoice: 84, text: "t" }), "stages[0].quality.sameFirstChoice is 84"],
     ["a figure that is a text", quality({ meanNll: "1", text: "t" }), 'stages[0].quality.meanNll is "1"'],
@@ -139,7 +140,7 @@ describe("of a plan file", () => {
     expect(() => parse(json)).toThrow(words);
   });
 
-  test("a stage that brings only rows that came with the first as required ones is refused", () => {
+  test("a stage that adds only rows that already came as required ones is refused", () => {
     const json = file(
       A,
       {
@@ -159,7 +160,7 @@ describe("the embedded model's plan", () => {
 
   test("has stages A, B and C, all rows from the first on, and boundaries 4 and 8", () => {
     const plan = parsePlanFile(json, shape, "progressive.json");
-    checkPlan(plan);
+    expectComplete(plan);
     expect(plan.stages.map(({ name }) => name)).toEqual(["A", "B", "C"]);
     expect(plan.stages.map(({ units }) => units.flatMap((unit) => (unit.kind === "layer" ? [unit.layer] : [])))).toEqual([
       [0, 1, 2, 3, 14, 15],
@@ -172,7 +173,7 @@ describe("the embedded model's plan", () => {
     for (const { quality } of plan.stages) expect(quality?.text).toBe("192 held-out chats written by Qwen2.5-Coder-1.5B");
   });
 
-  // Of the schema only what is compared here; `$defs` and the root are written alike.
+  // Only the parts of the schema that are compared here; `$defs` and the root have the same form.
   interface ObjectSchema {
     readonly required: readonly string[];
     readonly properties: Readonly<Record<string, { readonly type?: string; readonly const?: unknown }>>;
@@ -181,7 +182,7 @@ describe("the embedded model's plan", () => {
   }
   const schema: ObjectSchema = JSON.parse(readFileSync("docs/progressive.schema.json", "utf8"));
 
-  /** Copies of the plan, each object of which the schema speaks with its way to change a key. */
+  /** Each object that the schema describes, with a function that changes a key in a copy of the plan. */
   function placesOf(copy: Record<string, unknown>) {
     const [stage] = copy.stages as [Record<string, unknown>];
     return [
@@ -191,7 +192,7 @@ describe("the embedded model's plan", () => {
     ];
   }
 
-  test("can lose exactly the keys that the schema does not require, and has none that it does not know", () => {
+  test("may omit exactly the keys that the schema does not require, and has no unknown key", () => {
     for (const [place, { name, object, described }] of placesOf(json as Record<string, unknown>).entries()) {
       expect(described.additionalProperties, name).toBe(false);
       for (const key of Object.keys(described.properties)) {

@@ -1,19 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  boundaryOf,
-  checkPlan,
-  layerGroups,
-  layerVersions,
-  planBoundaries,
-  type Stage,
-  type StagePlan,
-  signatures,
-  stageContents,
-  unitsOf,
-  wholePlan,
-} from "../../../src/stages/plan";
+import { boundaryOf, layerGroups, layerVersions, planBoundaries, signatures, stageContents, wholePlan } from "../../../src/stages/plan";
 import { countRows } from "../../../src/weights/row-set";
+import { expectComplete } from "./expect-complete";
 import { randomPlans } from "./random-plans";
 
 const versions = fc.array(fc.constantFrom("on", "off"), { maxLength: 12 });
@@ -22,7 +11,7 @@ const versionPairs = fc
   .map((pairs) => [pairs.map(([from]) => from), pairs.map(([, to]) => to)] as const);
 
 describe("signatures", () => {
-  test("of two stages are the same up to the boundary, and differ after it", () => {
+  test("of two stages are equal up to the boundary and differ after it", () => {
     fc.assert(
       fc.property(fc.string(), versionPairs, (root, [from, to]) => {
         const boundary = boundaryOf(from, to);
@@ -34,7 +23,7 @@ describe("signatures", () => {
     );
   });
 
-  test("differ everywhere between two roots", () => {
+  test("of two roots differ everywhere", () => {
     fc.assert(
       fc.property(fc.string({ unit: "grapheme" }), fc.string({ unit: "grapheme" }), versions, (root, other, layers) => {
         fc.pre(root !== other);
@@ -44,7 +33,7 @@ describe("signatures", () => {
     );
   });
 
-  test("go on from one another: a layer's follows from the one below and its version alone", () => {
+  test("are chained: a layer's signature depends only on the one below and its version", () => {
     fc.assert(
       fc.property(versions, fc.constantFrom("on", "off"), (layers, next) => {
         expect(signatures("root", [...layers, next]).slice(0, -1)).toEqual(signatures("root", layers));
@@ -57,7 +46,7 @@ describe("signatures", () => {
     expect(signatures("mo", ["n"])[1]).not.toBe(signatures("m", ["on"])[1]);
   });
 
-  test("of all 4096 ways to leave out of twelve layers are all different", () => {
+  test("differ for all 4096 subsets of twelve layers", () => {
     const found = new Set<string>();
     for (let bits = 0; bits < 4096; bits++) {
       const layers = Array.from({ length: 12 }, (_, layer) => ((bits >> layer) & 1 ? "on" : "off"));
@@ -66,13 +55,13 @@ describe("signatures", () => {
     expect(found.size).toBe(2 ** 13 - 1);
   });
 
-  test("stay what they were: stored snapshots are found by them", () => {
-    // FNV-1a in Python over the bytes of root and versions, 0xff after each.
+  test("never change, because stored snapshots depend on them", () => {
+    // FNV-1a computed in Python over the bytes of root and versions, with 0xff after each.
     expect(signatures("model.gguf f16", ["on", "off"])).toEqual(["70480d85787ebf99", "17e690144f4c4d01", "0089e2fa208ece7b"]);
   });
 });
 
-test("a boundary is the lowest layer that differs, and the number of layers where none does", () => {
+test("a boundary is the lowest layer that differs, or the number of layers if none does", () => {
   fc.assert(
     fc.property(versionPairs, ([from, to]) => {
       const differing = from.flatMap((version, layer) => (version === to[layer] ? [] : [layer]));
@@ -82,7 +71,7 @@ test("a boundary is the lowest layer that differs, and the number of layers wher
 });
 
 describe("of a plan", () => {
-  test("stages add up to the whole model, each holding the one before", () => {
+  test("the stages add up to the whole model, and each contains the one before", () => {
     fc.assert(
       fc.property(randomPlans, (plan) => {
         const contents = plan.stages.map((_, stage) => stageContents(plan, stage));
@@ -104,7 +93,7 @@ describe("of a plan", () => {
     );
   });
 
-  test("the boundaries are those of every upgrade between two stages, skipping ones included", () => {
+  test("the boundaries are those of all upgrades between two stages, including upgrades that skip stages", () => {
     fc.assert(
       fc.property(randomPlans, (plan) => {
         const found = new Set<number>();
@@ -119,7 +108,7 @@ describe("of a plan", () => {
     );
   });
 
-  test("the groups cover all layers in order, none empty, and meet at the boundaries alone", () => {
+  test("the groups are not empty, cover all layers in order, and meet exactly at the boundaries", () => {
     fc.assert(
       fc.property(randomPlans, (plan) => {
         const groups = layerGroups(plan);
@@ -133,50 +122,15 @@ describe("of a plan", () => {
     );
   });
 
-  test("one that is whole has one stage, one group and no boundary", () => {
+  test("a whole plan has one stage, one group and no boundary", () => {
     const plan = wholePlan({ layerCount: 3, vocabSize: 10 });
-    checkPlan(plan);
+    expectComplete(plan);
     expect(plan.stages.map(({ name }) => name)).toEqual(["whole"]);
     expect(planBoundaries(plan)).toEqual([]);
     expect(layerGroups(plan)).toEqual([{ first: 0, end: 3 }]);
   });
 
-  test("no stage past the last is looked up", () => {
+  test("a stage index past the last is refused", () => {
     expect(() => stageContents(wholePlan({ layerCount: 3, vocabSize: 10 }), 1)).toThrow("stage 1 of 1");
-  });
-});
-
-describe("the check of a plan", () => {
-  test("lets every plan pass that brings everything once", () => {
-    fc.assert(fc.property(randomPlans, (plan) => checkPlan(plan)));
-  });
-
-  const stage = (name: string, layers: readonly number[], start = 0, end = start): Stage => ({
-    name,
-    units: unitsOf(layers, end > start ? [{ start, end }] : []),
-    quality: null,
-  });
-  const plan = (...stages: readonly Stage[]): StagePlan => ({ layerCount: 3, vocabSize: 10, source: "file", stages });
-
-  test.each([
-    ["no stage", plan(), "layer 0 arrives with no stage"],
-    ["two stages of one name", plan(stage("A", [0, 1], 0, 10), stage("A", [2])), 'named "A"'],
-    ["a stage without a name", plan(stage("", [0, 1, 2], 0, 10)), 'named ""'],
-    ["a stage that brings nothing", plan(stage("A", [0, 1, 2], 0, 10), stage("B", [])), '"B" brings nothing'],
-    [
-      "rows that are none",
-      plan(stage("A", [0, 1, 2], 0, 10), { ...stage("B", []), units: [{ kind: "rows", rows: [] }] }),
-      '"B" brings nothing',
-    ],
-    ["a layer missing", plan(stage("A", [0, 2], 0, 10)), "layer 1 arrives with no stage"],
-    ["a layer twice", plan(stage("A", [0, 1], 0, 10), stage("B", [1, 2])), 'layer 1 arrives with "A" and with "B"'],
-    ["a layer that is not there", plan(stage("A", [0, 1, 2, 3], 0, 10)), "layer 3, expected one of 0 to 2"],
-    ["rows missing", plan(stage("A", [0, 1, 2], 0, 7)), "3 rows from 7 on arrive with no stage"],
-    ["rows twice", plan(stage("A", [0, 1, 2], 0, 7), stage("B", [], 5, 10)), "row 5 arrives again"],
-    ["rows that are not there", plan(stage("A", [0, 1, 2], 0, 11)), "row 10, expected rows below 10"],
-    ["no layer at first", plan(stage("A", [], 0, 10), stage("B", [0, 1, 2])), "first stage has no layer"],
-    ["no rows at first", plan(stage("A", [0, 1, 2]), stage("B", [], 0, 10)), "first stage has no rows"],
-  ])("refuses one with %s", (_, wrong, words) => {
-    expect(() => checkPlan(wrong)).toThrow(expect.objectContaining({ code: "bad-config", message: expect.stringContaining(words) }));
   });
 });

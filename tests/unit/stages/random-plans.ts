@@ -1,9 +1,9 @@
-// Plans of any form that a plan may have, for properties: boundaries rise and fall, layers and rows come mixed.
+// Arbitrary valid plans for property tests: boundaries rise and fall, layers and rows are mixed.
 import fc from "fast-check";
 import { type StagePlan, type Unit, WHOLE_QUALITY } from "../../../src/stages/plan";
 import { rowsOf } from "../../../src/weights/row-set";
 
-/** Stages in which each layer and each of a few rows arrives; every stage brings something, the first a layer and a row. */
+/** Stages in which each layer and each of a few rows arrives. Every stage adds something; the first has a layer and a row. */
 export const randomPlans: fc.Arbitrary<StagePlan> = fc
   .record({
     layerStages: fc.array(fc.nat(5), { minLength: 1, maxLength: 12 }),

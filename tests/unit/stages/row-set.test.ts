@@ -40,7 +40,7 @@ function expectNormal(set: RowSet): void {
 }
 
 describe("a set of rows", () => {
-  test("holds what its spans hold, each row once, in the fewest spans", () => {
+  test("holds the rows of its spans, each once, in the fewest spans", () => {
     fc.assert(
       fc.property(spans, (given) => {
         const set = rowSet(given);
@@ -51,7 +51,7 @@ describe("a set of rows", () => {
     );
   });
 
-  test("of ids holds these ids", () => {
+  test("made of ids holds exactly these ids", () => {
     fc.assert(
       fc.property(fc.array(fc.nat(ROWS)), (ids) => {
         const set = rowsOf(ids);
@@ -61,7 +61,7 @@ describe("a set of rows", () => {
     );
   });
 
-  test("is united with others, and others are taken from it, as sets of numbers are", () => {
+  test("has the union and difference of a set of numbers", () => {
     fc.assert(
       fc.property(sets, sets, sets, (a, b, c) => {
         expect(unionRows(a, b, c)).toEqual(rowsOf([...listed(a), ...listed(b), ...listed(c)]));
@@ -74,7 +74,7 @@ describe("a set of rows", () => {
   test.each([[{ start: 3, end: 2 }], [{ start: -1, end: 2 }], [{ start: 0, end: 1.5 }], [{ start: Number.NaN, end: 4 }]])(
     "is not made of %j",
     (span) => {
-      expect(() => rowSet([span])).toThrow("no span of rows");
+      expect(() => rowSet([span])).toThrow("not a span of rows");
     },
   );
 });
@@ -82,7 +82,7 @@ describe("a set of rows", () => {
 describe("a cover", () => {
   const options = fc.record({ alignment: fc.integer({ min: 1, max: 9 }), maxSpans: fc.integer({ min: 1, max: 6 }) });
 
-  /** The naive way: aligned rows first, then the smallest gap is filled, again and again. */
+  /** The naive algorithm: align the rows, then fill the smallest gap repeatedly. */
   function coveredCount(set: RowSet, { alignment, maxSpans }: { readonly alignment: number; readonly maxSpans: number }): number {
     let cover = rowsOf(
       listed(set).flatMap((row) => listed([{ start: row - (row % alignment), end: row - (row % alignment) + alignment }])),
@@ -96,7 +96,7 @@ describe("a cover", () => {
     return countRows(cover);
   }
 
-  test("holds the set in at most so many aligned spans, with as few rows as can be", () => {
+  test("covers the set with the fewest rows in at most the given number of aligned spans", () => {
     fc.assert(
       fc.property(sets, options, (set, { alignment, maxSpans }) => {
         const cover = coverRows(set, { alignment, maxSpans, end: ROWS });
@@ -113,12 +113,12 @@ describe("a cover", () => {
     );
   });
 
-  test("of rows past the last one is not asked for", () => {
+  test("of rows past the last one is refused", () => {
     expect(() => coverRows([{ start: 4, end: 11 }], { alignment: 1, maxSpans: 1, end: 10 })).toThrow("past the last one, 9");
   });
 });
 
-test("nearby spans are joined up to the gap that is allowed, and only these", () => {
+test("spans are joined up to the allowed gap, and only these", () => {
   fc.assert(
     fc.property(sets, fc.nat(10), (set, maxGap) => {
       const joined = nearbySpans(set, maxGap);

@@ -57,7 +57,7 @@ function upgradeOn({ stepMs, sliceMs, chunkRows = 256, vectorRows = 1, policy = 
   const decode = (sequence: Sequence, position: number, steps: number) => {
     const slices: number[] = [];
     for (let step = 0; step < steps; step++) {
-      const verdict = run.beforeStep(sequence, position + step);
+      const verdict = run.beforeStep([{ sequence, position: position + step }]);
       const before = run.takeSlices();
       slices.push(before);
       if (verdict === "commit") return { slices, hasCommitted: true };

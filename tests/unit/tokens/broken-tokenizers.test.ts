@@ -1,4 +1,4 @@
-// Tokenizer files that are missing, broken, or of a kind that we would read otherwise than the model was trained: each says what is wrong.
+// Tokenizer files that are missing, broken, or of a kind for which we cannot reproduce the ids: each error says what is wrong.
 import { describe, expect, test } from "vitest";
 import type { TokenizerEvent } from "../../../src/tokens/gguf-vocabulary";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
@@ -84,7 +84,7 @@ describe("GGUF", () => {
     ["with a flag that is a number", bytePairMetadata({ "tokenizer.ggml.add_bos_token": 1 }), "add_bos_token is a number"],
   ])("%s is refused as broken", (_, metadata, words) => expectLlmError(fromGguf(metadata), "bad-tokenizer", "GGUF", words));
 
-  test("an unknown pre-tokenizer is named in an event and in the error", async () => {
+  test("an event and the error name an unknown pre-tokenizer", async () => {
     const events: TokenizerEvent[] = [];
     const load = () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": "tekken" }), { onEvent: (event) => events.push(event) });
     await expectLlmError(load(), "unsupported", "tokenizer.ggml.pre", '"tekken"', "qwen2");
@@ -92,7 +92,7 @@ describe("GGUF", () => {
     expect(events).toEqual([{ type: "tokenizer-unsupported", key: "tokenizer.ggml.pre", found: "tekken", expected }]);
   });
 
-  test("an unknown kind is named in an event and in the error", async () => {
+  test("an event and the error name an unknown kind", async () => {
     const events: TokenizerEvent[] = [];
     const load = () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.model": "t5" }), { onEvent: (event) => events.push(event) });
     await expectLlmError(load(), "unsupported", '"t5"');

@@ -1,4 +1,4 @@
-// The order of merges, against trying every pair of a word again and again.
+// The order of merges, compared with repeatedly trying every pair of a word.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { BytePairModel, type BytePairOptions } from "../../../src/tokens/byte-pair-model";
@@ -12,7 +12,7 @@ function modelOf(merges: readonly string[], { extra = [], ...options }: Partial<
   return new BytePairModel({ ids, tokens, ranks, separator: " " }, { ...OPTIONS, ...options });
 }
 
-/** Joins the leftmost pair of the lowest rank until there is none. */
+/** Joins the leftmost pair of the lowest rank until none is left. */
 function mergedOneByOne(word: string, merges: readonly string[]): string[] {
   const parts = Array.from(word);
   for (;;) {
@@ -29,7 +29,7 @@ describe("a word", () => {
   const merge = fc.tuple(part, part).map((pair) => pair.join(" "));
   const word = fc.string({ unit: fc.constantFrom("a", "b", "c", "🙂"), maxLength: 24 });
 
-  test("is merged as by joining the leftmost pair of the lowest rank until there is none", () => {
+  test("merges like joining the leftmost pair of the lowest rank until none is left", () => {
     fc.assert(
       fc.property(fc.array(merge, { maxLength: 40 }), word, (merges, text) => {
         const model = modelOf(merges);
@@ -41,21 +41,21 @@ describe("a word", () => {
     );
   });
 
-  test("of 100,000 characters is merged in a breath", () => {
+  test("of 100,000 characters is merged within the test's time limit", () => {
     const tokens = modelOf(["a b", "ab ab"]).encode(["ab".repeat(50_000)]);
     expect(tokens).toHaveLength(25_000);
   });
 
-  test("that is a token stays whole where merges are ignored, and only there", () => {
+  test("that is a token stays whole only if merges are ignored", () => {
     expect(modelOf([], { extra: ["abc"], ignoresMerges: true }).encode(["abc", "ab"])).toEqual(["abc", "a", "b"]);
     expect(modelOf([], { extra: ["abc"] }).encode(["abc"])).toEqual(["a", "b", "c"]);
   });
 });
 
-describe("what is no token", () => {
+describe("text that is no token", () => {
   const bytes = ["<0xC3>", "<0xA9>"];
 
-  test("is spelt in bytes where the vocabulary has them all, else unknown, else left out", () => {
+  test("becomes bytes if the vocabulary has all of them, otherwise the unknown token, otherwise nothing", () => {
     expect(modelOf([], { extra: bytes, byteFallback: true }).encode(["aé"])).toEqual(["a", ...bytes]);
     expect(modelOf([], { extra: ["<0xC3>", "?"], byteFallback: true, unknown: "?" }).encode(["aé"])).toEqual(["a", "?"]);
     expect(modelOf([], { extra: bytes }).encode(["aé"])).toEqual(["a"]);

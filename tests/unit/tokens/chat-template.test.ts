@@ -1,4 +1,4 @@
-// Chat templates against Jinja itself, with the names that transformers gives them.
+// Chat templates compared with Jinja itself, with the variables of transformers.
 import { describe, expect, test } from "vitest";
 import { LlmError } from "../../../src/errors";
 import { type ChatMessage, ChatTemplate } from "../../../src/tokens/chat-template";
@@ -30,13 +30,13 @@ describe("rendering", () => {
 describe("errors", () => {
   const rendering = async (source: string) => new ChatTemplate(source, NAMES).render(HI);
 
-  test("messages that the template refuses are the caller's error, with the template's words", () =>
+  test("messages that the template refuses are the caller's error, with the template's message", () =>
     expectLlmError(rendering("{{ raise_exception('Only system messages, please') }}"), "bad-request", "Only system messages, please"));
 
-  test("a template that is no Jinja says where the tokenizer is broken", () =>
+  test("a template that is not Jinja is refused with the parser's reason", () =>
     expectLlmError(rendering("{% if %}"), "bad-tokenizer", "chat template"));
 
-  test("a template that needs what our Jinja does not know is unsupported", async () => {
+  test("a template that uses unknown Jinja is unsupported", async () => {
     await expectLlmError(rendering("{{ messages | no_such_filter }}"), "unsupported", "no_such_filter");
     await expectLlmError(rendering("{{ strftime_now('%U') }}"), "unsupported", "%U");
     await expectLlmError(rendering("{{ range(1, 2, 0) }}"), "unsupported", "step of 0");

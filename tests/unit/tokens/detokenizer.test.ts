@@ -1,4 +1,4 @@
-// The detokenising stream against decoding at once by bytes, on texts and ids that split characters over tokens.
+// The detokenising stream compared with decoding all bytes at once, on texts and ids that split characters across tokens.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
@@ -45,7 +45,7 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
     return { pushes: ids.map((id) => stream.push(id)), flushed: stream.flush() };
   }
 
-  /** All bytes first, then UTF-8 at once. */
+  /** Joins all bytes first, then decodes UTF-8 at once. */
   function decodedAtOnce(ids: readonly number[], skipSpecialTokens: boolean): string {
     const shown = ids.filter((id) => !skipSpecialTokens || !tokenizer.specialIds.has(id));
     const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(
@@ -54,7 +54,7 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
     return dropsFirstSpace && text.startsWith(" ") ? text.slice(1) : text;
   }
 
-  test("the pushes and the flush, joined, are what decoding all ids at once gives", () => {
+  test("the pushes and the flush, joined, equal decoding all ids at once", () => {
     fc.assert(
       fc.property(randomIds, fc.boolean(), (ids, skipSpecialTokens) => {
         const { pushes, flushed } = streamed(ids, skipSpecialTokens);
@@ -65,9 +65,12 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
     );
   });
 
-  test("a text comes back as it was, each push a run of whole characters, with at most three bytes outstanding", () => {
+  // SentencePiece writes U+2581 for a space, and so cannot tell the two apart (decision 4): the test below has that by name.
+  const ownText = dropsFirstSpace ? hardText.map((text) => text.replaceAll("\u2581", "")) : hardText;
+
+  test("a text survives encoding and decoding; each push has whole characters, and at most three bytes are pending", () => {
     fc.assert(
-      fc.property(hardText, (text) => {
+      fc.property(ownText, (text) => {
         const stream = tokenizer.detokenizer({ skipSpecialTokens: false });
         let shown = "";
         let pushedBytes = dropsFirstSpace && text !== "" ? -1 : 0; // the space in front is no part of the text
@@ -86,8 +89,17 @@ describe.each(TOKENIZERS)("$name", ({ tokenizer, dropsFirstSpace }) => {
   });
 });
 
+test("U+2581 in a text comes back as a space from SentencePiece, and as itself from byte-level pairs", () => {
+  for (const text of ["\u2581", "a\u2581b", "\u2581\u2581"]) {
+    const plain = { addSpecialTokens: false };
+    expect(byteFallback.decode(byteFallback.encode(text, plain))).toBe(text.replaceAll("\u2581", " "));
+    expect(byteFallback.encode(text, plain)).toEqual(byteFallback.encode(text.replaceAll("\u2581", " "), plain));
+    expect(byteLevel.decode(byteLevel.encode(text, plain))).toBe(text);
+  }
+});
+
 describe("a stream", () => {
-  test("ends in U+FFFD when its last character was never finished", () => {
+  test("ends in U+FFFD if its last character is incomplete", () => {
     const ids = byteLevel.encode("乲", { addSpecialTokens: false });
     expect(ids.length).toBeGreaterThan(1);
     const stream = byteLevel.detokenizer();
@@ -102,7 +114,7 @@ describe("a stream", () => {
     expect(byteLevel.decode([first, special, ...rest], { skipSpecialTokens: false })).toContain("�<|endoftext|>");
   });
 
-  test("keeps the space at its start where it goes on after other text", () => {
+  test("keeps its leading space if it continues other text", () => {
     const ids = byteFallback.encode("the ship", { addSpecialTokens: false });
     expect(byteFallback.decode(ids)).toBe("the ship");
     expect(byteFallback.decode(ids, { continuesText: true })).toBe(" the ship");

@@ -11,7 +11,7 @@ interface BytePairGolden {
   readonly tokenizer: TokenizerFile;
   readonly strings: readonly string[];
   readonly cases: readonly {
-    /** llama.cpp's name of the pre-tokenizer, null where it has none. */
+    /** llama.cpp's name of the pre-tokenizer; null if it has none. */
     readonly name: string | null;
     readonly normalizer: unknown;
     readonly pre_tokenizer: unknown;
@@ -43,7 +43,7 @@ interface ChatTemplateGolden {
     readonly template: string;
     readonly messages: readonly ChatMessage[];
     readonly addGenerationPrompt: boolean;
-    /** Null where the template refuses the messages. */
+    /** Null if the template refuses the messages. */
     readonly text: string | null;
   }[];
 }
@@ -57,7 +57,7 @@ export function bytePairJson(changes: Readonly<Record<string, unknown>> = {}): R
   return { ...bytePair.tokenizer, ...changes };
 }
 
-/** The golden byte-pair vocabulary as GGUF metadata hold it; undefined takes a key out. */
+/** The golden byte-pair vocabulary as GGUF metadata. A change to undefined removes the key. */
 export function bytePairMetadata(changes: Readonly<Record<string, unknown>> = {}): ReadonlyMap<string, unknown> {
   const { added_tokens: added, model } = bytePair.tokenizer;
   const tokens: string[] = [];
@@ -78,7 +78,7 @@ export function bytePairMetadata(changes: Readonly<Record<string, unknown>> = {}
   });
 }
 
-/** The golden SentencePiece vocabulary as GGUF metadata hold it; undefined takes a key out. */
+/** The golden SentencePiece vocabulary as GGUF metadata. A change to undefined removes the key. */
 export function sentencePieceMetadata(changes: Readonly<Record<string, unknown>> = {}): ReadonlyMap<string, unknown> {
   return metadata({
     "tokenizer.ggml.model": "llama",

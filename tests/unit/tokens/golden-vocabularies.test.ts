@@ -1,4 +1,4 @@
-// Ids and texts against Hugging Face's tokenizers and Google's SentencePiece, on strings and vocabularies in which a wrong split shows.
+// Ids and texts compared with Hugging Face's tokenizers and Google's SentencePiece, on strings and vocabularies that expose wrong splits.
 import { describe, expect, test } from "vitest";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { bytePair, bytePairJson, bytePairMetadata, sentencePiece, sentencePieceMetadata } from "./golden-tokens";
@@ -46,13 +46,13 @@ describe("SentencePiece", () => {
     });
   });
 
-  test("without add_space_prefix no space comes in front of a text, and none is dropped", async () => {
+  test("without add_space_prefix no space is added before a text, and none is dropped", async () => {
     const tokenizer = await Tokenizer.fromGguf(sentencePieceMetadata({ "tokenizer.ggml.add_space_prefix": false }));
     for (const text of ["the ship", " the ship"]) expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
     expect(tokenizer.encode("the", PLAIN)).not.toEqual((await Tokenizer.fromGguf(sentencePieceMetadata())).encode("the", PLAIN));
   });
 
-  test("text that goes on after other text gets no space in front, and loses none of its own", async () => {
+  test("text that continues other text gets no added space, and loses none of its own", async () => {
     const cases = sentencePiece.cases.map(({ tokenizer }) => fromCase(tokenizer));
     const models = await Promise.all([Tokenizer.fromGguf(sentencePieceMetadata()), ...cases]);
     for (const tokenizer of models) {
@@ -80,7 +80,7 @@ describe("SentencePiece", () => {
   }
 });
 
-test("a long vocabulary is built in slices, between which others run and an abort ends it", async () => {
+test("a long vocabulary is built in slices; other tasks run in between, and an abort ends it", async () => {
   const tokens = Array.from({ length: 150_000 }, (_, id) => `t${id}`);
   const merges = tokens.slice(1).map((token) => `t ${token.slice(1)}`);
   const long = bytePairMetadata({
@@ -98,7 +98,7 @@ test("a long vocabulary is built in slices, between which others run and an abor
   await expect(Tokenizer.fromGguf(long, { signal: abort.signal })).rejects.toBe(reason);
 });
 
-test("merges in pairs may hold spaces, are not taken for others that read alike, and count by their last place", () => {
+test("merges given as pairs may contain spaces, never collide with similar ones, and rank by their last position", () => {
   const vocab = Object.fromEntries([..." ab", "a ", " b", "a b", "ab"].map((token, id) => [token, id]));
   const tokenize = async (merges: unknown) => {
     const model = { type: "BPE", vocab, merges };

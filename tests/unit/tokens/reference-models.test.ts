@@ -1,10 +1,11 @@
-// Real models from ../shared: the ids, texts and prompts that transformers makes, from tokenizer.json and from the GGUF's own vocabulary.
-// Qwen2.5's GGUF is not kept there: name a copy in QWEN_GGUF to have it read too.
+// Real models: the ids, texts and prompts that transformers makes, from tokenizer.json and from the GGUF's own vocabulary. Qwen2.5's GGUF
+// is not in ../shared: put it into models-local, as for tests/engine/real-models.test.ts, to have it read too.
 import { beforeAll, describe, expect, test } from "vitest";
 import { readGguf } from "../../../src/formats/gguf";
 import type { ChatMessage } from "../../../src/tokens/chat-template";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
-import { hasTestFile, openTestFile, readTestJson } from "../../support/test-files";
+import { needsFiles } from "../../support/needed-files";
+import { openTestFile, readTestJson } from "../../support/test-files";
 
 interface Reference {
   readonly tokenizer: readonly { readonly text: string; readonly ids: readonly number[]; readonly decoded: string }[];
@@ -18,30 +19,50 @@ interface Reference {
   }[];
 }
 
+const EMBEDDED = "public/models/smollm2-crescendo-64m";
+const SMOLLM2 = "../shared/models/smollm2-135m-instruct";
+const QWEN = "../shared/models/qwen2.5-coder-0.5b";
 const MODELS = [
-  { folder: "smollm2-135m-instruct", reference: "reference.json", gguf: "SmolLM2-135M-Instruct.Q4_1.gguf", stopIds: [0, 2] },
-  { folder: "smollm2-crescendo-64m", reference: "reference-stage-C.json", gguf: "smollm2-crescendo-64m-q4_0.gguf", stopIds: [0, 2] },
-  { folder: "qwen2.5-coder-0.5b", reference: "reference.json", gguf: process.env.QWEN_GGUF, stopIds: [151643, 151645] },
+  {
+    name: "smollm2-crescendo-64m",
+    reference: "tests/references/smollm2-crescendo-64m/reference-stage-C.json",
+    tokenizerJson: `${EMBEDDED}/tokenizer.json`,
+    gguf: `${EMBEDDED}/smollm2-crescendo-64m-q4_0.gguf`,
+    stopIds: [0, 2],
+  },
+  {
+    name: "smollm2-135m-instruct",
+    reference: `${SMOLLM2}/reference.json`,
+    tokenizerJson: `${SMOLLM2}/tokenizer.json`,
+    gguf: `${SMOLLM2}/SmolLM2-135M-Instruct.Q4_1.gguf`,
+    stopIds: [0, 2],
+  },
+  {
+    name: "qwen2.5-coder-0.5b",
+    reference: `${QWEN}/reference.json`,
+    tokenizerJson: `${QWEN}/tokenizer.json`,
+    gguf: "models-local/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    stopIds: [151643, 151645],
+  },
 ];
 
-for (const { folder, reference: referenceFile, gguf, stopIds } of MODELS) {
-  const path = (file: string) => (file.includes("/") ? file : `../shared/models/${folder}/${file}`);
-  const isThere = await hasTestFile(path(referenceFile));
+for (const { name, reference: referenceFile, tokenizerJson, gguf, stopIds } of MODELS) {
+  const needsGguf = await needsFiles(gguf);
 
-  describe.skipIf(!isThere)(folder, () => {
+  describe(name, await needsFiles(referenceFile, tokenizerJson), () => {
     let reference: Reference;
     beforeAll(async () => {
-      reference = await readTestJson(path(referenceFile));
+      reference = await readTestJson(referenceFile);
     });
 
     test("tokenizer.json gives the reference's ids and texts", async () => {
-      expectReference(await Tokenizer.fromJson({ tokenizer: await readTestJson(path("tokenizer.json")) }), reference);
+      expectReference(await Tokenizer.fromJson({ tokenizer: await readTestJson(tokenizerJson) }), reference);
     });
 
-    describe.skipIf(gguf === undefined)("GGUF", () => {
+    describe("GGUF", needsGguf, () => {
       let tokenizer: Tokenizer;
       beforeAll(async () => {
-        tokenizer = await Tokenizer.fromGguf((await readGguf(await openTestFile(path(gguf ?? "")))).metadata);
+        tokenizer = await Tokenizer.fromGguf((await readGguf(await openTestFile(gguf))).metadata);
       });
 
       test("the vocabulary gives the reference's ids and texts", () => expectReference(tokenizer, reference));

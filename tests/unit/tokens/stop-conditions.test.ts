@@ -1,4 +1,4 @@
-// Stop strings and stop tokens: what is shown, what is held back, where an answer ends.
+// Stop strings and stop tokens: text shown, text held back, and the end of an answer.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { AnswerText, StopStringFilter } from "../../../src/tokens/stop-conditions";
@@ -12,7 +12,7 @@ function filtered(pieces: readonly string[], strings: readonly string[]) {
   return { pushes, text: pushes.join("") + filter.flush(), stop: filter.stop };
 }
 
-/** Character by character: the first stop string to be complete, the longest of those complete at once. */
+/** Checks character by character for the first complete stop string, the longest of those complete together. */
 function expected(text: string, strings: readonly string[]) {
   for (let end = 0; end <= text.length; end++) {
     const complete = strings.filter((stop) => text.slice(0, end).endsWith(stop)).sort((a, b) => b.length - a.length);
@@ -24,7 +24,7 @@ function expected(text: string, strings: readonly string[]) {
 describe("stop strings", () => {
   const letters = (minLength: number, maxLength: number) => fc.string({ unit: fc.constantFrom("a", "b", "🙂"), minLength, maxLength });
 
-  test("end the text at the same place however it is cut into pieces", () => {
+  test("end the text at the same place however it is split into pieces", () => {
     fc.assert(
       fc.property(fc.array(letters(0, 4), { maxLength: 12 }), fc.array(letters(1, 5), { maxLength: 4 }), (pieces, strings) => {
         const { text, stop } = filtered(pieces, strings);
@@ -34,7 +34,7 @@ describe("stop strings", () => {
     );
   });
 
-  test("hold back no more than what may become one", () => {
+  test("hold back only text that may become one", () => {
     expect(filtered(["one st", "op tw", "o STO", "P"], ["STOP"])).toEqual({
       pushes: ["one st", "op tw", "o ", ""],
       text: "one stop two ",
@@ -43,7 +43,7 @@ describe("stop strings", () => {
     expect(filtered(["aab", "aac"], ["aabaab"]).pushes).toEqual(["", "aabaac"]);
   });
 
-  test("what was held back is shown when the answer ends otherwise", () => {
+  test("text held back is shown if the answer ends for another reason", () => {
     expect(filtered(["end\n\nUs"], ["\n\nUser:"])).toEqual({ pushes: ["end"], text: "end\n\nUs", stop: null });
   });
 
@@ -70,20 +70,20 @@ describe("an answer's text", () => {
     return { text: shown, stop: text.stop, held: text.flush() };
   }
 
-  test("ends at a stop token, which is no part of it", () => {
+  test("ends at a stop token, which is not part of it", () => {
     const [end = -1] = encode("<|im_end|>");
     expect(answer(encode("Hi!<|im_end|>more"))).toEqual({ text: "Hi!", stop: { type: "token", id: end }, held: "" });
   });
 
-  test("ends at a stop string that several tokens spell, whose bytes begin inside a character's token", () => {
+  test("ends at a stop string of several tokens that begins inside another character's token", () => {
     expect(answer(encode("one 🙂🙂 two"), ["🙂 t"])).toEqual({ text: "one 🙂", stop: { type: "string", text: "🙂 t" }, held: "" });
   });
 
-  test("shows at a stop token what might have become a stop string", () => {
+  test("shows at a stop token the text that might have become a stop string", () => {
     expect(answer(encode("a ST<|im_end|>"), ["STOP"]).text).toBe("a ST");
   });
 
-  test("without a stop, the flush gives what is held back", () => {
+  test("without a stop, the flush returns the text held back", () => {
     expect(answer(encode("a ST"), ["STOP"])).toEqual({ text: "a ", stop: null, held: "ST" });
     expect(answer(encode("乲").slice(0, -1)).held).toBe("�");
   });

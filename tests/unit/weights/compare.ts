@@ -1,6 +1,6 @@
-// How far numbers lie apart, in the ways that the layouts' errors are stated.
+// Measures differences between numbers in the same terms as docs/weight-layouts.md.
 
-/** Numbers of `actual` that are not those of `expected`; 0 and -0 are one number, and so is NaN. */
+/** Numbers of `actual` that differ from `expected`. 0 equals -0, and NaN equals NaN. */
 export function mismatchCount(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
   let count = 0;
@@ -11,7 +11,7 @@ export function mismatchCount(actual: ArrayLike<number>, expected: ArrayLike<num
   return count;
 }
 
-/** Root mean square of the differences over that of `expected`. */
+/** Root mean square of the differences, relative to that of `expected`. */
 export function relativeRms(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   let error = 0;
   let size = 0;
@@ -22,7 +22,7 @@ export function relativeRms(actual: ArrayLike<number>, expected: ArrayLike<numbe
   return Math.sqrt(error / size);
 }
 
-/** The largest difference within a group of 32 over the largest magnitude in the group, over all groups. `floor` is forgiven. */
+/** The largest difference in a group of 32, relative to the group's largest magnitude, over all groups. `floor` is subtracted. */
 export function worstOfGroup(actual: ArrayLike<number>, expected: ArrayLike<number>, floor = 0): number {
   let worst = 0;
   for (let first = 0; first < expected.length; first += 32) {

@@ -28,7 +28,7 @@ function directory(metadata: Readonly<Record<string, MetadataValue | undefined>>
   return directoryOf(stored, { format: "gguf", name: "model.gguf", metadata: new Map(known) });
 }
 
-test("sizes come from the metadata, the vocabulary from the table's rows, the tie from what is missing", async () => {
+test("sizes come from the metadata, the vocabulary from the table's rows, and a missing head means a tied one", async () => {
   expect(await configFromGguf(directory({ ...LLAMA, "llama.vocab_size": 500 }))).toEqual({
     family: "llama",
     layerCount: 6,
@@ -51,12 +51,12 @@ test("sizes come from the metadata, the vocabulary from the table's rows, the ti
   });
 });
 
-test("a head of a type that we do not know is still no tied head", async () => {
+test("a head of an unknown type does not count as tied", async () => {
   const { tiedEmbedding } = await configFromGguf(directory(LLAMA, { ...TABLE, "output.weight": { shape: [512, 64], type: "Q2_K" } }));
   expect(tiedEmbedding).toBe(false);
 });
 
-test("one number for each layer is one number if they are all the same, and refused if not", async () => {
+test("an array with one number for each layer is accepted if all are equal, and refused otherwise", async () => {
   const key = "llama.attention.head_count_kv";
   expect((await configFromGguf(directory({ ...LLAMA, [key]: new Float64Array(6).fill(2) }))).kvHeadCount).toBe(2);
   await expectLlmError(configFromGguf(directory({ ...LLAMA, [key]: new Float64Array([2, 2, 4, 4, 4, 4]) })), "unsupported", key, "2,2,4");
@@ -85,7 +85,7 @@ describe("rotary divisors", () => {
 });
 
 describe("refusals", () => {
-  test("an unknown architecture is named beside those that we know; mistral is none of llama.cpp's", async () => {
+  test("the error for an unknown architecture lists the known ones, without mistral, which llama.cpp does not have", async () => {
     for (const architecture of ["gemma3", "mistral"]) {
       const refused = configFromGguf(directory({ ...LLAMA, "general.architecture": architecture }));
       await expectLlmError(refused, "unsupported", `"${architecture}"`, "falcon, llama, qwen2");
@@ -102,11 +102,11 @@ describe("refusals", () => {
     ["rope.scale_linear", 2],
     ["attention.max_alibi_bias", 8],
     ["final_logit_softcapping", 30],
-  ])("llama.%s = %j computes something else", async (key, value) => {
+  ])("llama.%s = %j is refused because it changes what a layer computes", async (key, value) => {
     await expectLlmError(configFromGguf(directory({ ...LLAMA, [`llama.${key}`]: value })), "unsupported", `llama.${key}`, "model.gguf");
   });
 
-  test("what is switched off is no refusal", async () => {
+  test("a key that is switched off is accepted", async () => {
     const off = { "llama.expert_count": 0, "llama.rope.scaling.type": "none", "llama.attention.sliding_window": 0 };
     expect((await configFromGguf(directory({ ...LLAMA, ...off }))).slidingWindow).toBeNull();
   });
@@ -120,7 +120,7 @@ describe("refusals", () => {
     },
   );
 
-  test("a checkpoint without a table, or with one that is none", async () => {
+  test("a checkpoint without a table, or with a wrong one, is refused", async () => {
     await expectLlmError(configFromGguf(directory(LLAMA, {})), "bad-weights", "token_embd.weight", "missing");
     await expectLlmError(configFromGguf(directory(LLAMA, { "token_embd.weight": { shape: [64] } })), "bad-weights", "[64]");
   });

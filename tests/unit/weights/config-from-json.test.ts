@@ -58,7 +58,7 @@ describe("golden configurations", () => {
     });
   });
 
-  test("mistral-window has heads that are not hidden/heads, and a window", async () => {
+  test("mistral-window has a head size that is not hidden/heads, and a window", async () => {
     expect(await golden("mistral-window")).toMatchObject({ family: "mistral", headDim: 32, slidingWindow: 16, tiedEmbedding: false });
   });
 
@@ -66,7 +66,7 @@ describe("golden configurations", () => {
     expect(await golden("qwen2-bias")).toMatchObject({ family: "qwen2", qkvBias: true, slidingWindow: null, tiedEmbedding: true });
   });
 
-  test("falcon-mqa-parallel has one K/V head whatever num_kv_heads says, and one norm for both", async () => {
+  test("falcon-mqa-parallel has one K/V head, ignoring num_kv_heads, and one norm for both", async () => {
     expect(await golden("falcon-mqa-parallel")).toMatchObject({
       kvHeadCount: 1,
       intermediateSize: 256,
@@ -82,7 +82,7 @@ describe("golden configurations", () => {
     expect(await golden("falcon-new-arch")).toMatchObject({ kvHeadCount: 2, parallelBlock: true, separateMlpNorm: true });
   });
 
-  test("llama3-rope-tied keeps short wavelengths, stretches long ones by 8, and blends those between", async () => {
+  test("llama3-rope-tied keeps short wavelengths, stretches long ones by 8, and blends those in between", async () => {
     const { rope } = await golden("llama3-rope-tied");
     // Wavelengths of head dimension 16 and theta 500000: 6.28, 32.4, 167 … positions; bounds are 64/4 = 16 and 64/1 = 64.
     const turns = 64 / (2 * Math.PI * 500000 ** (1 / 8));
@@ -115,7 +115,7 @@ describe("what a file leaves out", () => {
     });
   });
 
-  test("and what it sets to null are two things", () => {
+  test("and sets to null are treated differently", () => {
     expect(read({ ...MISTRAL, num_key_value_heads: null, sliding_window: null })).toMatchObject({ kvHeadCount: 4, slidingWindow: null });
     expect(read({ ...LLAMA, head_dim: null, rope_scaling: null, num_key_value_heads: null })).toMatchObject({
       headDim: 16,
@@ -140,7 +140,7 @@ describe("what a file leaves out", () => {
 describe("rotary embedding", () => {
   const llama3 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 64 };
 
-  test("reads the same from transformers 5's layout and from the one before", () => {
+  test("reads the same from transformers 5's layout and from the older one", () => {
     const current = read({ ...LLAMA, rope_parameters: { ...llama3, rope_type: "llama3", rope_theta: 500000 } });
     expect(current.rope.frequencyDivisors?.length).toBe(8);
     expect(read({ ...LLAMA, rope_theta: 500000, rope_scaling: { ...llama3, rope_type: "llama3" } })).toEqual(current);
@@ -153,7 +153,7 @@ describe("rotary embedding", () => {
     expectRefused({ ...QWEN2, rope_parameters: { rope_type: type, rope_theta: 1e6 } }, "unsupported", type);
   });
 
-  test("that turns a part of the head is refused", () => {
+  test("of only a part of the head is refused", () => {
     expectRefused({ ...LLAMA, partial_rotary_factor: 0.5 }, "unsupported", "partial_rotary_factor");
     expectRefused({ ...LLAMA, rope_parameters: { partial_rotary_factor: 0.5 } }, "unsupported", "partial_rotary_factor");
   });
@@ -168,13 +168,13 @@ describe("rotary embedding", () => {
 });
 
 describe("sliding windows", () => {
-  test("of Qwen2 count only where they are switched on", () => {
+  test("of Qwen2 count only if they are switched on", () => {
     expect(read({ ...QWEN2, sliding_window: 4096 }).slidingWindow).toBeNull();
     expect(read({ ...QWEN2, use_sliding_window: true, sliding_window: 4096 }).slidingWindow).toBeNull(); // from layer 28 on, of 6
     expect(read({ ...QWEN2, use_sliding_window: true, sliding_window: 16, max_window_layers: 0 }).slidingWindow).toBe(16);
   });
 
-  test("in some layers but not in others are refused", () => {
+  test("that cover only some layers are refused", () => {
     expectRefused({ ...QWEN2, use_sliding_window: true, max_window_layers: 3 }, "unsupported", "max_window_layers");
     const mixed = ["sliding_attention", "full_attention", ...new Array<string>(4).fill("sliding_attention")];
     expectRefused({ ...MISTRAL, num_key_value_heads: 4, layer_types: mixed }, "unsupported", "layer_types");
@@ -182,9 +182,9 @@ describe("sliding windows", () => {
 });
 
 describe("refusals", () => {
-  test.each([null, [], "text", 3])("%j is no config.json", (json) => expectRefused(json, "bad-config"));
+  test.each([null, [], "text", 3])("%j is refused as a config.json", (json) => expectRefused(json, "bad-config"));
 
-  test("an unknown architecture is named beside those that we know", () => {
+  test("the error for an unknown architecture lists the known ones", () => {
     expectRefused({ ...LLAMA, model_type: "gpt_neox" }, "unsupported", '"gpt_neox"', "falcon, llama, mistral, qwen2");
     expectRefused({ ...LLAMA, model_type: undefined }, "bad-config", "model_type", "missing");
   });
@@ -199,7 +199,7 @@ describe("refusals", () => {
     [{ ...FALCON, parallel_attn: false }, "parallel_attn"],
     [{ ...FALCON, activation: "relu" }, "relu"],
     [{ ...FALCON, num_ln_in_parallel_attn: 2 }, "num_ln_in_parallel_attn"],
-  ])("a variant that computes something else: %j", (json, word) => expectRefused(json, "unsupported", word));
+  ])("a variant that we do not compute is refused: %j", (json, word) => expectRefused(json, "unsupported", word));
 
   const sizes = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"];
   test.each(sizes)("%s must be a positive integer", (key) => {
@@ -216,5 +216,5 @@ describe("refusals", () => {
     [{ tie_word_embeddings: "yes" }, "tie_word_embeddings"],
     [{ rope_scaling: 8 }, "rope_scaling"],
     [{ max_position_embeddings: 0 }, "max_position_embeddings"],
-  ])("numbers that do not go together: %j", (change, word) => expectRefused({ ...LLAMA, ...change }, "bad-config", word));
+  ])("numbers that contradict each other are refused: %j", (change, word) => expectRefused({ ...LLAMA, ...change }, "bad-config", word));
 });

@@ -1,4 +1,4 @@
-// Every tensor type against what gguf-py makes of it, from ../shared: random codes, scales from the smallest to the largest.
+// Compares every tensor type with gguf-py's result in ../shared: random codes, scales from the smallest to the largest.
 import { beforeAll, describe, expect, test } from "vitest";
 import { readGguf } from "../../../src/formats/gguf";
 import { readSafetensors } from "../../../src/formats/safetensors";
@@ -8,8 +8,9 @@ import { DECODERS } from "../../../src/weights/dequantise";
 import { packMatrix } from "../../../src/weights/pack";
 import { rowsInOrder } from "../../../src/weights/row-runs";
 import { expectLlmError } from "../../support/expect-llm-error";
+import { needsFiles } from "../../support/needed-files";
 import { readTensorValues } from "../../support/safetensors-values";
-import { hasTestFile, openTestFile } from "../../support/test-files";
+import { openTestFile } from "../../support/test-files";
 import { mismatchCount, worstOfGroup } from "./compare";
 import { unpackMatrix } from "./unpack-matrix";
 
@@ -18,7 +19,7 @@ const ROWS = 3;
 const COLUMNS = 512;
 const TYPES = Object.keys(TENSOR_BLOCKS) as TensorType[];
 
-describe.skipIf(!(await hasTestFile(`${FOLDER}/types.gguf`)))("gguf-types", () => {
+describe("gguf-types", await needsFiles(`${FOLDER}/types.gguf`, `${FOLDER}/expected.safetensors`), () => {
   let stored: TensorDirectory;
   let expected: TensorDirectory;
 
@@ -37,7 +38,7 @@ describe.skipIf(!(await hasTestFile(`${FOLDER}/types.gguf`)))("gguf-types", () =
     return unpackMatrix(packMatrix({ format, rows: ROWS, columns: COLUMNS, parts: [part] }));
   }
 
-  test.each(TYPES)("%s decodes to the very floats that gguf-py gives", async (type) => {
+  test.each(TYPES)("%s decodes to exactly the floats of gguf-py", async (type) => {
     const bytes = await bytesOf(type);
     const values = new Float32Array(ROWS * COLUMNS);
     DECODERS[type](new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), 0, values, values.length);
@@ -57,7 +58,7 @@ describe.skipIf(!(await hasTestFile(`${FOLDER}/types.gguf`)))("gguf-types", () =
     expect(mismatchCount(await packed(type, format), await readTensorValues(expected, type))).toBe(0);
   });
 
-  // Half a step of the code, and what rounding the scale to a half adds. Scales below 2^-14 are coarser: half a step is 2^-25 there.
+  // Half a step of the code, plus the rounding of the scale to a half. Scales below 2^-14 are coarser: half a step is 2^-25 there.
   test.each(["Q4_1", "Q5_1", "Q4_K", "Q5_K", "Q6_K"] as const)(
     "%s becomes q8 within half of 1/127 of a group's largest weight",
     async (type) => {

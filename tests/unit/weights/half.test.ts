@@ -17,12 +17,12 @@ function floatBitsOf(value: number): number {
 }
 
 describe("halfBits", () => {
-  test("gives every finite half and both infinities back from their value", () => {
+  test("returns every finite half and both infinities from their value", () => {
     const wrong = allHalves().filter((bits) => !Number.isNaN(reference.halfValue(bits)) && halfBits(reference.halfValue(bits)) !== bits);
     expect(wrong).toEqual([]);
   });
 
-  test("takes the even neighbour of a value half-way between two halves, and the nearer one a single float off it", () => {
+  test("rounds a value half-way between two halves to the even one, and a float next to it to the nearer one", () => {
     const wrong = allHalves().filter((bits) => {
       if (bits >= 0x7bff) return false;
       const middle = (reference.halfValue(bits) + reference.halfValue(bits + 1)) / 2;
@@ -39,7 +39,7 @@ describe("halfBits", () => {
     expect(values.filter((value) => !Number.isNaN(value) && halfBits(value) !== reference.halfBits(value))).toEqual([]);
   });
 
-  test("makes infinity of what would round past 65504, and NaN of NaN", () => {
+  test("turns values that round past 65504 into infinity, and NaN into NaN", () => {
     expect(halfBits(65519.99609375)).toBe(0x7bff);
     expect(halfBits(65520)).toBe(0x7c00);
     expect(halfBits(-3e38)).toBe(0xfc00);
@@ -47,7 +47,7 @@ describe("halfBits", () => {
   });
 });
 
-test("a half's value is what its bits say", () => {
+test("a half's value matches its bits", () => {
   expect(allHalves().filter((bits) => !Object.is(halfValue(bits), reference.halfValue(bits)))).toEqual([]);
 });
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { LlmError } from "../../../src/errors";
 import { directoryOf, type StoredTensor, type TensorDirectory, type TensorType } from "../../../src/formats/tensor-directory";
 import { configFromJson } from "../../../src/weights/config-from-json";
-import { checkNothingLeftOver, type PlanOptions, planGlobals, planLayer } from "../../../src/weights/model-weights";
+import { checkNothingLeftOver, layerRecipe, outerRecipe, type RecipeOptions } from "../../../src/weights/model-weights";
 import { memorySource } from "../../support/memory-source";
 
 const config = configFromJson(
@@ -50,13 +50,13 @@ function directory({ shapes = {}, types = {} }: Changes = {}): TensorDirectory {
   return directoryOf(stored, { format: "safetensors", name: "model.safetensors", metadata: new Map() });
 }
 
-function planAll(changes?: Changes, options?: PlanOptions) {
-  const [globals, first] = [planGlobals(config, directory(changes), options), planLayer(config, directory(changes), 0, options)];
+function allRecipes(changes?: Changes, options?: RecipeOptions) {
+  const [globals, first] = [outerRecipe(config, directory(changes), options), layerRecipe(config, directory(changes), 0, options)];
   return [...globals.matrices, ...first.matrices];
 }
 
-function formats(changes?: Changes, options?: PlanOptions): Record<string, string> {
-  return Object.fromEntries(planAll(changes, options).map(({ role, format }) => [role, format]));
+function formats(changes?: Changes, options?: RecipeOptions): Record<string, string> {
+  return Object.fromEntries(allRecipes(changes, options).map(({ role, format }) => [role, format]));
 }
 
 function errorOf(run: () => unknown): LlmError {
@@ -69,7 +69,7 @@ function errorOf(run: () => unknown): LlmError {
 }
 
 test("the sizes of the matrices are those of the configuration", () => {
-  const sizes = planAll().map(({ role, rows, columns }) => [role, rows, columns]);
+  const sizes = allRecipes().map(({ role, rows, columns }) => [role, rows, columns]);
   expect(sizes).toEqual([
     ["embedding", 512, 64],
     ["head", 512, 64],
@@ -78,7 +78,7 @@ test("the sizes of the matrices are those of the configuration", () => {
     ["gateUp", 320, 64],
     ["down", 64, 160],
   ]);
-  const vectors = planLayer(config, directory(), 0).vectors.map(({ role, length }) => [role, length]);
+  const vectors = layerRecipe(config, directory(), 0).vectors.map(({ role, length }) => [role, length]);
   expect(vectors).toEqual([
     ["attentionNormWeight", 64],
     ["mlpNormWeight", 64],
@@ -86,19 +86,19 @@ test("the sizes of the matrices are those of the configuration", () => {
   ]);
 });
 
-test.each(Object.keys(SHAPES))("%s is missed by its name, and refused in another shape by both shapes", (name) => {
-  const missing = errorOf(() => planAll({ shapes: { [name]: undefined } }));
+test.each(Object.keys(SHAPES))("the error for a missing %s names it, and the error for a wrong shape names both shapes", (name) => {
+  const missing = errorOf(() => allRecipes({ shapes: { [name]: undefined } }));
   expect([missing.code, missing.message]).toEqual(["bad-weights", `"${name}" in model.safetensors: missing`]);
   const shape = SHAPES[name] ?? [];
-  const wrong = errorOf(() => planAll({ shapes: { [name]: shape.map((size) => size + 32) } }));
+  const wrong = errorOf(() => allRecipes({ shapes: { [name]: shape.map((size) => size + 32) } }));
   expect(wrong.code).toBe("bad-weights");
   expect(wrong.message).toContain(
     `"${name}" in model.safetensors: shape [${shape.map((size) => size + 32).join(", ")}], expected [${shape.join(", ")}]`,
   );
 });
 
-test("a tensor of a type that we do not know is refused by its name and type", () => {
-  const error = errorOf(() => planAll({ types: { [`${layer}.mlp.up_proj.weight`]: "Q2_K" } }));
+test("the error for a tensor of an unknown type names the tensor and the type", () => {
+  const error = errorOf(() => allRecipes({ types: { [`${layer}.mlp.up_proj.weight`]: "Q2_K" } }));
   expect([error.code, error.message]).toEqual(["unsupported", expect.stringMatching(/up_proj\.weight.*Q2_K.*Q4_K/)]);
 });
 
@@ -109,7 +109,7 @@ describe("formats", () => {
     expect(types.map(kept)).toEqual(["f32", "f16", "f16", "q8", "q4", "q4m", "q8", "q8", "q4m", "q8", "q8"]);
   });
 
-  test("a matrix of several tensors has the widest", () => {
+  test("a matrix of several tensors has the widest format", () => {
     const qkv = (q: TensorType, k: TensorType, v: TensorType) =>
       formats({
         types: {
@@ -125,7 +125,7 @@ describe("formats", () => {
     expect(qkv("F32", "BF16", "Q8_0")).toBe("f32");
   });
 
-  test("quantising leaves quantised tensors alone, and the tables of 4-bit models at 8 bits", () => {
+  test("quantising keeps quantised tensors, and stores the tables of 4-bit models with 8 bits", () => {
     expect(formats({}, { quantise: "q8" })).toEqual({
       embedding: "q8",
       head: "q8",
@@ -147,7 +147,7 @@ describe("formats", () => {
   });
 });
 
-describe("tensors that no plan uses", () => {
+describe("tensors that no recipe uses", () => {
   const check = (shapes: Readonly<Record<string, readonly number[]>>, changed = config) =>
     checkNothingLeftOver(changed, directory({ shapes }));
 
@@ -159,7 +159,7 @@ describe("tensors that no plan uses", () => {
     },
   );
 
-  test("are no matter where they change nothing: a stored copy of a tied head, rotary frequencies", () => {
+  test("are accepted if they change nothing: a stored copy of a tied head, rotary frequencies", () => {
     expect(() => check({ [`${layer}.self_attn.rotary_emb.inv_freq`]: [8] }, { ...config, tiedEmbedding: true })).not.toThrow();
   });
 });

@@ -46,7 +46,7 @@ describe("quantising normally distributed weights", () => {
     expect(relativeRms(packed(format), weights)).toBeLessThan(bound);
   });
 
-  test("to q4 costs less than the way of Q4_0", () => {
+  test("to q4 has a smaller error than the method of Q4_0", () => {
     const asQ4_0 = weights.slice();
     for (let first = 0; first < weights.length; first += 32) {
       const group = weights.subarray(first, first + 32);
@@ -59,7 +59,7 @@ describe("quantising normally distributed weights", () => {
     expect(relativeRms(packed("q4"), weights)).toBeLessThan(0.96 * relativeRms(asQ4_0, weights));
   });
 
-  test("to q8 is nowhere off by more than half a step of its group", () => {
+  test("to q8 has an error of at most half a step of the group", () => {
     expect(worstOfGroup(packed("q8"), weights)).toBeLessThan((0.5 / 127) * (1 + 2 ** -9));
   });
 
@@ -84,7 +84,7 @@ describe.each(FORMATS)("%s", (format) => {
       expect(Math.abs((unpacked[i] ?? 0) - value)).toBeLessThanOrEqual(2 ** -11 * Math.abs(value) + 2 ** -22);
   });
 
-  test("puts rows where their runs say, from parts of several types", () => {
+  test("puts the rows of parts of several types where their runs say", () => {
     const zeros: RowRun = { from: 0, to: 1, count: 2, fromStep: 1, toStep: 2 };
     const ones = halfPart("F16", new Array<number>(32).fill(halfBits(1)), [{ from: 0, to: 2, count: 1, fromStep: 1, toStep: 1 }]);
     const twos = halfPart("BF16", new Array<number>(32).fill(0x4000), [{ from: 0, to: 0, count: 1, fromStep: 1, toStep: 1 }]);
@@ -97,7 +97,7 @@ describe.each(FORMATS)("%s", (format) => {
     }
   });
 
-  test.each([Number.NaN, Number.POSITIVE_INFINITY])("refuses %f and says where it is", (value) => {
+  test.each([Number.NaN, Number.POSITIVE_INFINITY])("refuses %f and names its place", (value) => {
     if (format === "f32") return; // F32 goes over as it is
     const values = new Float32Array(64);
     values[40] = value;
@@ -106,7 +106,7 @@ describe.each(FORMATS)("%s", (format) => {
   });
 });
 
-test("a weight beyond 16-bit floats is refused with the way out, which works", () => {
+test("the error for a weight above 65504 names a remedy that works", () => {
   const large = halfPart("BF16", new Array<number>(32).fill(0x4800), rowsInOrder(1)); // 131072
   const task = { rows: 1, columns: 32, parts: [large] };
   const error = errorOf(() => packMatrix({ ...task, format: "f16" }));
@@ -125,7 +125,7 @@ test.each(["Q8_0", "Q4_0", "Q4_1", "Q5_0"] as const)("a %s block whose scale is 
   expect(error.message).toBe(`"x" in file, row 0: a block's scale is Infinity`);
 });
 
-test("bytes that begin at an odd place of their buffer pack like any others", () => {
+test("bytes at an odd offset of their buffer pack like any others", () => {
   const values = seededRandom("odd").normal([4, 64]);
   const shifted = new Uint8Array(values.byteLength + 1);
   shifted.set(new Uint8Array(values.buffer), 1);
@@ -136,14 +136,14 @@ test("bytes that begin at an odd place of their buffer pack like any others", ()
 });
 
 describe("packVector", () => {
-  test("gives floats in the order of the runs, whatever type they are stored in", () => {
+  test("gives floats in the order of the runs, whatever their stored type", () => {
     const bias = halfPart("F16", [1, 2, 3, 4].map(halfBits), [{ from: 0, to: 1, count: 2, fromStep: 2, toStep: 2 }]);
     const rest = floatPart([7, 8], [{ from: 0, to: 0, count: 2, fromStep: 1, toStep: 2 }]);
     expect([...packVector(4, [bias, rest])]).toEqual([7, 1, 8, 3]);
   });
 
-  test("refuses what is not finite", () => {
+  test("refuses values that are not finite", () => {
     const error = errorOf(() => packVector(2, [floatPart([1, Number.NaN], rowsInOrder(2))]));
-    expect([error.code, error.message]).toEqual(["bad-weights", '"x" in file, element 1: NaN is no finite number']);
+    expect([error.code, error.message]).toEqual(["bad-weights", '"x" in file, element 1: NaN is not a finite number']);
   });
 });

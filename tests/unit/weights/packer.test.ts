@@ -1,4 +1,4 @@
-// Packer against workers that behave as a browser's do, and as they do not wish to; tests/engine/packer.test.ts has the browser's own.
+// Packer with simulated workers that behave well or badly; tests/engine/packer.test.ts uses the browser's own.
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { LlmError } from "../../../src/errors";
 import { type PackTask, packMatrix } from "../../../src/weights/pack";
@@ -17,7 +17,7 @@ function floatTask(values: readonly number[]): PackTask {
   return { format: "q8", rows: 1, columns: values.length, parts: [part] };
 }
 
-/** A worker whose steps the test takes: it loads, and answers, when it is told to. */
+/** A worker controlled by the test: it loads and answers on command. */
 class StagedWorker extends EventTarget {
   static all: StagedWorker[] = [];
   readonly requests: PackRequest[] = [];
@@ -78,7 +78,7 @@ afterEach(() => {
 });
 
 describe("without workers", () => {
-  test("Node packs where it is called, and nothing is said about it", async () => {
+  test("Node packs in the calling thread, without an event", async () => {
     const events: PackerEvent[] = [];
     const packer = new Packer({ onEvent: (event) => events.push(event) });
     expect(await packer.pack(floatTask([1, 2, 3]))).toEqual(packMatrix(floatTask([1, 2, 3])));
@@ -86,7 +86,7 @@ describe("without workers", () => {
     await expectLlmError(packer.pack(floatTask([Number.NaN])), "bad-weights", '"x" in file, row 0');
   });
 
-  test("a page that forbids them packs all the same, and says so once", async () => {
+  test("a page that forbids workers still packs, with a single event", async () => {
     vi.stubGlobal("Worker", function forbidden() {
       throw new DOMException("refused by the Content Security Policy", "SecurityError");
     });
@@ -97,7 +97,7 @@ describe("without workers", () => {
     expect(events).toEqual([{ type: "worker-unavailable", reason: expect.stringContaining("Content Security Policy") }]);
   });
 
-  test("a page whose workers fail while they load packs what had been waiting for them", async () => {
+  test("a page whose workers fail to load packs the jobs that were waiting", async () => {
     const { packer, events } = stagedWorkers();
     const packed = packer.pack(floatTask([1, 2]));
     worker(0).fail();
@@ -109,7 +109,7 @@ describe("without workers", () => {
 });
 
 describe("with workers", () => {
-  test("tasks wait for a worker that has loaded, and go to each idle one", async () => {
+  test("tasks wait until a worker has loaded, and go to idle workers", async () => {
     const { packer } = stagedWorkers();
     const packed = [1, 2, 3].map((value) => packer.pack(floatTask([value])));
     expect(StagedWorker.all.map(({ requests }) => requests.length)).toEqual([0, 0]);
@@ -122,7 +122,7 @@ describe("with workers", () => {
     expect(await Promise.all(packed)).toEqual([1, 2, 3].map((value) => packMatrix(floatTask([value]))));
   });
 
-  test("bytes are handed over, not copied, unless others look into their buffer", async () => {
+  test("bytes are transferred, not copied, unless their buffer is shared", async () => {
     const { packer } = stagedWorkers();
     const whole = floatTask([1, 2]);
     const shared = floatTask([3, 4]);
@@ -139,7 +139,7 @@ describe("with workers", () => {
     expect(await Promise.all(packed)).toEqual([packMatrix(floatTask([1, 2])), packMatrix(floatTask([3, 4]))]);
   });
 
-  test("errors keep their code and message on the way", async () => {
+  test("errors keep their code and message across threads", async () => {
     const { packer } = stagedWorkers();
     const packed = packer.pack(floatTask([Number.NaN]));
     worker(0).load();
@@ -147,7 +147,7 @@ describe("with workers", () => {
     await expectLlmError(packed, "bad-weights", '"x" in file, row 0', "finite");
   });
 
-  test("an aborted task ends at once; its worker goes on with the next", async () => {
+  test("an aborted task ends at once, and its worker continues with the next", async () => {
     const { packer } = stagedWorkers({ workerCount: 1 });
     const abort = new AbortController();
     const running = packer.pack(floatTask([1]), abort.signal);
@@ -164,7 +164,7 @@ describe("with workers", () => {
     expect(worker(0).requests).toEqual([]);
   });
 
-  test("a worker that dies fails its own task only", async () => {
+  test("a worker that dies fails only its own task", async () => {
     const { packer, events } = stagedWorkers();
     const [lost, kept] = [packer.pack(floatTask([1])), packer.pack(floatTask([2]))];
     worker(0).load();
@@ -176,7 +176,7 @@ describe("with workers", () => {
     expect(events).toEqual([]);
   });
 
-  test("dispose ends the workers and fails what is under way; so does every later task", async () => {
+  test("dispose ends the workers, and all running and later tasks fail", async () => {
     const { packer } = stagedWorkers();
     const packed = packer.pack(floatTask([1]));
     worker(0).load();
@@ -187,7 +187,7 @@ describe("with workers", () => {
     expect(StagedWorker.all.map(({ terminated }) => terminated)).toEqual([true, true]);
   });
 
-  test("there is one fewer than the cores, from 1 to 4", () => {
+  test("the number of workers is one fewer than the cores, from 1 to 4", () => {
     for (const [cores, count] of [
       [1, 1],
       [2, 1],
@@ -204,7 +204,7 @@ describe("with workers", () => {
   });
 });
 
-test("an error that is our mistake crosses with its message, and is no LlmError", () => {
+test("an error that is our own mistake keeps its message and is not an LlmError", () => {
   const reply = failedReply(1, new Error("crescendo: internal: x"));
   expect(reply).toEqual({ type: "failed", id: 1, code: null, message: "crescendo: internal: x" });
   expect(failedReply(1, new LlmError("bad-weights", "y"))).toMatchObject({ code: "bad-weights" });

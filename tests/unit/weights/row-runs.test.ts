@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { clipRuns, type RowRun, rowsFromAdjacentPairs, rowsFromHeadGroups, rowsInOrder, sourceRows } from "../../../src/weights/row-runs";
 
-/** For each row of the matrix the row of the tensor that it comes from; -1 where none does. */
+/** For each row of the matrix, its source row in the tensor, or -1. */
 function sources(runs: readonly RowRun[], rows: number): number[] {
   const from = new Array<number>(rows).fill(-1);
   for (const run of runs) {
@@ -15,7 +15,7 @@ const heads = fc
   .record({ kvHeadCount: fc.integer({ min: 1, max: 6 }), groupHeads: fc.integer({ min: 1, max: 5 }), half: fc.integer({ min: 1, max: 8 }) })
   .map(({ kvHeadCount, groupHeads, half }) => ({ kvHeadCount, headCount: kvHeadCount * groupHeads, headDim: 2 * half }));
 
-test("adjacent pairs are taken apart as llama.cpp's converter put them together", () => {
+test("adjacent pairs are split as llama.cpp's converter joined them", () => {
   fc.assert(
     fc.property(heads, ({ headCount, headDim }) => {
       // The converter: reshape(heads, 2, headDim / 2), swap the last two axes, flatten.
@@ -31,12 +31,12 @@ test("adjacent pairs are taken apart as llama.cpp's converter put them together"
   );
 });
 
-test("head groups end as all q, all k, all v, each in the order of its heads", () => {
+test("head groups become all q, all k, all v, each in the order of its heads", () => {
   fc.assert(
     fc.property(heads, (layout) => {
       const { headCount, kvHeadCount, headDim } = layout;
       const groupHeads = headCount / kvHeadCount;
-      // What each row of the fused tensor is, as Falcon's own code views it: [groups, groupHeads + 2, headDim].
+      // The meaning of each row of the fused tensor, as in Falcon's own code: [groups, groupHeads + 2, headDim].
       const fused: string[] = [];
       for (let group = 0; group < kvHeadCount; group++) {
         for (let member = 0; member < groupHeads + 2; member++) {
@@ -59,7 +59,7 @@ describe("clipped runs", () => {
     fc.integer({ min: 1, max: 40 }).map((count) => rowsInOrder(count, { to: 1, toStep: 2 })),
   );
 
-  test("are the matrix's rows from the first to the last, and no others", () => {
+  test("are exactly the matrix's rows of the range", () => {
     fc.assert(
       fc.property(runs, fc.nat(120), fc.nat(60), (all, start, length) => {
         const whole = sources(all, 400);
@@ -68,7 +68,7 @@ describe("clipped runs", () => {
     );
   });
 
-  test("say which rows of the tensor they need", () => {
+  test("name the rows of the tensor that they need", () => {
     fc.assert(
       fc.property(runs, fc.nat(60), fc.integer({ min: 1, max: 60 }), (all, start, length) => {
         const clipped = clipRuns(all, start, start + length);

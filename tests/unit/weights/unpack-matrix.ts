@@ -1,4 +1,4 @@
-// Reads packed matrices back as numbers: an independent reading of the layouts, from docs/weight-layouts.md alone.
+// Reads packed matrices back as numbers: an independent implementation, from docs/weight-layouts.md alone.
 import { type PackedMatrix, paddedColumns, rowCodeBytes, rowScaleBytes } from "../../../src/weight-format";
 import { halfValue } from "../../support/half";
 

@@ -5,20 +5,17 @@ import { readSafetensors } from "../formats/safetensors";
 import { type WritableTensor, writeSafetensors } from "../formats/safetensors-writer";
 import { requireStored, type TensorDirectory } from "../formats/tensor-directory";
 import { type GroupSnapshot, type KvSnapshot, snapshotBytes } from "../kv/kv-snapshot";
-import type { ModelIdentity } from "../repository/identity";
 import { clip } from "./quote";
-import { checkContentSizes, type GroupHeader, parseSnapshotHeader, SNAPSHOT_FORMAT, SNAPSHOT_VERSION } from "./snapshot-header";
+import {
+  checkContentSizes,
+  type GroupHeader,
+  parseSnapshotHeader,
+  SNAPSHOT_FORMAT,
+  SNAPSHOT_VERSION,
+  type SnapshotContent,
+  type SnapshotIdentity,
+} from "./snapshot-header";
 import type { TranscriptMessage, TranscriptTurn } from "./transcript";
-
-/** Of the model that a snapshot was taken of. Null stands for a tokenizer that is not known. */
-export type SnapshotIdentity = Pick<ModelIdentity, "weights" | "tokenizer">;
-
-export interface SnapshotContent {
-  readonly identity: SnapshotIdentity;
-  readonly messages: readonly TranscriptMessage[];
-  readonly turn: TranscriptTurn | null;
-  readonly kv: KvSnapshot;
-}
 
 export class ChatSnapshot {
   /** Decides what an engine can use of it: see `engine.restoreChat`. */

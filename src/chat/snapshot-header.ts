@@ -1,8 +1,8 @@
 // The JSON in a stored snapshot, checked field by field: it comes from outside, and may be damaged or made up.
 import { LlmError } from "../errors";
 import { RESIDUALS } from "../kv/kv-cache";
-import type { GroupSnapshot } from "../kv/kv-snapshot";
-import type { SnapshotContent } from "./chat-snapshot";
+import type { GroupSnapshot, KvSnapshot } from "../kv/kv-snapshot";
+import type { ModelIdentity } from "../repository/identity";
 import { clip, quote } from "./quote";
 import { messageFault } from "./request-checks";
 import type { TranscriptMessage, TranscriptTurn } from "./transcript";
@@ -15,6 +15,16 @@ const NAMELESS_VERSION = 1;
 /** What a header says of a group; `contents` are the names of its tensors. */
 export interface GroupHeader extends Omit<GroupSnapshot, "contents"> {
   readonly contents: readonly string[];
+}
+
+/** Of the model that a snapshot was taken of. Null stands for a tokenizer that is not known. */
+export type SnapshotIdentity = Pick<ModelIdentity, "weights" | "tokenizer">;
+
+export interface SnapshotContent {
+  readonly identity: SnapshotIdentity;
+  readonly messages: readonly TranscriptMessage[];
+  readonly turn: TranscriptTurn | null;
+  readonly kv: KvSnapshot;
 }
 
 export interface SnapshotHeader extends Omit<SnapshotContent, "kv"> {

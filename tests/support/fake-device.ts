@@ -14,14 +14,29 @@ export class FakeBuffer {
   readonly size: number;
   readonly label: string;
   readonly bytes: Uint8Array;
-  readonly mapAsync: () => Promise<void>;
+  readonly #work: () => Promise<void>;
+  mapState: GPUBufferMapState = "unmapped";
   isDestroyed = false;
 
-  constructor(size: number, label: string, mapAsync: () => Promise<void>) {
+  constructor(size: number, label: string, work: () => Promise<void>) {
     this.size = size;
     this.label = label;
     this.bytes = new Uint8Array(size);
-    this.mapAsync = mapAsync;
+    this.#work = work;
+  }
+
+  async mapAsync(): Promise<void> {
+    this.mapState = "pending";
+    await this.#work();
+    this.mapState = "mapped";
+  }
+
+  getMappedRange(): ArrayBufferLike {
+    return this.bytes.buffer;
+  }
+
+  unmap(): void {
+    this.mapState = "unmapped";
   }
 
   destroy(): void {

@@ -4,6 +4,7 @@ import { replaceMethod } from "../support/device-faults";
 interface WatchedDevice {
   readonly device: GPUDevice;
   readonly liveBuffers: Set<GPUBuffer>;
+  readonly stop: () => void;
 }
 
 export class SoakGpu {
@@ -42,6 +43,15 @@ export class SoakGpu {
     this.#devices.clear();
   }
 
+  /** Also watches a device that somebody else gave, until the returned function is called. It must not be lost. */
+  adopt(device: GPUDevice): () => void {
+    const watched = this.#watch(device);
+    return () => {
+      watched.stop();
+      this.#devices.delete(watched);
+    };
+  }
+
   /** GPU errors that no error scope caught since the last call, of work submitted until now. */
   async takeErrors(): Promise<string[]> {
     await Promise.all([...this.#devices].map(({ device }) => device.queue.onSubmittedWorkDone().catch(() => undefined)));
@@ -53,11 +63,9 @@ export class SoakGpu {
     return [...this.#devices].flatMap(({ liveBuffers }) => [...liveBuffers].map(({ label }) => label));
   }
 
-  #watch(device: GPUDevice): void {
+  #watch(device: GPUDevice): WatchedDevice {
     const liveBuffers = new Set<GPUBuffer>();
-    const watched = { device, liveBuffers };
-    this.#devices.add(watched);
-    replaceMethod(device, "createBuffer", (create: GPUDevice["createBuffer"]) => (descriptor) => {
+    const restore = replaceMethod(device, "createBuffer", (create: GPUDevice["createBuffer"]) => (descriptor) => {
       const buffer = create(descriptor);
       liveBuffers.add(buffer);
       replaceMethod(buffer, "destroy", (destroy) => () => {
@@ -66,7 +74,15 @@ export class SoakGpu {
       });
       return buffer;
     });
-    device.addEventListener("uncapturederror", ({ error }) => this.#errors.push(error.message));
+    const onError = ({ error }: GPUUncapturedErrorEvent) => this.#errors.push(error.message);
+    device.addEventListener("uncapturederror", onError);
+    const stop = () => {
+      restore();
+      device.removeEventListener("uncapturederror", onError);
+    };
+    const watched = { device, liveBuffers, stop };
+    this.#devices.add(watched);
     void device.lost.then(() => this.#devices.delete(watched));
+    return watched;
   }
 }

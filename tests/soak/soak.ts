@@ -1,4 +1,5 @@
 // Runs operations chosen from a seed and tells of every fault, with the operations before it.
+import type { Engine } from "../../src/index";
 import { seededRandom } from "../support/random";
 import { GOLDEN_CASES } from "../support/test-model";
 import { describeError } from "./invariants";
@@ -25,6 +26,8 @@ export interface SoakOptions {
   /** A promise that is open for longer hangs. Default 60 s. */
   readonly patienceMs?: number;
   readonly known?: readonly KnownFault[];
+  /** Whose device, and compiled kernels, everything uses: it is then not lost. */
+  readonly shareDeviceWith?: Engine;
   /** Of a thousand operations, of a fault. */
   readonly onLine?: (line: string) => void;
 }
@@ -45,7 +48,10 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
   const log = new SoakLog(options);
   const stopListening = listenForStrays((error) => log.fault(`nobody caught ${describeError(error)}`));
   const gpu = new SoakGpu();
-  const world = new World({ gpu, patienceMs: options.patienceMs ?? 60_000, onFault: (fault) => log.fault(fault) });
+  const shared = options.shareDeviceWith?.shareDevice();
+  const release = shared ? gpu.adopt(shared.device) : () => undefined;
+  const shareDeviceWith = options.shareDeviceWith ?? null;
+  const world = new World({ gpu, shareDeviceWith, patienceMs: options.patienceMs ?? 60_000, onFault: (fault) => log.fault(fault) });
   const seconds = () => (performance.now() - start) / 1000;
   const isOver = () => log.faults.length >= MAX_FAULTS || seconds() > 60 * (options.minutes ?? Number.POSITIVE_INFINITY);
   let index = options.first ?? 0;
@@ -62,6 +68,8 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     await new Promise((resolve) => setTimeout(resolve, 50)); // rejections that nobody awaits come late
   } finally {
     stopListening();
+    release();
+    shared?.dispose();
   }
   return { operations: index - (options.first ?? 0), seconds: seconds(), faults: log.faults, known: log.known };
 }
@@ -76,7 +84,7 @@ async function operate(world: World, index: number, options: SoakOptions, log: S
     if (!isFirst) await runStep(log, () => quiet(world));
     await world.beginPhase(phase);
   }
-  const left = new Set(known.map(({ operation }) => operation));
+  const left = new Set([...known.map(({ operation }) => operation), ...(options.shareDeviceWith ? ["lose device"] : [])]);
   const operation = chooseOperation(
     OPERATIONS.filter(({ name }) => !left.has(name)),
     world.random.next(),

@@ -33,6 +33,8 @@ export interface SpokenIds {
 
 export interface WorldOptions {
   readonly gpu: SoakGpu;
+  /** Whose device, and compiled kernels, the first engine uses. */
+  readonly shareDeviceWith: Engine | null;
   /** A promise that is open for longer hangs. */
   readonly patienceMs: number;
   readonly onFault: (fault: string) => void;
@@ -207,11 +209,12 @@ export class World {
 
   async #load(location: string | ReturnType<SoakLink["files"]>, options: LoadOptions): Promise<Engine> {
     const { link, phase } = this;
+    // One device, and its compiled kernels, for all; a new one where the engine waits for another itself.
+    const shareDeviceWith = this.#engine ? (this.#isLost ? null : this.#engine) : this.#options.shareDeviceWith;
     return loadEngine(location, {
       ...phase.options,
       ...{ gpu: this.gpu.gpu, fetch: link.fetch, cache: false, tuning: "off", delivery: "manual" },
-      // One device, and its compiled kernels, for all; a new one where the engine waits for another itself.
-      ...(this.#engine && !this.#isLost && { shareDeviceWith: this.#engine }),
+      ...(shareDeviceWith && { shareDeviceWith }),
       ...{ defaultLimits: true, without: ["subgroup-matrix"] },
       ...options,
     });

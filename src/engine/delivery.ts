@@ -72,6 +72,9 @@ interface StageUnderWay {
   readonly link: LinkedAbort;
   /** Where its weights go. */
   gpu: Gpu | null;
+  /** It landed, or nothing of it is left. */
+  readonly ended: Promise<void>;
+  readonly end: () => void;
 }
 
 // Devices that may be lost while no stage lands: one that takes the device down each time is given up.
@@ -93,7 +96,7 @@ export class Delivery {
   #lastLost: Gpu | null = null;
   #lastFailure: unknown = null;
   /** The furthest of those that failed or were called off, for `resume`. */
-  #unmet: Omit<DeliverOptions, "signal"> | null = null;
+  #unmet: (Omit<DeliverOptions, "signal"> & { readonly stage: number }) | null = null;
   #end: unknown = null;
 
   constructor(core: EngineCore, supply: WeightSupply, options: DeliveryOptions) {
@@ -134,17 +137,18 @@ export class Delivery {
       return Promise.reject(error);
     }
     if (this.#end) return Promise.reject(this.#end);
-    const handover: Handover<void> = new Handover<void>(signal, (reason) => this.#calledOff(ask, reason));
-    const ask: Ask = { stage, options, handover };
-    this.#complete = handover.done;
-    if (handover.isOver) this.#remember(ask);
-    else {
-      this.#asks.add(ask);
-      this.#unmet = (this.#unmet?.stage ?? this.lastStage) <= stage ? null : this.#unmet;
-      this.#meetAsks();
-      void this.#load();
-    }
-    return handover.done;
+    const ask: Ask = { stage, options, handover: new Handover<void>(undefined) };
+    this.#complete = ask.handover.done;
+    this.#asks.add(ask);
+    if (this.#unmet && this.#unmet.stage <= stage) this.#unmet = null;
+    const onAbort = () => void this.#callOff(ask, signal?.reason);
+    signal?.addEventListener("abort", onAbort);
+    if (signal?.aborted) onAbort();
+    const forget = () => signal?.removeEventListener("abort", onAbort);
+    ask.handover.done.then(forget, forget);
+    this.#meetAsks();
+    void this.#load();
+    return ask.handover.done;
   }
 
   /** No byte of a later stage is asked for until `resume`: a metered link, say. What is under way comes to its end. */
@@ -193,7 +197,12 @@ export class Delivery {
   #nextStage(): StageUnderWay | null {
     const index = Math.max(this.#loaded, this.#core.stage) + 1;
     const ask = [...this.#asks].find(({ stage }) => stage >= index);
-    return ask ? { index, ask, link: linkAbort(), gpu: null } : null;
+    if (!ask) return null;
+    let end: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    return { index, ask, link: linkAbort(), gpu: null, ended, end };
   }
 
   async #bring(stage: StageUnderWay): Promise<StageWeights> {
@@ -229,7 +238,7 @@ export class Delivery {
   #landed(underWay: StageUnderWay, { stage: reached, ...report }: UpgradeReport): void {
     const { onEvent } = this.#options;
     const stage = this.stageInfo(underWay.index);
-    this.#underWay.delete(underWay);
+    this.#leave(underWay);
     this.#losses = 0;
     if (reached > underWay.index) onEvent({ type: "upgrade-superseded", stage, by: this.stageInfo(reached) });
     else {
@@ -250,7 +259,7 @@ export class Delivery {
 
   /** A stage that did not come, or did not land. Where the device was lost it is tried again on the next one; else all who want it hear of it. */
   async #failed(stage: StageUnderWay, error: unknown): Promise<void> {
-    this.#underWay.delete(stage);
+    this.#leave(stage);
     this.#loaded = Math.min(this.#loaded, stage.index - 1);
     if (isLoss(error) && (await this.#outlives(stage.gpu))) return;
     // Later stages build on this one. Of one that took another in, both fail: that is told once.
@@ -278,11 +287,19 @@ export class Delivery {
     }
   }
 
-  /** Whoever asked wants it no more: what nobody else wants stops. */
-  #calledOff(ask: Ask, reason: unknown): void {
-    this.#asks.delete(ask);
+  /** Whoever asked wants it no more. What nobody else wants stops, and is gone when the asker hears of it. */
+  async #callOff(ask: Ask, reason: unknown): Promise<void> {
+    if (!this.#asks.delete(ask)) return;
     this.#remember(ask);
-    for (const { index, link } of this.#underWay) if (!this.#wants(index)) link.abort(reason);
+    const unwanted = [...this.#underWay].filter(({ index }) => !this.#wants(index));
+    for (const { link } of unwanted) link.abort(reason);
+    await Promise.all(unwanted.map(({ ended }) => ended));
+    ask.handover.fail(reason);
+  }
+
+  #leave(stage: StageUnderWay): void {
+    this.#underWay.delete(stage);
+    stage.end();
   }
 
   #wants(index: number): boolean {

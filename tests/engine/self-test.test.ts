@@ -1,4 +1,5 @@
 // Drivers that miscompile subgroups, matrix units or 8-bit dot products: the engine detects it, reports it and answers correctly without them.
+
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { present } from "../../src/assert";
 import { createRuntime } from "../../src/engine/create-runtime";
@@ -16,6 +17,7 @@ import { hardwareGpu, miscompile, replaceMethod, watchBuffers } from "../support
 import { expectGolden } from "../support/expect-close";
 import { expectLlmError } from "../support/expect-llm-error";
 import { runKernel, unwritten } from "../support/kernel-test";
+import { stepState } from "../support/step-state";
 import { getTestGpu } from "../support/test-gpu";
 import { evaluateAll, readGolden, testModelFiles } from "../support/test-model";
 
@@ -85,7 +87,7 @@ describe("the self-test", () => {
     const { inputs, expected, rows: xRows } = knownProduct("matmul-subgroup-matrix");
     const [rows, columns] = [expected.length / xRows, present(inputs.x, "x").length / xRows];
     const options = { format: "q4m", rows, columns, bias: false, epilogue: "store", yStride: rows, yOffset: 0, tile: "direct" } as const;
-    const state = new Uint32Array([0, xRows, 0, 0]);
+    const state = stepState({ position: 0, rows: xRows });
     const shape = { rows: xRows, positions: xRows };
     const { y } = await runKernel(gpu, matmulTile, options, shape, { state, ...inputs }, { y: unwritten(expected.length) });
     expect(y).toEqual(expected);

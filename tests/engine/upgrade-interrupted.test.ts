@@ -178,7 +178,7 @@ test.each(["background", "turn-boundary"] as const)(
       let answer: Promise<unknown> = Promise.resolve();
       const onPrepared = () => {
         answer = reasonOf(continueSequence(core, sequence, { maxTokens: 30, onToken, signal: abort.signal }));
-        void core.releaseSequence(sequence);
+        void answer.then(() => core.releaseSequence(sequence));
       };
       await engine.upgrade({ policy, onPrepared });
       expect(await answer).toBe(ENOUGH);

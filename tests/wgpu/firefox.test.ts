@@ -24,13 +24,14 @@ describe.skipIf(!executable)(`Firefox${REASON}`, () => {
     repository?.close();
   });
 
-  test("the logits and greedy ids of llama-gqa are the reference's, at more than the 40 tokens a second that its poll allows", async () => {
+  test("the logits and greedy ids of llama-gqa are the reference's, and empty submits keep its poll from holding decode up", async () => {
     const golden = await readGoldenCase();
     await firefox.open(`${repository.origin}/blank.html`);
     const { origin } = repository;
     const run = await firefox.call<GoldenRun>(`${origin}/tests/wgpu/golden-run.js`, "runGolden", origin, golden.ids, golden.greedy.length);
     expectGoldenRun(run, golden);
-    expect(run.fastestMs).toBeLessThan(450); // four tokens at each look would take 500 at least
+    // Else four tokens come at each of its looks. Once Firefox tells of finished work at once, gpu/completion has no use any more.
+    expect(run.emptySubmits).toBeGreaterThan(golden.greedy.length);
   });
 
   describe("the page", () => {

@@ -10,8 +10,7 @@ export interface GoldenRun {
   readonly greedy: readonly number[];
   /** What no error scope caught. */
   readonly errors: readonly string[];
-  /** Of several runs of 24 tokens after a prompt whose first page is cached; null where none had so many. */
-  readonly fastestMs: number;
+  readonly emptySubmits: number;
 }
 
 export function readGoldenCase(): Promise<Golden> {

@@ -1,4 +1,5 @@
-// Three ways to run tests: `unit` in Node, `gpu` in Chromium (the suite that counts), `dawn` the same files in Node for quick development.
+// Ways to run tests: `unit` in Node, `gpu` in Chromium (the suite that counts), `dawn` the same files in Node for quick development; `wgpu` runs what is
+// built in Firefox and Deno, where they are there.
 import { randomInt } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { playwright } from "@vitest/browser-playwright";
@@ -83,6 +84,7 @@ export default defineConfig({
           setupFiles: ["tests/support/dawn-setup.ts", "tests/support/gpu-setup.ts"],
         },
       },
+      { test: { name: "wgpu", include: ["tests/wgpu/**/*.test.ts"], ...GPU_TIMEOUTS, fileParallelism: false, environment: "node" } },
     ],
   },
 });

@@ -51,6 +51,18 @@ describe("on a device that polls", () => {
     expect(waitMs).toBeLessThan(80);
   });
 
+  test("it is found to poll where the machine was busy for a moment", async () => {
+    const fake = fakeDevice();
+    let waits = 0;
+    const late = [1, 2, 3]; // one that is measured without empty submits, and the first two with them
+    fake.device.queue.onSubmittedWorkDone = async () => {
+      if (late.includes(waits++)) await new Promise((resolve) => setTimeout(resolve, 70));
+      return undefined;
+    };
+    polled(fake);
+    expect((await Completion.of(fake.device)).polls).toBe(true);
+  });
+
   test("nothing is submitted while nobody waits, nor after the device was lost", async () => {
     const fake = fakeDevice();
     const { emptySubmits } = polled(fake);

@@ -1,10 +1,10 @@
 // Runs every check and test there is, one after the other. At the end it says which tests were slowest, what was skipped and why, and in the very
 // last line how many passed, failed and were skipped. With --shared it runs only the tests that read ../shared, which a clone lacks.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SHARED_TAG } from "../tests/support/shared-tag";
+import { NAMES_SHARED, SHARED_TAG } from "../tests/support/shared-tag";
 import { ensureChromium } from "./chromium";
 import {
   addCounts,
@@ -40,8 +40,20 @@ function testShared(): Counts[] {
     console.error("There is no ../shared beside this folder: these tests have nothing to read.");
     return [FAILURE];
   }
-  const filter = ["--tags-filter", SHARED_TAG];
-  return ensureChromium() ? [vitest("unit", filter), vitest("gpu", filter)] : [FAILURE];
+  const options = ["--tags-filter", SHARED_TAG];
+  if (!ensureChromium()) return [FAILURE];
+  return [
+    vitest("unit", [...options, ...filesThatNameShared("tests/unit")]),
+    vitest("gpu", [...options, ...filesThatNameShared("tests/engine")]),
+  ];
+}
+
+/** The others would only be imported, which takes longer than these tests. A house test sees to it that no file names ../shared for another. */
+function filesThatNameShared(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".test.ts"))
+    .map((name) => join(folder, name))
+    .filter((path) => NAMES_SHARED.test(readFileSync(path, "utf8")));
 }
 
 function report(counts: Counts): void {

@@ -2,7 +2,7 @@
 import { type BrowserContext, expect, type Page, test } from "@playwright/test";
 import type * as Crescendo from "../../src/index";
 import { type HubServer, startHub } from "../support/hub-server";
-import { DemoPage, fitsItsWidth, limitLink, SLOW_MS } from "./demo-page";
+import { DemoPage, fitsItsWidth, SLOW_MS } from "./demo-page";
 import { stagedRepository } from "./staged-repository";
 
 const MODEL = "somebody/staged";
@@ -11,7 +11,6 @@ const KEPT = { temperature: 0, maxTokens: 3 };
 
 const { files, stageBytes, stageEnds } = stagedRepository();
 const [FIRST_BYTES = 0, SECOND_BYTES = 0] = stageBytes;
-const [FIRST_END = 0] = stageEnds;
 const TOTAL_BYTES = stageBytes.reduce((sum, bytes) => sum + bytes, 0);
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
 const escaped = (text: string) => text.replaceAll(".", "\\.");
@@ -25,15 +24,16 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => hub.close());
 
-/** Lets no byte of a later stage through. @returns what lets them through */
-function holdLaterStages(): () => void {
+/** Lets no byte of the stages after `stage` through. @returns what lets them through */
+function holdAfter(stage: number): () => void {
   let release: () => void = () => undefined;
   const until = new Promise<void>((resolve) => {
     release = resolve;
   });
-  hub.faults = { hold: { fromByte: FIRST_END, until } };
+  hub.faults = { hold: { fromByte: stageEnds[stage] ?? TOTAL_BYTES, until } };
+  const { faults } = hub;
   return () => {
-    hub.faults = {};
+    if (hub.faults === faults) hub.faults = {};
     release();
   };
 }
@@ -76,7 +76,7 @@ test.describe("a visit on a link of 4 Mbit/s", () => {
   test.afterAll(() => context.close());
 
   test("the first stage answers before all bytes are down, and says what it lacks and what it is worth", async () => {
-    release = holdLaterStages();
+    release = holdAfter(0);
     await open(demo, { link: "4" });
     const first = megabytes(FIRST_BYTES);
     await expect(strip(page)).toContainText(`Stage A comes first with 3 of 6 layers, ${first}.`, { timeout: SLOW_MS });
@@ -163,7 +163,7 @@ test.describe("a visit on a link of 4 Mbit/s", () => {
 test("a later stage that does not come is told of in one sentence, and comes when the visitor tries again", async ({ page }) => {
   const demo = new DemoPage(page);
   await demo.keepSettings(KEPT);
-  holdLaterStages();
+  holdAfter(0);
   await open(demo, { link: "100" });
   await demo.isReady();
   await hub.pause();
@@ -188,7 +188,7 @@ const MODULE = "/dist/crescendo.js"; // not known to the compiler
 
 /**
  * A chat that begins as soon as it can, with a question for each stage that has landed, and what the model says to the last of them that is
- * loaded whole and given the turns before. Bytes are those of the weights' file that were asked for.
+ * loaded whole and given the turns before. `askedBytes` are those of the weights' file. The page tells `nextStage` that a turn is over.
  */
 function chatThroughStages(page: Page, questions: readonly string[]) {
   return page.evaluate(
@@ -204,43 +204,49 @@ function chatThroughStages(page: Page, questions: readonly string[]) {
       const engine = await loadEngine(model, { hubEndpoint, fetch: countingFetch });
       const chat = engine.createChat();
       const turns: Turn[] = [];
-      let firstWordBytes = 0;
       for (const [index, question] of questions.entries()) {
         while (engine.stage.index < index) await new Promise((resolve) => setTimeout(resolve, 20));
         const stages = new Set<number>();
         let text = "";
         for await (const delta of chat.send(question, saying)) {
-          firstWordBytes ||= askedBytes;
           text += delta.text;
           stages.add(delta.stage);
         }
         turns.push({ question, text, stages: [...stages] });
+        await (globalThis as unknown as { nextStage(): Promise<void> }).nextStage();
       }
       const whole = await loadEngine(model, { hubEndpoint, plan: "whole", shareDeviceWith: engine }); // from the cache
       const messages = chat.messages.slice(0, -2);
       const wholeAnswer = await whole.createChat({ messages }).send(questions.at(-1) ?? "", saying).finished;
       const firstStageBytes = engine.stages[0]?.bytes ?? 0;
       for (const each of [whole, engine]) each.dispose();
-      return { turns, wholeText: wholeAnswer.text, firstWordBytes, firstStageBytes, askedBytes };
+      return { turns, wholeText: wholeAnswer.text, firstStageBytes, askedBytes };
     },
     { model: MODEL, hubEndpoint: hub.url, module: MODULE, questions },
   );
 }
 
-test("on a link of 8 Mbit/s the first word comes with the first stage, and the chat that goes on over both upgrades ends as the whole model's", async ({
+test("the first word takes the bytes of the first stage alone, and the chat that goes on over both upgrades ends as the whole model's", async ({
   page,
 }) => {
+  const sentBytes: number[] = [];
+  let release = holdAfter(0);
+  await page.exposeFunction("nextStage", () => {
+    const weights = hub.requests.filter(({ path }) => WEIGHTS.test(path));
+    sentBytes.push(weights.reduce((sum, request) => sum + request.bytesSent, 0));
+    const releaseNext = sentBytes.length === 1 ? holdAfter(1) : () => undefined;
+    release();
+    release = releaseNext;
+  });
+  hub.requests.length = 0;
   await page.goto("/tests/e2e/empty.html");
-  await limitLink(page, 1_000_000);
   const questions = ["What is the capital of France?", "What is the capital of Japan?", "Which country did I ask about first?"];
-  const { turns, wholeText, firstWordBytes, firstStageBytes, askedBytes } = await chatThroughStages(page, questions);
+  const { turns, wholeText, firstStageBytes, askedBytes } = await chatThroughStages(page, questions);
   expect(firstStageBytes).toBe(FIRST_BYTES);
-  expect(firstWordBytes).toBeGreaterThanOrEqual(firstStageBytes);
-  expect(firstWordBytes).toBeLessThanOrEqual(1.05 * firstStageBytes);
+  expect(sentBytes[0]).toBeGreaterThanOrEqual(FIRST_BYTES);
+  expect(sentBytes[0]).toBeLessThanOrEqual(1.05 * FIRST_BYTES);
   expect(askedBytes).toBeLessThanOrEqual(1.01 * TOTAL_BYTES); // the file has little more
-  const [first, , last] = turns;
-  expect(first?.stages[0]).toBe(0);
-  expect(last?.stages).toEqual([2]);
+  expect(turns.map(({ stages }) => stages)).toEqual([[0], [1], [2]]);
   for (const { text } of turns) expect(text.length).toBeGreaterThanOrEqual(6);
-  expect(last?.text).toBe(wholeText);
+  expect(turns.at(-1)?.text).toBe(wholeText);
 });

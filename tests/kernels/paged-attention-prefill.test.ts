@@ -40,7 +40,13 @@ function expected(sequence: Sequence, { position, rows, window }: Chunk): Float6
   return padded;
 }
 
-kernelTest(pagedAttentionPrefill, { heads: HEAD_NAMES, kvFormat: ["f32", "f16"] }, async ({ run, random, heads, kvFormat }) => {
+// K/V's format decides how an element is read, whatever the heads: each layout has one of the two, and two layouts have both.
+const LAYOUTS = HEAD_NAMES.flatMap((heads, index) => {
+  const formats = index < 2 ? (["f32", "f16"] as const) : ([index % 2 === 0 ? "f32" : "f16"] as const);
+  return formats.map((kvFormat) => ({ heads, kvFormat }));
+});
+
+kernelTest(pagedAttentionPrefill, { layout: LAYOUTS }, async ({ run, random, layout: { heads, kvFormat } }) => {
   const sequence = randomSequence(random, { ...HEADS[heads], kvFormat }, 122);
   for (const position of [0, 50]) {
     for (const rows of [1, 7, 16, 72]) {
@@ -52,8 +58,14 @@ kernelTest(pagedAttentionPrefill, { heads: HEAD_NAMES, kvFormat: ["f32", "f16"] 
 
 kernelTest(
   pagedAttentionPrefill,
-  { heads: ["4/2×16", "9/3×64"], kvFormat: ["f32", "f16"], window: [1, 16] },
-  async ({ run, random, heads, kvFormat, window }) => {
+  {
+    layout: [
+      { heads: "4/2×16", kvFormat: "f32" },
+      { heads: "9/3×64", kvFormat: "f16" },
+    ],
+    window: [1, 16],
+  },
+  async ({ run, random, layout: { heads, kvFormat }, window }) => {
     const sequence = randomSequence(random, { ...HEADS[heads], kvFormat }, 300);
     for (const [position, rows] of [
       [0, 1],
@@ -106,9 +118,15 @@ kernelTest(
 // With a window, all but one or two splits of a row have no key for it, and say so.
 kernelTest(
   pagedAttentionPrefill,
-  { split: ["9/3×64", "8/1×128"], kvFormat: ["f32", "f16"], window: [null, 40] },
-  async ({ run, random, split, kvFormat, window }) => {
-    const sequence = randomSequence(random, { ...HEADS[split], kvFormat }, 800);
+  {
+    split: [
+      { heads: "9/3×64", kvFormat: "f16" },
+      { heads: "8/1×128", kvFormat: "f32" },
+    ],
+    window: [null, 40],
+  },
+  async ({ run, random, split: { heads, kvFormat }, window }) => {
+    const sequence = randomSequence(random, { ...HEADS[heads], kvFormat }, 800);
     const { layout, qkvStride } = sequence;
     const { headCount, headDim } = layout;
     const width = headCount * headDim;

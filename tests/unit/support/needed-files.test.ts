@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { needsFiles } from "../../support/needed-files";
+import { NAMES_SHARED } from "../../support/shared-tag";
 import { resolveTestPath } from "../../support/test-paths";
 import { readText, repositoryFiles } from "../house/source-files";
 
@@ -33,7 +34,14 @@ describe("a test file", () => {
 
 // Else the test would fail in a clone, or would have another name there.
 test("every test that names a file of ../shared says that it needs it", () => {
-  const naming = repositoryFiles("tests").filter((path) => path.endsWith(".test.ts") && /["'`]\.\.\/shared/.test(readText(path)));
+  const naming = repositoryFiles("tests").filter((path) => path.endsWith(".test.ts") && NAMES_SHARED.test(readText(path)));
   expect(naming.length).toBeGreaterThan(5);
   expect(naming.filter((path) => !readText(path).includes("needsFiles("))).toEqual([]);
+});
+
+// Else `npm run test:shared` would not find it.
+test("no file names ../shared for a test in another one, and none but those of tests/unit and tests/engine reads it", () => {
+  const naming = repositoryFiles("tests").filter((path) => path.endsWith(".ts") && NAMES_SHARED.test(readText(path)));
+  const support = ["needed-files", "test-files", "test-paths"].map((name) => `tests/support/${name}.ts`); // which find any file
+  expect(naming.filter((path) => !support.includes(path) && !/^tests\/(unit|engine)\/.*\.test\.ts$/.test(path))).toEqual([]);
 });

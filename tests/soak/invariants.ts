@@ -60,16 +60,21 @@ export function deltaFaults(deltas: readonly string[], text: string): string[] {
   return joined === text ? [] : [`the deltas read ${JSON.stringify(joined)}, the answer's text is ${JSON.stringify(text)}`];
 }
 
-/** What an engine may hold more than at rest: kernels bound for other numbers of rows, rows of the embedding that prompts had read. */
+/** What an engine may hold more or less than without chats. */
 export interface MemoryAllowance {
+  /** Residuals that idle chats have to catch up from. */
+  readonly kvBytes: number;
+  /** Kernels bound for other numbers of rows. */
   readonly scratchBytes: number;
+  /** Rows of the embedding that prompts had read. */
   readonly weightBytes: number;
 }
 
 /** `bare` is what an engine without chats holds at this stage. */
 export function memoryFaults(now: EngineMemory, bare: EngineMemory, allowance: MemoryAllowance): string[] {
   const isWithin = (key: "weights" | "kv" | "scratch", more: number) => now[key] >= bare[key] - more && now[key] <= bare[key] + more;
-  const isSame = isWithin("kv", 0) && isWithin("weights", allowance.weightBytes) && isWithin("scratch", allowance.scratchBytes);
+  const isSame =
+    isWithin("kv", allowance.kvBytes) && isWithin("weights", allowance.weightBytes) && isWithin("scratch", allowance.scratchBytes);
   return isSame ? [] : [`the engine holds ${JSON.stringify(now)}, without chats it held ${JSON.stringify(bare)}`];
 }
 

@@ -16,7 +16,8 @@ import { sleep, type World } from "./world";
 /** An upgrade may cut positions otherwise than the first computation did, and decode sums in another order than prefill. */
 const MARGIN = 2e-3;
 const SCRATCH_BYTES = 256 * 1024;
-const ROW_BYTES = 2 * 64 * 4; // of embedding and head
+const HIDDEN_BYTES = 64 * 4;
+const ROW_BYTES = 2 * HIDDEN_BYTES; // of embedding and head
 const SAFETY_COPY_MS = 5_000;
 
 export async function quiet(world: World): Promise<void> {
@@ -45,7 +46,15 @@ export async function quiet(world: World): Promise<void> {
     for (const fault of faults) world.fault(`generateIds: ${fault}`);
   }
   await goOn(world);
+  if (world.random.next() < 0.3) await endTalks(world);
   await checkMemory(world);
+}
+
+/** What was kept for chats alone goes with them. */
+async function endTalks(world: World): Promise<void> {
+  for (const slot of world.talks.keys()) world.seat(slot, null);
+  world.track("a token without chats", world.engine.generateIds([3], { temperature: 0, maxTokens: 1 }));
+  await world.settle();
 }
 
 /** One of the chats says a little more, alone. */
@@ -166,7 +175,13 @@ async function checkMemory(world: World): Promise<void> {
   const { engine, phase } = world;
   const bare = await world.references.bareMemory(engine.stage.index);
   const hasRows = phase.stages.some(({ rows }) => rows !== undefined);
-  const allowance = { scratchBytes: SCRATCH_BYTES, weightBytes: hasRows ? ROW_BYTES * engine.config.vocabSize : 0 };
+  const hasTalks = world.talks.some((talk) => talk !== null);
+  const { poolLength = 0 } = phase.options;
+  const allowance = {
+    kvBytes: hasTalks ? (phase.stages.length - 1) * poolLength * HIDDEN_BYTES : 0,
+    scratchBytes: SCRATCH_BYTES,
+    weightBytes: hasRows ? ROW_BYTES * engine.config.vocabSize : 0,
+  };
   const faults = () => memoryFaults(engine.memory(), bare, allowance);
   // An upgrade's safety copy goes away by itself, a little later.
   for (let waited = 0; faults().length > 0 && waited < SAFETY_COPY_MS; waited += 50) await sleep(50);

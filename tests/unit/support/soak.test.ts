@@ -86,7 +86,7 @@ test("a failure is explained by what happened, and by nothing else", () => {
 
 test("more K/V than without chats is a leak, and scratch within its allowance is none", () => {
   const bare = { weights: 100, kv: 200, scratch: 50, total: 350, bufferCount: 9 };
-  const allowance = { scratchBytes: 10, weightBytes: 0 };
+  const allowance = { kvBytes: 0, scratchBytes: 10, weightBytes: 0 };
   expect(memoryFaults({ ...bare, scratch: 60 }, bare, allowance)).toEqual([]);
   expect(memoryFaults({ ...bare, scratch: 61 }, bare, allowance)).toHaveLength(1);
   expect(memoryFaults({ ...bare, kv: 201 }, bare, allowance)).toHaveLength(1);

@@ -54,9 +54,14 @@ const DECODED_AFTER = 64;
 const DECODED_MEANWHILE = 1400;
 
 /** The first stage, with room for the context and the tokens decoded after it. */
-function stagedCore(files: ModelFiles, { stageOptions, ...options }: UpgradeBenchOptions, context: number): Promise<LoadedCore> {
+async function stagedCore(files: ModelFiles, { stageOptions, ...options }: UpgradeBenchOptions, context: number): Promise<LoadedCore> {
   const contextLength = context + DECODED_BEFORE + DECODED_MEANWHILE + DECODED_AFTER + 64;
-  return loadCore(files, { ...options, staged: true, contextLength, ...(stageOptions && { stageOptions }) });
+  const loaded = await loadCore(files, { ...options, staged: true, contextLength, ...(stageOptions && { stageOptions }) });
+  if (loaded.plan.stages.length > 1) return loaded;
+  loaded.dispose();
+  throw new Error(
+    `The default plan of ${files.name} has one stage: nothing to upgrade. Ask for more with {"stageOptions":{"absentLayers":1}}.`,
+  );
 }
 
 /** Decodes greedily until `onToken` returns false. Returns the time and the stage of each token. */

@@ -83,7 +83,7 @@ export class Scheduler {
   }
 
   /** Runs `act` while nothing else runs: after what was asked for before, and before what is asked for later. Throws as `act` does. */
-  alone<T>(act: (answering: Answering, signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async alone<T>(act: (answering: Answering, signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.checkAlive();
     signal?.throwIfAborted();
     return new Promise<T>((resolve, reject) => {

@@ -50,7 +50,7 @@ describe("a device that is lost while a model loads", () => {
     await expectLlmError(
       loadEngine(memoryFiles(contents), { ...OPTIONS, gpu, onEvent }),
       "device-lost",
-      "device was lost",
+      "was lost (destroyed)",
       "Load the engine again",
     );
     expect(events.filter(({ type }) => type === "device-lost" || type === "load-end")).toEqual([

@@ -266,13 +266,16 @@ export class Delivery {
     const isNews = error !== this.#lastFailure && this.#wants(stage.index);
     this.#lastFailure = error;
     for (const each of this.#underWay) if (each.index >= stage.index) each.link.abort(error);
-    for (const ask of this.#asks) {
-      if (ask.stage < stage.index) continue;
+    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
+    const failed = [...this.#asks].filter((ask) => ask.stage >= stage.index);
+    for (const ask of failed) {
       this.#asks.delete(ask);
       this.#remember(ask);
-      ask.handover.fail(error);
     }
-    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
+    // Stages below it may still land. Whoever asked hears of the failure when nothing is under way for them.
+    void Promise.all([...this.#underWay].map(({ ended }) => ended)).then(() => {
+      for (const { handover } of failed) handover.fail(error);
+    });
   }
 
   async #outlives(lost: Gpu | null): Promise<boolean> {

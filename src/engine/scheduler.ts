@@ -42,6 +42,8 @@ export class Scheduler {
   #submitted: Submitted[] = [];
   #chunksUnderWay = 0;
   #wasChunk = false;
+  /** A chunk of an upgrade's rebuild is under way, which nobody's step waits for. */
+  #isRebuilding = false;
   #lastDoneMs = 0;
   #letReadsGo: (() => void) | null = null;
   #end: LlmError | null = null;
@@ -144,6 +146,7 @@ export class Scheduler {
     this.#answering = null;
     this.#submitted = [];
     this.#chunksUnderWay = 0;
+    this.#isRebuilding = false;
     this.roster.lose(loss, runtime.gpu.adapterName);
     answering.gone.abort(loss);
     answering.upgrader.fail(loss);
@@ -362,11 +365,20 @@ export class Scheduler {
   /** A chunk of an upgrade's rebuild while nobody runs; the upgrade's commit, once it is ready. */
   async #advanceUpgrade(answering: Answering): Promise<boolean> {
     const { upgrader, runtime } = answering;
-    if (this.roster.running.length > 0 || !upgrader.hasPending) return false;
+    if (this.roster.running.length > 0 || !upgrader.hasPending || this.#isRebuilding) return false;
     const sequence = this.roster.sequences.lastUsed(runtime.cache.groups);
-    if (await upgrader.advanceIdle(sequence)) await this.#commitBetweenRuns(answering, sequence);
-    else await runtime.gpu.workDone();
-    return true;
+    if (await upgrader.advanceIdle(sequence)) {
+      await this.#commitBetweenRuns(answering, sequence);
+      return true;
+    }
+    // One chunk at a time: a request that comes meanwhile does not wait for more.
+    this.#isRebuilding = true;
+    const goOn = () => {
+      if (this.#answering === answering) this.#isRebuilding = false;
+      this.wake();
+    };
+    runtime.gpu.workDone().then(goOn, goOn);
+    return false;
   }
 
   async #commitBetweenRuns({ runtime, pacer, upgrader }: Answering, sequence: Sequence | null): Promise<void> {

@@ -246,7 +246,8 @@ test("the first word takes the bytes of the first stage alone, and the chat that
   expect(firstStageBytes).toBe(FIRST_BYTES);
   expect(sentBytes[0]).toBeGreaterThanOrEqual(FIRST_BYTES);
   expect(sentBytes[0]).toBeLessThanOrEqual(1.05 * FIRST_BYTES);
-  expect(askedBytes).toBeLessThanOrEqual(1.01 * TOTAL_BYTES); // the file has little more
+  // Each piece of a matrix is read to the next 16 KiB, and these are small: 33 pieces have a neighbour. The embedded model is held to 1 %.
+  expect(askedBytes).toBeLessThanOrEqual(1.05 * TOTAL_BYTES);
   expect(turns.map(({ stages }) => stages)).toEqual([[0], [1], [2]]);
   for (const { text } of turns) expect(text.length).toBeGreaterThanOrEqual(6);
   expect(turns.at(-1)?.text).toBe(wholeText);

@@ -201,7 +201,11 @@ function chatThroughStages(page: Page, questions: readonly string[]) {
         if (/model\.safetensors/.test(String(input))) askedBytes += Number(end) + 1 - Number(start);
         return fetch(input, init);
       };
-      const saying = { temperature: 0, maxTokens: 6 };
+      // Digits and capitals alone, which the vocabulary joins to nothing: a text of letters would be cut into other tokens when it is read again.
+      const isAllowed = (id: number) => /[0-9A-Z]/.test(String.fromCharCode(id - 3)); // three special tokens, then the bytes
+      const banned = Array.from({ length: 512 }, (_, id) => id).filter((id) => id > 127 || !isAllowed(id));
+      const logitBias = new Map(banned.map((id) => [id, Number.NEGATIVE_INFINITY]));
+      const saying = { temperature: 0, maxTokens: 6, logitBias };
       const engine = await loadEngine(model, { hubEndpoint, fetch: countingFetch });
       const chat = engine.createChat();
       const turns: Turn[] = [];
@@ -249,6 +253,6 @@ test("the first word takes the bytes of the first stage alone, and the chat that
   // Each piece of a matrix is read to the next 16 KiB, and these are small: 33 pieces have a neighbour. The embedded model is held to 1 %.
   expect(askedBytes).toBeLessThanOrEqual(1.05 * TOTAL_BYTES);
   expect(turns.map(({ stages }) => stages)).toEqual([[0], [1], [2]]);
-  for (const { text } of turns) expect(text.length).toBeGreaterThanOrEqual(6);
+  for (const { text } of turns) expect(text).toMatch(/^[0-9A-Z]{6}$/);
   expect(turns.at(-1)?.text).toBe(wholeText);
 });

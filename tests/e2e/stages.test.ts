@@ -12,6 +12,7 @@ const KEPT = { temperature: 0, maxTokens: 3 };
 const { files, stageBytes, stageEnds } = stagedRepository();
 const [FIRST_BYTES = 0, SECOND_BYTES = 0] = stageBytes;
 const TOTAL_BYTES = stageBytes.reduce((sum, bytes) => sum + bytes, 0);
+const READ_PAST_BYTES = 16 << 10; // the cache widens a read to multiples of it
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
 const escaped = (text: string) => text.replaceAll(".", "\\.");
 
@@ -24,13 +25,13 @@ test.beforeAll(async () => {
 });
 test.afterAll(() => hub.close());
 
-/** Lets no byte of the stages after `stage` through. @returns what lets them through */
+/** Lets nothing of the stages after `stage` through but their first bytes. @returns what lets them through */
 function holdAfter(stage: number): () => void {
   let release: () => void = () => undefined;
   const until = new Promise<void>((resolve) => {
     release = resolve;
   });
-  hub.faults = { hold: { fromByte: stageEnds[stage] ?? TOTAL_BYTES, until } };
+  hub.faults = { hold: { fromByte: (stageEnds[stage] ?? TOTAL_BYTES) + READ_PAST_BYTES, until } };
   const { faults } = hub;
   return () => {
     if (hub.faults === faults) hub.faults = {};
@@ -200,7 +201,11 @@ function chatThroughStages(page: Page, questions: readonly string[]) {
         if (/model\.safetensors/.test(String(input))) askedBytes += Number(end) + 1 - Number(start);
         return fetch(input, init);
       };
-      const saying = { temperature: 0, maxTokens: 6 };
+      // Digits and capitals alone, which the vocabulary joins to nothing: a text of letters would be cut into other tokens when it is read again.
+      const isAllowed = (id: number) => /[0-9A-Z]/.test(String.fromCharCode(id - 3)); // three special tokens, then the bytes
+      const banned = Array.from({ length: 512 }, (_, id) => id).filter((id) => id > 127 || !isAllowed(id));
+      const logitBias = new Map(banned.map((id) => [id, Number.NEGATIVE_INFINITY]));
+      const saying = { temperature: 0, maxTokens: 6, logitBias };
       const engine = await loadEngine(model, { hubEndpoint, fetch: countingFetch });
       const chat = engine.createChat();
       const turns: Turn[] = [];
@@ -245,8 +250,9 @@ test("the first word takes the bytes of the first stage alone, and the chat that
   expect(firstStageBytes).toBe(FIRST_BYTES);
   expect(sentBytes[0]).toBeGreaterThanOrEqual(FIRST_BYTES);
   expect(sentBytes[0]).toBeLessThanOrEqual(1.05 * FIRST_BYTES);
-  expect(askedBytes).toBeLessThanOrEqual(1.01 * TOTAL_BYTES); // the file has little more
+  // Each piece of a matrix is read to the next 16 KiB, and these are small: 33 pieces have a neighbour. The embedded model is held to 1 %.
+  expect(askedBytes).toBeLessThanOrEqual(1.05 * TOTAL_BYTES);
   expect(turns.map(({ stages }) => stages)).toEqual([[0], [1], [2]]);
-  for (const { text } of turns) expect(text.length).toBeGreaterThanOrEqual(6);
+  for (const { text } of turns) expect(text).toMatch(/^[0-9A-Z]{6}$/);
   expect(turns.at(-1)?.text).toBe(wholeText);
 });

@@ -1,7 +1,6 @@
 // A stage that comes while the one before it is made ready or rebuilt takes that one in. What fails then ends what builds on it, and nothing else.
 import { describe, expect, test, vi } from "vitest";
 import type { StageInfo } from "../../src/index";
-import type { StageWeights } from "../../src/stages/stage-loader";
 import type { Sequence } from "../../src/steps/sequence";
 import { failAllocations, replaceMethod } from "../support/device-faults";
 import { FAILING_CASE, FailingUpgrades, failuresTold, reasonOf, type Sight } from "../support/failing-upgrades";

@@ -12,6 +12,7 @@ import { type RowSet, rowsOf, subtractRows, unionRows } from "../weights/row-set
 import { type Answering, isLoss, whileAnswering } from "./answering";
 import { Roster, type RosterOptions, type Solo } from "./roster";
 import { type GenerationRequest, Run } from "./run";
+import { UnderWay } from "./under-way";
 import { Wake } from "./wake";
 
 export interface SchedulerOptions extends RosterOptions {
@@ -19,12 +20,6 @@ export interface SchedulerOptions extends RosterOptions {
   readonly fetchRows: (runtime: Runtime, rows: RowSet, signal: AbortSignal) => Promise<RowSet>;
   /** Holds later stages' reads back until what it returns is called. */
   readonly holdReads: () => () => void;
-}
-
-/** A step whose end has not been settled. */
-interface Submitted {
-  isDone: boolean;
-  settle: () => void;
 }
 
 // Chunks under way at once: enough to keep the GPU busy, few enough that an abort is felt soon.
@@ -38,8 +33,7 @@ export class Scheduler {
   readonly #wake = new Wake();
   /** Null while there is no device. */
   #answering: Answering | null = null;
-  /** In the order of the GPU's queue. */
-  #submitted: Submitted[] = [];
+  readonly #underWay = new UnderWay(() => this.wake());
   #chunksUnderWay = 0;
   #wasChunk = false;
   /** A chunk of an upgrade's rebuild is under way, which nobody's step waits for. */
@@ -144,7 +138,7 @@ export class Scheduler {
     const answering = this.#answering;
     if (answering?.runtime !== runtime) return;
     this.#answering = null;
-    this.#submitted = [];
+    this.#underWay.drop();
     this.#chunksUnderWay = 0;
     this.#isRebuilding = false;
     this.roster.lose(loss, runtime.gpu.adapterName);
@@ -200,7 +194,7 @@ export class Scheduler {
 
   /** Settles what is done, then begins or submits one thing. False: something must come back or be asked for first. */
   async #advance(answering: Answering): Promise<boolean> {
-    while (this.#submitted[0]?.isDone) this.#submitted.shift()?.settle();
+    this.#underWay.settleDone();
     this.roster.finishDone();
     const next = this.roster.begin(answering.upgrader.awaitsPause);
     this.#holdReads();
@@ -313,7 +307,7 @@ export class Scheduler {
   #noteChunk({ gpu }: Runtime, took: (ms: number) => void): void {
     const startMs = performance.now();
     this.#chunksUnderWay++;
-    this.#note(gpu.workDone(), () => {
+    this.#underWay.add(gpu.workDone(), () => {
       this.#chunksUnderWay--;
       const sinceMs = Math.max(startMs, this.#lastDoneMs);
       this.#lastDoneMs = performance.now();
@@ -324,7 +318,7 @@ export class Scheduler {
   #noteSampled({ stage }: Runtime, runs: readonly Run[], results: Promise<readonly RowResult[]>, slices: number): void {
     const rows = runs.map((run) => ({ run, attempt: run.attempt }));
     for (const run of runs) run.noteSubmitted();
-    this.#note(results, (found) => {
+    this.#underWay.add(results, (found) => {
       this.#lastDoneMs = performance.now();
       for (const [row, { run, attempt }] of rows.entries()) {
         const result = found[row];
@@ -343,23 +337,6 @@ export class Scheduler {
     } catch (error) {
       this.roster.fail(run, error);
     }
-  }
-
-  #note<T>(done: Promise<T>, settle: (value: T) => void): void {
-    const step: Submitted = { isDone: false, settle: () => undefined };
-    this.#submitted.push(step);
-    const end = (act: () => void) => {
-      step.isDone = true;
-      step.settle = act;
-      this.wake();
-    };
-    const fail = (error: unknown) => {
-      throw error;
-    };
-    done.then(
-      (value) => end(() => settle(value)),
-      (error: unknown) => end(() => fail(error)),
-    );
   }
 
   /** A chunk of an upgrade's rebuild while nobody runs; the upgrade's commit, once it is ready. */

@@ -268,12 +268,13 @@ export class Delivery {
     const isNews = error !== this.#lastFailure && this.#wants(stage.index);
     this.#lastFailure = error;
     for (const each of this.#underWay) if (each.index >= stage.index) giveUp(each, error);
-    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
     const failed = [...this.#asks].filter((ask) => ask.stage >= stage.index);
     for (const ask of failed) {
       this.#asks.delete(ask);
       this.#remember(ask);
     }
+    // A listener may ask again at once.
+    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
     // Stages below it may still land. Whoever asked hears of the failure when nothing is under way for them.
     void Promise.all([...this.#underWay].map(({ ended }) => ended)).then(() => {
       for (const { handover } of failed) handover.fail(error);

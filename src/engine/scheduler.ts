@@ -343,9 +343,11 @@ export class Scheduler {
   async #advanceUpgrade(answering: Answering): Promise<boolean> {
     const { upgrader, runtime } = answering;
     if (this.roster.running.length > 0 || !upgrader.hasPending || this.#isRebuilding) return false;
-    const sequence = this.roster.sequences.lastUsed(runtime.cache.groups);
+    const { sequences } = this.roster;
+    const sequence = sequences.lastUsed(runtime.cache.groups);
     if (await upgrader.advanceIdle(sequence)) {
-      await this.#commitBetweenRuns(answering, sequence);
+      // K/V that is being copied stays where it is.
+      await this.#commitBetweenRuns(answering, sequence && sequences.isBusy(sequence) ? null : sequence);
       return true;
     }
     // One chunk at a time: a request that comes meanwhile does not wait for more.

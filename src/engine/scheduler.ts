@@ -300,6 +300,7 @@ export class Scheduler {
     }
     if (rows.length === 0) return false;
     this.#wasChunk = false;
+    if (rows.length > 1) void runtime.model.prepareBatches(); // for later steps: this one goes as it can
     this.#noteSampled(runtime, rows, runtime.stepper.submitDecode(rows), verdict.slices);
     return true;
   }

@@ -44,11 +44,12 @@ async function recompute({ runtime, pacer }: CarryHost, sequence: Sequence, leng
       walk = stepper.walkOf(sequence, span);
     }
     if (!walk) return; // an upgrade landed meanwhile: the next answer computes what is missing
-    const rows = pacer.next(span.end - span.start);
+    const part = stepper.partOf(sequence, span);
+    const rows = pacer.next(span.end - span.start, false, part);
     const startMs = performance.now();
-    stepper.submitChunk({ sequence, slot: 0, span, walk, rows, sampledBefore: 0 });
+    stepper.submitChunk({ sequence, slot: 0, span, walk, rows, layersPerSubmit: pacer.layersPerSubmit(rows), sampledBefore: 0 });
     sequence.markCached(span.start + rows, span.firstGroup);
     await gpu.workDone();
-    pacer.took(rows, performance.now() - startMs);
+    pacer.took(rows, performance.now() - startMs, part);
   }
 }

@@ -89,7 +89,7 @@ export function pacedChunks(maxRows: number, vectorRows: number, work: LayerWork
     },
     layersPerSubmit: (rows) => layersPerSubmit(rows, recent, work),
     took: (rows, ms, part = 1) => {
-      if (rows <= vectorRows) return; // computed by decode's kernels, which says nothing of a chunk in tiles
+      if (rows <= Math.min(vectorRows, maxRows - 1)) return; // computed by decode's kernels, which says nothing of a chunk in tiles
       recent = [...recent.slice(1 - RECENT_CHUNKS), { rows, ms: ms / part }];
       wanted = within(fittingRows(recent));
     },
@@ -97,7 +97,7 @@ export function pacedChunks(maxRows: number, vectorRows: number, work: LayerWork
 }
 
 /** Rows whose part of a chunk's time is `TARGET_MS`, from the chunks measured last (at least one). */
-export function fittingRows(recent: readonly Sample[]): number {
+function fittingRows(recent: readonly Sample[]): number {
   // Safe whatever part of the time is fixed: more rows take at most proportionally longer.
   const perRow = msPerRow(recent);
   const proportional = TARGET_MS / perRow;

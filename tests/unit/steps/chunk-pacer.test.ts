@@ -107,6 +107,12 @@ test("one chunk at a time is under way until the first was measured", () => {
   expect(pacer.chunksAhead).toBe(2);
 });
 
+test("an engine whose chunks are all a few rows has two of them under way as well", () => {
+  const pacer = pacedChunks(16, 16, MIDDLE);
+  pacer.took(pacer.next(100), 20);
+  expect(pacer.chunksAhead).toBe(2);
+});
+
 test("one measured chunk lets a fast device have its eight layers a submit", () => {
   const pacer = pacedChunks(1024, 16, MIDDLE);
   expect(pacer.layersPerSubmit(128)).toBe(1);

@@ -268,7 +268,7 @@ export class EngineCore {
     this.#scheduler.handOverTo({
       runtime,
       upgrader: new Upgrader({ chunkRows, vectorRows }, () => this.#scheduler.wake()),
-      pacer: pacerFor(runtime.gpu.features, chunkRows, vectorRows),
+      pacer: pacerFor(runtime.model.context),
       gone: new AbortController(),
     });
   }

@@ -22,8 +22,6 @@ export interface SchedulerOptions extends RosterOptions {
   readonly holdReads: () => () => void;
 }
 
-// Chunks under way at once: enough to keep the GPU busy, few enough that an abort is felt soon.
-const CHUNKS_AHEAD = 2;
 // Devices that work on a sequence may lose before it is given up.
 const MAX_LOSSES = 2;
 
@@ -257,7 +255,7 @@ export class Scheduler {
   async #submitChunk({ runtime, pacer }: Answering): Promise<boolean> {
     const { stepper, sampler } = runtime;
     const run = this.roster.running.find(({ state }) => state === "prefill");
-    if (!run || this.#chunksUnderWay >= CHUNKS_AHEAD || !stepper.canSample) return false;
+    if (!run || this.#chunksUnderWay >= pacer.chunksAhead || !stepper.canSample) return false;
     const { sequence, slot, promptLength } = run;
     const span = nextSpan(sequence.parts, promptLength);
     if (span) {
@@ -266,10 +264,12 @@ export class Scheduler {
         await stepper.prepareWalk(sequence, span);
         return true;
       }
-      const rows = pacer.next(span.end - span.start, this.#isDecoding);
-      stepper.submitChunk({ sequence, slot, span, walk, rows, sampledBefore: run.progress.said });
+      const part = stepper.partOf(sequence, span);
+      const rows = pacer.next(span.end - span.start, this.#isDecoding, part);
+      const layersPerSubmit = pacer.layersPerSubmit(rows);
+      stepper.submitChunk({ sequence, slot, span, walk, rows, layersPerSubmit, sampledBefore: run.progress.said });
       sequence.markCached(span.start + rows, span.firstGroup);
-      this.#noteChunk(runtime, (ms) => pacer.took(rows, ms));
+      this.#noteChunk(runtime, (ms) => pacer.took(rows, ms, part));
     }
     this.#wasChunk = true;
     if (nextSpan(sequence.parts, promptLength)) return true;
@@ -308,11 +308,12 @@ export class Scheduler {
   #noteChunk({ gpu }: Runtime, took: (ms: number) => void): void {
     const startMs = performance.now();
     this.#chunksUnderWay++;
-    this.#underWay.add(gpu.workDone(), () => {
+    // Read at once: the chunk is settled later, when the loop is free.
+    const done = gpu.workDone().then(() => performance.now());
+    this.#underWay.add(done, (doneMs) => {
       this.#chunksUnderWay--;
-      const sinceMs = Math.max(startMs, this.#lastDoneMs);
-      this.#lastDoneMs = performance.now();
-      took(this.#lastDoneMs - sinceMs);
+      took(Math.max(0, doneMs - Math.max(startMs, this.#lastDoneMs)));
+      this.#lastDoneMs = doneMs;
     });
   }
 

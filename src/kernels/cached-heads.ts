@@ -1,4 +1,4 @@
-// What every kernel that touches the K/V cache knows of its heads and pages: the defines of shaders/include/kv-cache.wgsl.
+// The shape of the K/V cache's heads and pages, for every kernel that reads or writes it: the defines of shaders/include/kv-cache.wgsl.
 import { assert } from "../assert";
 import type { Defines } from "../gpu/preprocess";
 
@@ -11,7 +11,7 @@ export interface CachedHeads {
   /** Positions in a page, a multiple of 16. */
   readonly pageSize: number;
   readonly kvFormat: "f32" | "f16";
-  /** Words between the page tables of two slots; 0, the default, where there is one. */
+  /** Words between the page tables of two slots; 0, the default, if there is one slot. */
   readonly tableStride?: number;
 }
 

@@ -1,4 +1,4 @@
-// Looks the step's token ids up in the embedding table.
+// Looks up the step's token ids in the embedding table.
 import wgsl from "../../shaders/embedding.wgsl?raw";
 import { defineKernel } from "../gpu/kernel";
 import type { WeightFormat } from "../weight-format";
@@ -11,13 +11,13 @@ export interface EmbeddingOptions {
   readonly columns: number;
   /** The id of the bound part's first row; 0 for a table in one part. */
   readonly firstRow: number;
-  /** Rows in the bound part: ids outside it are left to the others. */
+  /** Rows in the bound part. Dispatches of other parts handle ids outside it. */
   readonly rowCount: number;
 }
 
 const WORKGROUP_SIZE = 64;
 
-/** `y`: f32 [rows, paddedColumns(columns)], of the tokens that `state` names. A stopped row's stays as it is. */
+/** `y`: f32 [rows, paddedColumns(columns)], for the tokens in `state`. Stopped rows are not written. */
 export const embedding = defineKernel<"state" | "codes" | "scales" | "y", EmbeddingOptions, StepShape>({
   name: "embedding",
   wgsl,

@@ -1,4 +1,4 @@
-// What a matrix product does to its result before storing it.
+// The epilogue of a matrix product: the operation on its result before it is stored.
 
 /**
  * - `store`: y = r.

@@ -2,7 +2,7 @@
 import { rowCodeBytes } from "../weight-format";
 import { type GemvTuning, gemvTuning, type MatmulVectorOptions } from "./matmul-vector";
 
-/** What the speed of a matrix-vector product of the decode step depends on, besides its GEMV parameters. */
+/** Everything that affects the speed of a decode step's matrix-vector product, besides its GEMV parameters. */
 export interface GemvProduct extends Pick<MatmulVectorOptions, "format" | "rows" | "columns" | "bias" | "epilogue" | "subgroups"> {
   /** The kernel also computes RMSNorm of x. */
   readonly norm: boolean;

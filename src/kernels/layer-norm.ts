@@ -5,7 +5,7 @@ import { type NormOptions, normVariant } from "./rms-norm";
 import type { StepShape } from "./step-shape";
 
 export interface LayerNormOptions extends NormOptions {
-  /** Of the step's rows only as many of the last as are dispatched, each in its place in y. Every row unless given. */
+  /** Normalises only the last rows of the step, as many as are dispatched, each to its own row of y. By default all rows. */
   readonly lastRows?: boolean;
 }
 

@@ -1,4 +1,4 @@
-// Matrix × matrix with x in eight bits, by products of four bytes an instruction.
+// Matrix × matrix with x in eight bits. One instruction multiplies and adds four bytes.
 import wgsl from "../../shaders/matmul-dp4a.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -8,7 +8,7 @@ import type { MatmulTileOptions } from "./matmul-tile";
 import type { StepShape } from "./step-shape";
 import { weightDefines } from "./weight-defines";
 
-/** Formats whose codes are bytes or less. */
+/** Formats whose codes have at most eight bits. */
 export type Dp4aFormat = Exclude<WeightFormat, "f32" | "f16">;
 
 export const DP4A_FORMATS: readonly Dp4aFormat[] = ["q8", "q4", "q4m"];
@@ -23,19 +23,20 @@ export interface MatmulDp4aOptions extends Omit<MatmulTileOptions, "format" | "t
   readonly tile?: Dp4aTile;
 }
 
-/** Outputs of a workgroup, of which a thread computes `threadRows` × 4. */
+/** The outputs of a workgroup. A thread computes `threadRows` × 4 of them. */
 export interface Dp4aTile {
   readonly rows: number;
   readonly columns: number;
   readonly threadRows: number;
 }
 
-// On an H100, of 1,024 rows: of nine tiles the best for 1,536 × 8,960, within 10 % of the best for others in q4m (docs/decisions/0007).
+// On an H100 with 1,024 rows, this was the best of nine tiles for 1,536 × 8,960. For other shapes in q4m it is within 10 % of the best
+// (docs/decisions/0007).
 export const DP4A_TILE: Dp4aTile = { rows: 64, columns: 64, threadRows: 8 };
 
 /**
- * `x_codes` and `x_scales` as quantise-rows leaves them; other tensors as matmul-tile has them. What eight bits lose of x is lost: as
- * large an error as 1/254 of the largest of 32 values.
+ * quantise-rows writes `x_codes` and `x_scales`; the other tensors are those of matmul-tile. Rounding x to eight bits loses precision: the error of a
+ * value is up to 1/254 of the largest of its 32 values.
  */
 export const matmulDp4a = defineKernel<"state" | "x_codes" | "x_scales" | "codes" | "scales" | "bias" | "y", MatmulDp4aOptions, StepShape>({
   name: "matmul-dp4a",

@@ -1,4 +1,4 @@
-// Matrix × matrix on a device's matrix units, where it has them: the products of a prefill chunk, several times as fast.
+// Matrix × matrix on the matrix units of devices that have them: the products of a prefill chunk, several times as fast.
 import wgsl from "../../shaders/matmul-subgroup-matrix.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -11,7 +11,7 @@ export type MatmulSubgroupMatrixOptions = Omit<MatmulTileOptions, "tile">;
 
 const TILE = 64;
 
-/** Tensors as matmul-tile has them. Weights and x are rounded to f16, x from 5e-7 to a million. Needs `GpuFeatures.subgroupMatrix`. */
+/** The tensors are those of matmul-tile. Weights and x are rounded to f16; x may be from 5e-7 to a million. Needs `GpuFeatures.subgroupMatrix`. */
 export const matmulSubgroupMatrix = defineKernel<"state" | "x" | "codes" | "scales" | "bias" | "y", MatmulSubgroupMatrixOptions, StepShape>(
   {
     name: "matmul-subgroup-matrix",

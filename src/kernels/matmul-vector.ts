@@ -1,4 +1,4 @@
-// Matrix × vector, the products of a decode step and of a chunk of a few rows: RMSNorm before and an epilogue after are part of it.
+// Matrix × vector: the products of a decode step and of a chunk of a few rows. The kernel includes RMSNorm before and an epilogue after the product.
 import wgsl from "../../shaders/matmul-vector.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type Workgroups } from "../gpu/kernel";
@@ -13,7 +13,7 @@ export interface MatmulVectorOptions {
   readonly rows: number;
   /** Columns of the matrix before padding. */
   readonly columns: number;
-  /** If given, x is normalised first: y = W·(norm_weight ∘ x) / √(mean(x²) + ε). Columns must be a multiple of 4 then. */
+  /** If given, x is normalised first: y = W·(norm_weight ∘ x) / √(mean(x²) + ε). The columns must then be a multiple of 4. */
   readonly normEpsilon?: number;
   readonly bias: boolean;
   readonly epilogue: Epilogue;
@@ -21,20 +21,20 @@ export interface MatmulVectorOptions {
   readonly yOffset: number;
   /** Floats between rows of y. */
   readonly yStride: number;
-  /** Of the step's rows only as many of the last as are dispatched, to y's first rows. Every row unless given. */
+  /** Computes only the last rows of the step, as many as are dispatched, into y's first rows. By default all rows. */
   readonly lastRows?: boolean;
   /** Rows of the step that a workgroup computes, unpacking each weight once for all of them: 1 unless given, or what `fitsBatch` says of it. */
   readonly batch?: number;
   readonly subgroups: boolean;
-  /** `gemvTuning` for a GPU unless given. */
+  /** By default `gemvTuning` for a GPU. */
   readonly tuning?: GemvTuning;
 }
 
-/** How the work is cut. The numbers are powers of two. */
+/** GEMV parameters: how the work is divided among threads. The numbers are powers of two. */
 export interface GemvTuning {
-  /** Threads that share a row. */
+  /** Threads that compute a row together. */
   readonly lanes: number;
-  /** Rows that a thread computes at once, reusing x; even for `silu-gated` if lanes is 1. */
+  /** Rows that a thread computes at once, reusing x. Must be even for `silu-gated` if lanes is 1. */
   readonly rowsPerThread: number;
   readonly workgroupSize: number;
   /** x goes through workgroup memory. */
@@ -44,8 +44,8 @@ export interface GemvTuning {
 type Binding = "state" | "x" | "codes" | "scales" | "norm_weight" | "bias" | "y";
 
 /**
- * `x`: f32 [rows of the step, paddedColumns(columns)]; `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [rows, yStride], outputs
- * from yOffset on. Rows are the step's, or with lastRows the last of them: what the head needs. Stopped rows of y stay as they are.
+ * `x`: f32 [rows of the step, paddedColumns(columns)]; `norm_weight`: f32 [columns]; `bias`: f32 [rows]; `y`: f32 [rows, yStride], outputs from yOffset
+ * on. Rows are those of the step, or with lastRows only its last ones, which the head needs. Stopped rows of y are not written.
  */
 export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape>({
   name: "matmul-vector",
@@ -100,16 +100,16 @@ function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvT
 const UNIT_COLUMNS: Readonly<Record<WeightFormat, number>> = { f32: 4, f16: 8, q8: 16, q4: 32, q4m: 32 }; // in 16 bytes
 
 /**
- * The cut for a matrix on an adapter, as measured on an H100: enough threads to hide latency where rows are few, enough reuse of x where
- * they are many.
+ * The default GEMV parameters for a matrix on an adapter, measured on an H100. A matrix of few rows gets enough threads to hide latency; one of many rows
+ * gets enough reuse of x.
  */
 export function gemvTuning(format: WeightFormat, rows: number, columns: number, { software }: { readonly software: boolean }): GemvTuning {
-  // No barrier at all: on SwiftShader a thread a row took 13 ms where the staged form took 380 (3072 × 576, f32).
+  // No barriers: on SwiftShader one thread a row took 13 ms, the staged form 380 ms (3072 × 576, f32).
   if (software) return { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false };
   const units = paddedColumns(columns) / UNIT_COLUMNS[format];
-  // A unit's x is 16 or 32 bytes in these formats: lanes read it side by side as it is.
+  // In these formats a unit's x is 16 or 32 bytes: neighbouring lanes read neighbouring addresses without staging.
   const staged = format !== "f32" && format !== "f16";
-  // At least as many as a thread has rows: a thread finishes one output.
+  // A row needs at least as many lanes as a thread has rows, because each thread finishes one output.
   const lanes = (most: number) => Math.min(most, Math.max(4, 2 ** Math.ceil(Math.log2(units))));
   if (rows >= 8192) return { lanes: lanes(16), rowsPerThread: 4, workgroupSize: 128, staged };
   if (rows >= 2048) return { lanes: lanes(32), rowsPerThread: 2, workgroupSize: 128, staged };

@@ -1,32 +1,32 @@
-// Attention of a decode step, whose rows may be of different sequences, or of a chunk of a few rows: each query row by itself against its
-// sequence's pages.
+// Attention of a decode step, whose rows may belong to different sequences, or of a chunk of a few rows. Each query row attends to its own sequence's
+// pages.
 import wgsl from "../../shaders/paged-attention-decode.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
 import { type CachedHeads, cachedHeadDefines } from "./cached-heads";
 import type { StepShape } from "./step-shape";
 
-/** Positions that a workgroup takes; up to here a context needs no reduction. */
+/** Positions that a workgroup handles. A context of at most this many needs no reduction. */
 export const ATTENTION_SPLIT = 256;
 
 export interface PagedAttentionDecodeOptions extends CachedHeads {
-  /** Positions that a query sees, its own included; null: all up to it. */
+  /** Positions that a query sees, its own included; null: all positions up to it. */
   readonly window: number | null;
   /** Floats between rows of `qkv`. */
   readonly qkvStride: number;
   /** Floats between rows of `y`. */
   readonly yStride: number;
-  /** Writes `y`, from a context of one split; otherwise `partial`, for paged-attention-reduce. */
+  /** Writes `y` from a context of one split. Otherwise writes `partial` for paged-attention-reduce. */
   readonly direct: boolean;
-  /** ATTENTION_SPLIT unless given: 64, 128 or 256. */
+  /** 64, 128 or 256; by default ATTENTION_SPLIT. */
   readonly split?: number;
 }
 
 type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
 /**
- * `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], headCount · headDim of a row written. `partial`: f32,
- * `attentionPartialBytes`. `positions` of the shape may be any upper bound: the result does not depend on it.
+ * `qkv`, `table`, `keys`, `values`: written by rotary-cache. `y`: f32 [rows, yStride]; headCount · headDim values of a row are written. `partial`: f32,
+ * `attentionPartialBytes`. The shape's `positions` may be any upper bound: the result does not depend on it.
  */
 export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOptions, StepShape>({
   name: "paged-attention-decode",
@@ -59,8 +59,8 @@ export const pagedAttentionDecode = defineKernel<Binding, PagedAttentionDecodeOp
   },
 });
 
-// Four heads' sums fit registers and 16 KiB of workgroup memory everywhere. Short contexts are a matter of latency, not of
-// bandwidth: there a workgroup for each head is faster than one that reads K and V once for several.
+// Sums of four heads fit registers and 16 KiB of workgroup memory on every device. Short contexts are bound by latency, not bandwidth: one workgroup per
+// head is then faster than one workgroup that reads K and V once for several heads.
 const MAX_HEADS = 4;
 
 function headsPerWorkgroup({ headCount, kvHeadCount, direct }: PagedAttentionDecodeOptions): number {
@@ -72,15 +72,15 @@ function headsPerWorkgroup({ headCount, kvHeadCount, direct }: PagedAttentionDec
 export interface AttentionPartials {
   readonly headCount: number;
   readonly headDim: number;
-  /** The most rows of a step. */
+  /** The largest number of rows in a step. */
   readonly rows: number;
-  /** The most positions that a sequence has. */
+  /** The largest number of positions in a sequence. */
   readonly positions: number;
-  /** ATTENTION_SPLIT unless given. */
+  /** By default ATTENTION_SPLIT. */
   readonly split?: number;
 }
 
-/** Bytes of `partial`: for each (split, row, head) the headDim sums, their maximum score and their total weight. */
+/** Bytes of `partial`: for each (split, row, head) headDim sums, the maximum score and the total weight. */
 export function attentionPartialBytes({ headCount, headDim, rows, positions, split = ATTENTION_SPLIT }: AttentionPartials): number {
   return Math.ceil(positions / split) * rows * headCount * (headDim + 2) * 4;
 }

@@ -1,4 +1,4 @@
-// Causal attention of a chunk of rows over its sequence's pages.
+// Causal attention of a chunk of rows over the pages of its sequence.
 import wgsl from "../../shaders/paged-attention-prefill.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -6,21 +6,21 @@ import { type CachedHeads, cachedHeadDefines } from "./cached-heads";
 import type { StepShape } from "./step-shape";
 
 export interface PagedAttentionPrefillOptions extends CachedHeads {
-  /** Positions that a row sees, its own included; null: all up to it. */
+  /** Positions that a row sees, its own included; null: all positions up to it. */
   readonly window: number | null;
   /** Floats between rows of `qkv`. */
   readonly qkvStride: number;
   /** Floats between rows of `y`. */
   readonly yStride: number;
-  /** Writes `partial`, for paged-attention-reduce, instead of `y`: as many splits as `prefillSplits` says. */
+  /** Writes `partial` for paged-attention-reduce instead of `y`, in `prefillSplits` splits. */
   readonly isSplit?: boolean;
 }
 
 type Binding = "state" | "qkv" | "table" | "keys" | "values" | "partial" | "y";
 
 /**
- * `qkv`, `table`, `keys`, `values`: as rotary-cache leaves them. `y`: f32 [rows, yStride], of which headCount · headDim of a row are written.
- * `partial`: `prefillPartialBytes`.
+ * `qkv`, `table`, `keys`, `values`: written by rotary-cache. `y`: f32 [rows, yStride]; headCount · headDim values of a row are written. `partial`:
+ * `prefillPartialBytes`.
  */
 export const pagedAttentionPrefill = defineKernel<Binding, PagedAttentionPrefillOptions, StepShape>({
   name: "paged-attention-prefill",
@@ -57,20 +57,20 @@ function rowWorkgroups({ headCount, kvHeadCount }: Heads, rows: number): number 
 
 type Heads = Pick<CachedHeads, "headCount" | "kvHeadCount">;
 
-// What keeps a large GPU busy: some six workgroups on each of an H100's 132 processors.
+// Enough workgroups to keep a large GPU busy: about six for each of an H100's 132 processors.
 const BUSY_WORKGROUPS = 768;
-// A split is worth its record from so many positions on.
+// A split of fewer positions costs more for its record than it saves.
 const SPLIT_POSITIONS = 256;
 
-/** Into how many splits the context of a chunk is cut, 1 where that would gain nothing. */
+/** The number of splits of a chunk's context; 1 if splitting would gain nothing. */
 export function prefillSplits(heads: Heads, { rows, positions }: StepShape): number {
   const workgroups = heads.kvHeadCount * rowWorkgroups(heads, rows);
   return Math.max(1, Math.min(Math.floor(BUSY_WORKGROUPS / workgroups), Math.floor(positions / SPLIT_POSITIONS)));
 }
 
 /**
- * Bytes of `partial` for steps of up to so many rows and positions: four floats, and for each (split, row, head) the headDim sums, their maximum score
- * and their total weight.
+ * Bytes of `partial` for steps of at most these rows and positions: four floats, then for each (split, row, head) headDim sums, the maximum score and the
+ * total weight.
  */
 export function prefillPartialBytes(
   { headCount, headDim }: Pick<CachedHeads, "headCount" | "headDim">,
@@ -80,10 +80,10 @@ export function prefillPartialBytes(
   return (4 + records * (headDim + 2)) * 4;
 }
 
-// Of 16 KiB of workgroup memory: the weights take up to 4, the tile's padding 0.5.
+// Of 16 KiB of workgroup memory, the weights take up to 4 KiB and the tile's padding 0.5.
 const TILE_BYTES = 8192;
 
-/** 32 where they fit, else 16 or 8. */
+/** 32 if they fit, else 16 or 8. */
 function keysPerTile({ headDim, kvFormat }: CachedHeads): number {
   const fitting = TILE_BYTES / (headDim * (kvFormat === "f16" ? 2 : 4));
   return fitting >= 32 ? 32 : fitting >= 16 ? 16 : 8;

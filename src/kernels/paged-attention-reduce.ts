@@ -1,4 +1,4 @@
-// Combines the splits of paged-attention-decode, or of paged-attention-prefill.
+// Combines the splits that paged-attention-decode or paged-attention-prefill computed.
 import wgsl from "../../shaders/paged-attention-reduce.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -8,16 +8,16 @@ import type { StepShape } from "./step-shape";
 export interface PagedAttentionReduceOptions {
   readonly headCount: number;
   readonly headDim: number;
-  /** As in paged-attention-decode, like `split`. */
+  /** The same as in paged-attention-decode; so is `split`. */
   readonly window: number | null;
   /** Floats between rows of `y`. */
   readonly yStride: number;
   readonly split?: number;
-  /** `partial` is that of paged-attention-prefill, which says how many splits there are. */
+  /** `partial` comes from paged-attention-prefill and begins with the number of splits. */
   readonly isCounted?: boolean;
 }
 
-/** `partial`: as paged-attention-decode or paged-attention-prefill leave it. `y`: f32 [rows, yStride], headCount · headDim of a row written. */
+/** `partial`: written by paged-attention-decode or paged-attention-prefill. `y`: f32 [rows, yStride]; headCount · headDim values of a row are written. */
 export const pagedAttentionReduce = defineKernel<"state" | "partial" | "y", PagedAttentionReduceOptions, StepShape>({
   name: "paged-attention-reduce",
   wgsl,

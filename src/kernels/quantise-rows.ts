@@ -1,4 +1,4 @@
-// Activations in eight bits, once for all products of the same x.
+// Rounds activations to eight bits, once for all products of the same x.
 import wgsl from "../../shaders/quantise-rows.wgsl?raw";
 import { defineKernel } from "../gpu/kernel";
 import { GROUP, paddedColumns } from "../weight-format";
@@ -12,8 +12,8 @@ export interface QuantiseRowsOptions {
 const WORKGROUP_SIZE = 64;
 
 /**
- * `x`: f32 [rows of the step, K], K = paddedColumns(columns). `x_codes`: signed bytes [rows of the step, K]. `x_scales`: f32
- * [rows of the step, K / 32, 2], of each group the scale and the sum of scale · code.
+ * `x`: f32 [rows of the step, K], K = paddedColumns(columns). `x_codes`: signed bytes [rows of the step, K]. `x_scales`: f32 [rows of the step, K / 32,
+ * 2]: for each group the scale and the sum of scale · code.
  */
 export const quantiseRows = defineKernel<"state" | "x" | "x_codes" | "x_scales", QuantiseRowsOptions, StepShape>({
   name: "quantise-rows",

@@ -1,10 +1,10 @@
-// Brings back the residuals that residual-store kept, as the rows that a layer starts from.
+// Loads the residuals that residual-store recorded: the rows that enter a layer.
 import wgsl from "../../shaders/residual-load.wgsl?raw";
 import { defineKernel } from "../gpu/kernel";
 import { type ResidualOptions, residualVariant } from "./residual-store";
 import type { StepShape } from "./step-shape";
 
-/** Tensors as residual-store has them. Does nothing for stopped rows. */
+/** The tensors are those of residual-store. Skips stopped rows. */
 export const residualLoad = defineKernel<"state" | "table" | "residuals" | "x", ResidualOptions, StepShape>({
   name: "residual-load",
   wgsl,

@@ -1,4 +1,4 @@
-// Keeps the residuals that enter a layer, in pages beside its K/V: an upgrade recomputes from there.
+// Records the residuals that enter a layer, in pages beside its K/V. An upgrade recomputes from them.
 import wgsl from "../../shaders/residual-store.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel, type KernelVariant } from "../gpu/kernel";
@@ -10,13 +10,13 @@ export interface ResidualOptions {
   readonly columns: number;
   /** Positions in a page. */
   readonly pageSize: number;
-  /** Words between the page tables of two slots; 0, the default, where there is one. */
+  /** Words between the page tables of two slots; 0, the default, if there is one slot. */
   readonly tableStride?: number;
 }
 
 /**
  * `x`: f32 [rows, paddedColumns(columns)]. `table`: u32 [slots, tableStride], the page of each run of pageSize positions. `residuals`: f32
- * [page][pageSize][paddedColumns(columns)]. Padding is neither read nor written. Does nothing for stopped rows.
+ * [page][pageSize][paddedColumns(columns)]. Padding is neither read nor written. Stopped rows are skipped.
  */
 export const residualStore = defineKernel<"state" | "x" | "table" | "residuals", ResidualOptions, StepShape>({
   name: "residual-store",
@@ -28,7 +28,7 @@ export const residualStore = defineKernel<"state" | "x" | "table" | "residuals",
 
 export const residualStoreVariants: readonly ResidualOptions[] = [{ columns: 100, pageSize: 16 }];
 
-/** The variant of storing and of loading. */
+/** The kernel variant, the same for storing and loading. */
 export function residualVariant({ columns, pageSize, tableStride = 0 }: ResidualOptions): KernelVariant {
   assert(columns % 4 === 0, `residuals of ${columns} columns, expected a multiple of 4`);
   return {

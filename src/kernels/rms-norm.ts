@@ -23,7 +23,7 @@ export const rmsNorm = defineKernel<"state" | "x" | "weight" | "y", NormOptions,
 
 export const rmsNormVariants: readonly NormOptions[] = [false, true].map((subgroups) => ({ columns: 100, epsilon: 1e-5, subgroups }));
 
-/** The variant of either norm. */
+/** The kernel variant, the same for both norms. */
 export function normVariant({ columns, epsilon, subgroups }: NormOptions): KernelVariant {
   assert(columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
   return {

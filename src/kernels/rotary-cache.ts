@@ -1,4 +1,4 @@
-// Rotary embedding of queries and keys, and the write of keys and values to their pages.
+// Applies the rotary embedding to queries and keys, and writes keys and values to their pages.
 import wgsl from "../../shaders/rotary-cache.wgsl?raw";
 import { assert } from "../assert";
 import { defineKernel } from "../gpu/kernel";
@@ -6,19 +6,19 @@ import { type CachedHeads, cachedHeadDefines } from "./cached-heads";
 import type { StepShape } from "./step-shape";
 
 export interface RotaryCacheOptions extends CachedHeads {
-  /** Dimensions of a head that turn, a multiple of 8; the rest pass. */
+  /** Dimensions of a head that are rotated, a multiple of 8. The rest are unchanged. */
   readonly ropeDimensions: number;
   /** Floats between rows of `qkv`. */
   readonly qkvStride: number;
-  /** False where a pass is repeated over positions whose K/V is there: only queries turn, and neither pages nor table are bound. */
+  /** False if a pass is repeated over positions whose K/V is cached: only queries are rotated, and neither pages nor table are bound. */
   readonly writes?: boolean;
 }
 
 type Binding = "state" | "qkv" | "rope" | "table" | "keys" | "values";
 
 /**
- * `qkv`: f32 [rows, qkvStride], in a row all query heads, all key heads, all value heads; its queries are turned in place. `rope`:
- * f32 [positions, ropeDimensions / 2] pairs (cos, sin). `table`: u32 [slots, tableStride], the page of each run of pageSize positions. `keys`, `values`:
+ * `qkv`: f32 [rows, qkvStride]; a row holds all query heads, all key heads, all value heads. Its queries are rotated in place. `rope`: f32 [positions,
+ * ropeDimensions / 2] pairs (cos, sin). `table`: u32 [slots, tableStride], the page of each run of pageSize positions. `keys`, `values`:
  * [page][kvHead][pageSize][headDim] in kvFormat.
  */
 export const rotaryCache = defineKernel<Binding, RotaryCacheOptions, StepShape>({

@@ -1,4 +1,4 @@
-// Sampling's settings as its kernels read them: SamplingParams of shaders/include/sampling.wgsl.
+// The settings of sampling in the kernels' layout: SamplingParams of shaders/include/sampling.wgsl.
 import { assert } from "../assert";
 import { LlmError } from "../errors";
 
@@ -28,13 +28,13 @@ export const SAMPLING_PARAMS_BYTES = (STOP_IDS_AT + MAX_STOP_IDS) * 4;
 /** In `counts`, marks a token of the prompt. The other bits count the token in the answer. */
 export const IN_PROMPT = 0x80000000;
 
-/** @throws LlmError "bad-request" where more tokens are to end a run than its settings hold. */
+/** @throws LlmError "bad-request" if a request has more stop tokens than its settings hold. */
 export function checkStopIds(stopIds: readonly number[]): void {
   if (stopIds.length <= MAX_STOP_IDS) return;
-  throw new LlmError("bad-request", `${stopIds.length} tokens are to end the answer; at most ${MAX_STOP_IDS} can. Give fewer.`);
+  throw new LlmError("bad-request", `${stopIds.length} stop tokens were given; at most ${MAX_STOP_IDS} are possible. Give fewer.`);
 }
 
-/** Tokens that end the run are `stopIds`. @throws LlmError "bad-request" where they are too many. */
+/** `stopIds`: the tokens that end the run. @throws LlmError "bad-request" if there are too many. */
 export function encodeSamplingParams(params: SamplingParams, stopIds: readonly number[]): ArrayBuffer {
   assert(Number.isSafeInteger(params.seed), `the seed ${params.seed} is no integer`);
   checkStopIds(stopIds);

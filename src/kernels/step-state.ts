@@ -1,16 +1,16 @@
-// The rows of a step as kernels read them: State of shaders/include/state.wgsl.
+// The rows of a step in the kernels' layout: State of shaders/include/state.wgsl.
 
 /** One token position that a step computes. */
 export interface StepRow {
   /** The token. */
   readonly id: number;
-  /** In its sequence. */
+  /** The position in its sequence. */
   readonly position: number;
-  /** Of its sequence: its page tables, sampling settings and token counts. */
+  /** The slot of its sequence, with page tables, sampling settings and token counts. */
   readonly slot: number;
   /** Tokens sampled since the run began. */
   readonly step: number;
-  /** 0, or why its run ended (`SAMPLE_STOP`). */
+  /** 0, or the reason why its run ended (`SAMPLE_STOP`). */
   readonly stopped: number;
 }
 
@@ -21,7 +21,7 @@ export function stateBytes(rows: number): number {
   return STATE_HEAD_BYTES + rows * ROW_BYTES;
 }
 
-/** A step of these rows. What a row leaves out is 0. */
+/** Encodes a step of these rows. Absent fields of a row are 0. */
 export function encodeState(rows: readonly Partial<StepRow>[]): Uint32Array<ArrayBuffer> {
   const words = new Uint32Array(stateBytes(rows.length) / 4);
   words[0] = rows.length;
@@ -32,11 +32,11 @@ export function encodeState(rows: readonly Partial<StepRow>[]): Uint32Array<Arra
 }
 
 export interface ChunkRows {
-  /** Of the first. */
+  /** The position of the first row. */
   readonly position: number;
   readonly ids: readonly number[];
   readonly slot: number;
-  /** Tokens that its run sampled before. */
+  /** Number of tokens that its run has sampled before. */
   readonly sampledBefore: number;
 }
 

@@ -14,14 +14,15 @@ import type { Step } from "./vector-step";
 
 export interface DecodeProduct {
   readonly product: GemvProduct;
-  /** What it multiplies, f32 [columns]. */
+  /** The input vector, f32 [columns]. */
   readonly x: GpuTensor;
-  /** Where the first of its matrices has its outputs. */
+  /** Index in y of the first matrix's outputs. */
   readonly y: GpuTensor;
   /**
-   * A dispatch for each matrix, in the order of layers. They read what a step would and write to scratch that no run relies on at its beginning.
+   * One dispatch for each matrix, in the order of layers. They read the buffers that a decode step would read and write to scratch whose contents no run
+   * needs when it begins.
    *
-   * @throws LlmError "gpu-error" where the cut does not compile.
+   * @throws LlmError "gpu-error" if the kernel does not compile with these GEMV parameters.
    */
   bind(kernels: KernelCache, tuning: GemvTuning): Promise<readonly Step[]>;
 }
@@ -33,7 +34,7 @@ interface Site {
   readonly tensors: LinearTensors;
 }
 
-/** Of the layers in their slots, and of the head's present rows. */
+/** The products of the loaded layers and of the head's present rows. */
 export function decodeProducts(model: Model): DecodeProduct[] {
   const { context } = model;
   const groups = new Map<string, { readonly product: GemvProduct; readonly sites: Site[] }>();
@@ -71,7 +72,7 @@ function layerSites(context: ProgramContext, parts: LayerParts): Site[] {
   const uses = layerUses(context);
   const state = lane.tensor("state");
   const mlp = scratch.tensor("mlp");
-  const sum = scratch.tensor("normed"); // in the residual's place: what is added grows, and nobody reads it
+  const sum = scratch.tensor("normed"); // instead of the residual: sums grow with each dispatch, and nobody reads them here
   const site = (matrix: GpuMatrix, use: LinearUse, tensors: Omit<LinearTensors, "state">): Site => {
     return { matrix, use, rows: [{ start: 0, end: matrix.rows }], tensors: { state, ...tensors } };
   };

@@ -1,4 +1,4 @@
-// A weight matrix on the GPU in one of the canonical layouts, split by rows where a device cannot bind it whole.
+// A weight matrix on the GPU in one of the canonical layouts. It is split by rows where a device cannot bind all of it.
 import { assert, present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
@@ -21,14 +21,14 @@ export interface RowRange {
 /** A part that one dispatch can bind. */
 export interface MatrixPart extends RowRange {
   readonly codes: GpuTensor;
-  /** A view of the codes where the format has no scales: kernels of such formats do not declare the binding. */
+  /** A view of the codes if the format has no scales. Kernels of such formats do not declare the binding. */
   readonly scales: GpuTensor;
 }
 
-/** Parts begin at multiples of this many rows, and so may what is bound of one: in every format that is a multiple of a binding's alignment. */
+/** Parts, and the ranges bound of them, begin at multiples of this many rows: in every format a multiple of a binding's alignment. */
 export const ROW_ALIGNMENT = 64;
 
-/** The parts that a matrix is bound in, given the largest binding in bytes. One part in nearly every case. */
+/** Splits a matrix into parts that fit the largest binding, given in bytes. Nearly every matrix is one part. */
 export function splitRows(shape: MatrixShape, maxBindingBytes: number): readonly RowRange[] {
   const fitting = Math.floor(maxBindingBytes / rowCodeBytes(shape.format, shape.columns));
   if (fitting >= shape.rows) return [{ firstRow: 0, rowCount: shape.rows }];
@@ -49,7 +49,7 @@ export class GpuMatrix implements MatrixShape {
   readonly #gpu: Gpu;
   readonly #buffers: readonly TrackedBuffer[];
 
-  /** Allocates; `write` fills it. The caller owns it until it hands it over. */
+  /** Allocates the matrix; `write` fills it. The caller owns it until it hands it over. */
   constructor(gpu: Gpu, label: string, shape: MatrixShape) {
     this.#gpu = gpu;
     this.format = shape.format;
@@ -73,7 +73,7 @@ export class GpuMatrix implements MatrixShape {
     return this.#buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
   }
 
-  /** Rows of a part, from a multiple of `ROW_ALIGNMENT` on, as kernels bind them. */
+  /** Bindings of a part's rows, beginning at a multiple of `ROW_ALIGNMENT`. */
   rowTensors(partIndex: number, rowOffset: number, rowCount: number): { readonly codes: GpuTensor; readonly scales: GpuTensor } {
     const part = present(this.parts[partIndex], `part ${partIndex} of ${this.parts.length}`);
     assert(rowOffset % ROW_ALIGNMENT === 0, `rows bound from ${rowOffset} on`);
@@ -87,7 +87,7 @@ export class GpuMatrix implements MatrixShape {
     return { codes, scales: scaleBytes > 0 ? rowsOf(part.scales, scaleBytes) : codes };
   }
 
-  /** Writes packed rows, the first of them at `firstRow`. Throws as `Uploads.write` does. */
+  /** Writes packed rows; the first goes to `firstRow`. Throws as `Uploads.write` does. */
   async write(firstRow: number, packed: PackedMatrix, signal?: AbortSignal): Promise<void> {
     assert(packed.format === this.format && packed.columns === this.columns, "packed rows of another format or width");
     assert(firstRow + packed.rows <= this.rows, `rows ${firstRow} to ${firstRow + packed.rows} of ${this.rows}`);

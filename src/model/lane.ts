@@ -1,5 +1,5 @@
-// What one walk of tokens through the layers has for itself: the rows of its step, their residual, page tables. Prefill and decode share one
-// lane; what rebuilds K/V behind them has another, so that neither disturbs the other between two submits.
+// The buffers of one walk of tokens through the layers: the rows of its step, their residual, page tables. Prefill and decode share one lane. A rebuild of
+// K/V beside them has another, so that neither disturbs the other between two submits.
 import { present } from "../assert";
 import { alignBinding, type GpuTensor, type TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
@@ -12,16 +12,16 @@ const NAMES = ["state", "x", "table", "seats", "counts"] as const;
 type LaneName = (typeof NAMES)[number];
 
 export interface LaneSize {
-  /** Sequences that have page tables at once. */
+  /** Number of sequences that have page tables at the same time. */
   readonly slots: number;
-  /** The most rows of a step. */
+  /** The largest number of rows in a step. */
   readonly rows: number;
 }
 
 /**
- * `state`: shaders/include/state.wgsl. `x`: the residual, f32 [rows, hidden]. `table`: page ids, u32 [slot][layer][page]. `seats`: [slots], where the
- * rows of decoding sequences rest while a prefill chunk has the state. `counts`: 0, 1, 2, … slots; a step's row count is copied from there, so that
- * it changes in the order of commands.
+ * `state`: shaders/include/state.wgsl. `x`: the residual, f32 [rows, hidden]. `table`: page ids, u32 [slot][layer][page]. `seats`: [slots], holds the rows
+ * of decoding sequences while a prefill chunk uses the state. `counts`: 0, 1, 2, … slots. A step's row count is copied from `counts`, so that it changes
+ * in the order of commands.
  */
 export class Lane {
   readonly slots: number;

@@ -21,17 +21,17 @@ import type { ProgramContext } from "./program-context";
 import type { Step } from "./vector-step";
 
 export interface LayerProgram {
-  /** Rows of different sequences, or a few of one, each by itself, while the context fits one split of the attention. */
+  /** Rows of different sequences or a few rows of one, each by itself, while the context fits one split of the attention. */
   readonly decode: readonly Step[];
-  /** The same in any context. */
+  /** The same for a context of any length. */
   readonly decodeSplit: readonly Step[];
   /** A chunk of rows. */
   readonly prefill: readonly Step[];
-  /** The same, its attention in splits. */
+  /** The same with the attention in splits. */
   readonly prefillSplit: readonly Step[];
 }
 
-/** What a step of a shape dispatches; nothing for an absent layer. */
+/** The dispatches of a step of this shape; none for an absent layer. */
 export function stepsOf(program: LayerProgram | null | undefined, shape: StepShape, { config, scratch }: ProgramContext): readonly Step[] {
   if (!program) return [];
   const { rows, positions, apart = false } = shape;
@@ -39,7 +39,7 @@ export function stepsOf(program: LayerProgram | null | undefined, shape: StepSha
   return positions > ATTENTION_SPLIT ? program.decodeSplit : program.decode;
 }
 
-/** What a program is bound to, beside weights: where its K/V lies, and the lane that it walks on. */
+/** The bindings of a program besides its weights: the place of its K/V, and its lane. */
 export interface ProgramPlace {
   readonly group: KvGroup;
   readonly lane: Lane;
@@ -71,18 +71,18 @@ async function compileAttention({ kernels, config, kvLayout, scratch }: ProgramC
     splitsPrefill ? kernels.compile(pagedAttentionPrefill, { ...attends, isSplit: true }) : null,
     splitsPrefill ? kernels.compile(pagedAttentionReduce, { headCount, headDim, window: null, yStride, isCounted: true }) : null,
   ]);
-  /** Turns queries and leaves the cache alone. Few ever need it, so it is compiled when it is asked for. */
+  /** Rotates queries and does not touch the cache. It is compiled on demand, because few engines need it. */
   const compileReadOnlyRotary = () => kernels.compile(rotaryCache, { ...rotaryOptions, writes: false });
   return { rotary, direct, split, reduce, prefill, prefillSplit, prefillReduce, compileReadOnlyRotary };
 }
 
-/** The norm kernel of a model: x [rows, hidden] to y. */
+/** The model's norm kernel: x [rows, hidden] to y. */
 export async function compileNorm({ kernels, config, subgroups }: ProgramContext) {
   const options = { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups };
   return config.norm === "rms" ? kernels.compile(rmsNorm, options) : kernels.compile(layerNorm, options);
 }
 
-/** LayerNorm of the last rows of a step, for a head whose product does not norm its x itself. */
+/** LayerNorm of a step's last rows, for a head whose product does not normalise x itself. */
 export async function compileLastNorm({ kernels, config, subgroups }: ProgramContext): Promise<NormKernel> {
   return kernels.compile(layerNorm, { columns: config.hiddenSize, epsilon: config.normEpsilon, subgroups, lastRows: true });
 }
@@ -122,12 +122,12 @@ export class LayerKernels {
     return new LayerKernels(context, { qkv, attentionOutput, up, down }, attention, norm as NormKernel);
   }
 
-  /** Binds a layer's weights: what decode and prefill encode for it from now on. */
+  /** Binds a layer's weights. Decode and prefill encode these programs from now on. */
   program(layer: number, { parts }: LayerWeights, place: ProgramPlace): LayerProgram {
     return { ...this.#decode(layer, parts, place), ...this.#prefill(layer, parts, place, this.#attention.rotary) };
   }
 
-  /** A chunk of rows through the layer, over positions whose K/V is there, which it reads and does not write. */
+  /** A chunk of rows through the layer over positions whose K/V is cached. It reads that K/V and does not write it. */
   async reread(layer: number, { parts }: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
     return this.#prefill(layer, parts, place, await this.#attention.compileReadOnlyRotary()).prefill;
   }
@@ -191,7 +191,7 @@ export class LayerKernels {
     const x = place.lane.tensor("x");
     const mlpInput = parts.mlpNorm && config.parallelBlock ? mlpNormed : normed;
     const linear = this.#linear;
-    /** Bytes of `input` for those of its products that take them, made once. */
+    /** Makes the bytes of `input` once for all products that need them. */
     const inBytes = (input: GpuTensor, ...products: readonly Linear[]) =>
       products.flatMap((product) => product.bindQuantise({ state, x: input }) ?? []).slice(0, 1);
     assert(config.parallelBlock || parts.mlpNorm, "a sequential block without a norm before its MLP");
@@ -224,12 +224,12 @@ export class LayerKernels {
   }
 }
 
-/** What each place of a layer dispatches: one kernel, several, or none. */
+/** The dispatches of each place in a layer: one kernel, several, or none. */
 type LayerSteps = Readonly<
   Record<"attentionNorm" | "qkv" | "rotary" | "attention" | "attentionOutput" | "mlpNorm" | "up" | "down", readonly Step[]>
 >;
 
-/** A layer from top to bottom. The residual is added to by `attentionOutput` and by `down`. */
+/** A layer from top to bottom. `attentionOutput` and `down` add to the residual. */
 function inOrder(steps: LayerSteps, { parallelBlock }: Pick<ModelConfig, "parallelBlock">): readonly Step[] {
   const mlp = [...steps.mlpNorm, ...steps.up];
   return [

@@ -2,7 +2,7 @@
 import type { LayerProgram } from "./layer-program";
 import type { LayerWeights } from "./layer-weights";
 
-/** Weights with the kernels bound to them: ready to be encoded by the next step. */
+/** Weights with the kernels bound to them. The next step can encode them. */
 export interface ReadyLayer {
   readonly weights: LayerWeights;
   readonly program: LayerProgram;
@@ -16,7 +16,7 @@ export class LayerSlot {
     this.layer = layer;
   }
 
-  /** Null while the layer is absent: it is then not dispatched at all. */
+  /** Null while the layer is absent. An absent layer is not dispatched. */
   get program(): LayerProgram | null {
     return this.#current?.program ?? null;
   }
@@ -26,8 +26,8 @@ export class LayerSlot {
   }
 
   /**
-   * Puts `next` in this place, between two steps, and gives back the weights that were there. The caller frees them
-   * once no submitted step reads them (WebGPU keeps a destroyed buffer's memory until then).
+   * Puts `next` in this place between two steps and returns the previous weights. The caller frees them once no submitted step reads them (WebGPU keeps a
+   * destroyed buffer's memory until then).
    */
   replace(next: ReadyLayer | null): LayerWeights | null {
     const previous = this.#current;

@@ -1,15 +1,15 @@
-// The weights of one decoder layer on the GPU: immutable, freed as one.
+// The weights of one decoder layer on the GPU. They are immutable and freed together.
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
 import type { Gpu } from "../gpu/device";
 import { BUFFER_USAGE } from "../gpu/webgpu-flags";
 import type { GpuMatrix } from "./gpu-matrix";
 
-/** A vector of f32 on the GPU, owned by the weights that hold it. */
+/** A vector of f32 on the GPU. The weights that hold it own it. */
 export class GpuVector {
   readonly #gpu: Gpu;
   readonly #buffer: TrackedBuffer;
 
-  /** Allocates; `write` fills it. */
+  /** Allocates the vector; `write` fills it. */
   constructor(gpu: Gpu, label: string, length: number) {
     this.#gpu = gpu;
     const usage = BUFFER_USAGE.STORAGE | BUFFER_USAGE.COPY_DST | BUFFER_USAGE.COPY_SRC;
@@ -31,7 +31,7 @@ export class GpuVector {
 
 export interface NormWeights {
   readonly weight: GpuVector;
-  /** LayerNorm's bias; absent for RMSNorm. */
+  /** The bias of a LayerNorm; absent for RMSNorm. */
   readonly bias: GpuVector | null;
 }
 
@@ -41,9 +41,9 @@ export interface LayerParts {
   readonly qkv: GpuMatrix;
   readonly qkvBias: GpuVector | null;
   readonly attentionOutput: GpuMatrix;
-  /** Null where attention and MLP share one norm. */
+  /** Null if attention and MLP share one norm. */
   readonly mlpNorm: NormWeights | null;
-  /** Gate and up rows in turn, or up alone. */
+  /** Gate and up rows interleaved, or only up rows. */
   readonly up: GpuMatrix;
   readonly down: GpuMatrix;
 }

@@ -1,4 +1,4 @@
-// How each product of the model ends, and where its rows go.
+// The epilogue and the output place of each product of the model.
 import type { LinearUse } from "./linear";
 import type { ProgramContext } from "./program-context";
 

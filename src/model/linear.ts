@@ -1,6 +1,5 @@
-// A matrix product of the model, y = epilogue(W·x), as the kernels that compute it: one dispatch for each part that the
-// device can bind, a vector kernel for decode and chunks of a few rows, a tile kernel for prefill. Where that one takes x in bytes, another
-// makes them first.
+// A matrix product of the model, y = epilogue(W·x), as the kernels that compute it. Each part that the device can bind is one dispatch. Decode and chunks
+// of a few rows use a vector kernel, prefill a tile kernel. If the tile kernel takes x in bytes, another kernel makes them first.
 import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
@@ -22,7 +21,7 @@ import { VectorStep } from "./vector-step";
 export interface LinearUse {
   readonly epilogue: Epilogue;
   readonly bias: boolean;
-  /** RMSNorm of x inside the vector kernel; prefill norms its rows once, apart. */
+  /** The vector kernel includes RMSNorm of x. Prefill normalises its rows once in a kernel of its own. */
   readonly normEpsilon?: number;
   /** Floats between rows of y. */
   readonly yStride: number;
@@ -39,16 +38,16 @@ export interface LinearTensors {
 type VectorKernel = Kernel<(typeof matmulVector.bindings)[number], StepShape>;
 type TileKernel = Kernel<(typeof matmulTile.bindings | typeof matmulDp4a.bindings)[number], StepShape>;
 
-/** What makes bytes of x, and where they lie for the kernels that take them. */
+/** The kernel that makes bytes of x, and the buffers that it leaves them in for the tile kernels. */
 interface ByteInput {
   readonly quantise: Kernel<(typeof quantiseRows.bindings)[number], StepShape>;
   readonly tensors: Readonly<Record<"x_codes" | "x_scales", GpuTensor>>;
 }
 
-/** Rows that one dispatch computes: of one part, and beginning where a binding may begin. */
+/** Rows that one dispatch computes: all of one part, from a row that a binding may begin at. */
 interface Piece extends RowRange {
   readonly part: number;
-  /** In the part. */
+  /** The index in the part. */
   readonly rowOffset: number;
 }
 
@@ -73,7 +72,7 @@ export class Linear {
     this.#bytes = bytes;
   }
 
-  /** Compiles both kernels of every part, each for all rows of a step. */
+  /** Compiles both kernels of every part. Each computes all rows of a step. */
   static async compile(context: ProgramContext, shape: MatrixShape, use: LinearUse): Promise<Linear> {
     const pieces = piecesOf(shape, context.gpu.maxBindingBytes, [{ start: 0, end: shape.rows }]);
     assert(pieces.length === 1 || !use.bias, "a matrix with a bias is too large to bind in one part");
@@ -86,8 +85,8 @@ export class Linear {
   }
 
   /**
-   * The vector kernels of some of the matrix's rows alone, for the last rows of a step: `rows` begins its spans at multiples of `ROW_ALIGNMENT`. The rest
-   * of y stays as it is.
+   * The vector kernels of only some of the matrix's rows, for the last rows of a step. The spans of `rows` begin at multiples of `ROW_ALIGNMENT`. The rest
+   * of y is not written.
    */
   static async compileRows(context: ProgramContext, shape: MatrixShape, use: LinearUse, rows: RowSet): Promise<Linear> {
     const pieces = piecesOf(shape, context.gpu.maxBindingBytes, rows);
@@ -101,7 +100,7 @@ export class Linear {
     });
   }
 
-  /** What is to run on x before the tile kernels, once for all products of the same x; null where they take it in f32. */
+  /** The kernel to run on x before the tile kernels, once for all products of the same x. Null if they take x in f32. */
   bindQuantise({ state, x }: Pick<LinearTensors, "state" | "x">): BoundKernel<StepShape> | null {
     return this.#bytes ? this.#bytes.quantise.bind({ state, x, ...this.#bytes.tensors }) : null;
   }
@@ -112,7 +111,7 @@ export class Linear {
   }
 }
 
-/** The products that the vector kernels of some of the rows compute, and the rows of each. */
+/** The products computed by the vector kernels of some of the rows, each with its rows. */
 export function vectorProducts(
   context: ProgramContext,
   shape: MatrixShape,
@@ -183,7 +182,7 @@ function compileTile(
       const rows = piece.rowCount;
       const options = { columns, bias, epilogue, yStride, rows, yOffset: piece.firstRow * outputsPerRow(epilogue) };
       if (takesBytes(context, format)) return { piece, kernel: await kernels.compile(matmulDp4a, { ...options, format }) };
-      // Matrix units round weights to f16, which what is stored as f32 is not to be.
+      // Matrix units round weights to f16. Weights stored as f32 must keep their precision.
       const kernel =
         subgroupMatrix && format !== "f32"
           ? await kernels.compile(matmulSubgroupMatrix, { ...options, format })

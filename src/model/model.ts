@@ -1,4 +1,4 @@
-// The forward pass: embedding, the layers present in their slots, final norm and head. It encodes; the engine submits.
+// The forward pass: embedding, the layers present in their slots, final norm and head. It only encodes; the engine submits.
 import { assert, present } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import { embedding } from "../kernels/embedding";
@@ -19,7 +19,7 @@ import { NO_RESIDUALS, type ResidualSteps } from "./residual-steps";
 import { type Step, VectorStep } from "./vector-step";
 import { encodeInput, encodeLayers, type Walk } from "./walk";
 
-/** What surrounds the layers. Tied models have one matrix as embedding and head. */
+/** The weights outside the layers. In tied models, one matrix is both embedding and head. */
 export interface OuterWeights {
   readonly embedding: GpuMatrix;
   readonly finalNorm: NormWeights;
@@ -38,7 +38,7 @@ export function destroyOuter({ embedding: matrix, head, finalNorm }: OuterWeight
   finalNorm.bias?.destroy();
 }
 
-/** Final norm and head of the last rows of `x`, to those of `logits` that the head's present rows give. */
+/** Final norm and head of the last rows of `x`. Writes the `logits` of the head's present rows. */
 export interface HeadProgram {
   readonly rows: RowSet;
   readonly steps: readonly Step[];
@@ -65,18 +65,18 @@ export class Model {
     this.slots = Array.from({ length: context.config.layerCount }, (_, layer) => new LayerSlot(layer));
   }
 
-  /** Compiles and binds a layer's kernels, so that `LayerSlot.replace` has nothing left to do. */
+  /** Compiles and binds a layer's kernels. `LayerSlot.replace` then only swaps. */
   async prepareLayer(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<ReadyLayer> {
     const kernels = await LayerKernels.compile(this.context, weights.parts);
     return { weights, program: kernels.program(layer, weights, place) };
   }
 
-  /** A chunk of rows through a layer over positions whose K/V is there, and stays as it is. */
+  /** A chunk of rows through a layer over positions whose K/V is cached. The K/V is not changed. */
   async prepareReread(layer: number, weights: LayerWeights, place: ProgramPlace): Promise<readonly Step[]> {
     return (await LayerKernels.compile(this.context, weights.parts)).reread(layer, weights, place);
   }
 
-  /** `walk`, but that the layers of `groups` are those in their slots, and their K/V, which is there, is read and not written. */
+  /** Like `walk`, but for the layers of `groups` it uses the ones in their slots, and reads their cached K/V without writing it. */
   async rereadingWalk(walk: Walk, groups: readonly KvGroup[]): Promise<Walk> {
     const rereads = new Map<number, readonly Step[]>();
     for (const group of groups) {
@@ -88,17 +88,17 @@ export class Model {
     return { ...walk, layer: (layer, shape) => rereads.get(layer) ?? walk.layer(layer, shape) };
   }
 
-  /** The embedding of the tokens in a lane's state, into its `x`. */
+  /** Embeds the tokens of a lane's state into its `x`. */
   async prepareEmbedding(lane: Lane): Promise<readonly Step[]> {
     return this.#bindEmbedding(this.weights.embedding, lane);
   }
 
-  /** The head over the present `rows`, and some between them, whose logits mean nothing. */
+  /** The head for the present `rows` and some rows between them. The logits of those in between are meaningless. */
   async prepareHead(rows: RowSet): Promise<HeadProgram> {
     return this.#bindHead(this.weights, rows);
   }
 
-  /** Starts compiling what weights of these shapes will need, while their bytes are still on the way. */
+  /** Starts to compile the kernels for weights of these shapes while their bytes are still being downloaded. */
   async warmUp(layers: Iterable<LayerShapes>, outer: OuterShapes, headRows: RowSet): Promise<void> {
     const { config } = this.context;
     await Promise.all([
@@ -110,7 +110,7 @@ export class Model {
     ]);
   }
 
-  /** The model owns the weights from here on, once this resolves. */
+  /** Once this resolves, the model owns the weights. */
   async setOuter(weights: OuterWeights, headRows: RowSet): Promise<void> {
     const [embed, head, norm] = await Promise.all([
       this.#bindEmbedding(weights.embedding, this.context.lane),
@@ -125,7 +125,7 @@ export class Model {
     this.#head = head;
   }
 
-  /** Records residuals here from the next step on. */
+  /** Records residuals to these pages from the next step on. */
   useResiduals(residuals: ResidualSteps): void {
     this.#residuals = residuals;
   }
@@ -136,7 +136,7 @@ export class Model {
     this.#residuals = { stores: without(this.#residuals.stores), loads: without(this.#residuals.loads) };
   }
 
-  /** The tokens that the head gives logits for. */
+  /** The tokens that the head computes logits for. */
   get headRows(): RowSet {
     return this.#head?.rows ?? [];
   }
@@ -145,7 +145,7 @@ export class Model {
     return this.#ready().weights;
   }
 
-  /** The rows of the state, each of another sequence, through embedding and layers; their residuals land in `x`. */
+  /** Embedding and layers for the rows of the state, each of another sequence. Their residuals are in `x` afterwards. */
   encodeDecode(pass: GPUComputePassEncoder, { rows, positions }: StepShape): void {
     const { walk } = this;
     const shape = { rows, positions, apart: true };
@@ -164,7 +164,7 @@ export class Model {
     await Promise.all(lists.map((steps) => steps && this.#prepareBatches(steps, choice)));
   }
 
-  /** The way through the layers on the main lane. */
+  /** The walk through the layers on the main lane. */
   get walk(): Walk {
     const { embed } = this.#ready();
     const { context } = this;
@@ -185,7 +185,7 @@ export class Model {
   async bindHeadRows(logits: GpuTensor): Promise<readonly Step[]> {
     const { scratch, lane } = this.context;
     const { norm, weights } = this.#ready();
-    // Of x in f32 in any case, as the head of an answer is.
+    // x stays f32 here in any case, as it does for the head of an answer.
     const head = await Linear.compile({ ...this.context, dp4a: false }, weights.head, headUse(this.context));
     const normed = scratch.tensor("normed");
     const state = lane.tensor("state");
@@ -254,10 +254,10 @@ export class Model {
   }
 }
 
-// A dispatch each.
+// One dispatch each.
 const MAX_HEAD_SPANS = 4;
 
-/** The rows that a head of these present `rows` computes. */
+/** The rows that the head computes if these `rows` are present. */
 export function headSpans(rows: RowSet, head: MatrixShape): RowSet {
   return coverRows(rows, { alignment: ROW_ALIGNMENT, maxSpans: MAX_HEAD_SPANS, end: head.rows });
 }

@@ -1,4 +1,4 @@
-// What every kernel of a model needs to be compiled and bound.
+// Everything needed to compile and bind a model's kernels.
 import type { Gpu } from "../gpu/device";
 import type { KernelCache } from "../gpu/kernel";
 import type { GemvProduct } from "../kernels/gemv-candidates";
@@ -16,12 +16,12 @@ export interface ProgramContext {
   /** The lane of prefill and decode. */
   readonly lane: Lane;
   readonly kvLayout: KvLayout;
-  /** Subgroup reductions in kernels; off where the device has none or they give wrong results. */
+  /** Kernels reduce with subgroup operations. Off if the device has none or they give wrong results. */
   readonly subgroups: boolean;
-  /** Prefill's products on the device's matrix units. */
+  /** Prefill's products run on the device's matrix units. */
   readonly subgroupMatrix: boolean;
-  /** Prefill's products in the layers on bytes of x, where weights are bytes or less. Not beside `subgroupMatrix`. */
+  /** Prefill's products in the layers take x in bytes if the weights have at most eight bits. Never together with `subgroupMatrix`. */
   readonly dp4a: boolean;
-  /** The cut of a decode product: the same for as long as the context lives. */
+  /** The GEMV parameters of a decode product. They do not change during the context's life. */
   readonly gemvTuning: (product: GemvProduct) => GemvTuning;
 }

@@ -1,4 +1,4 @@
-// Residuals at the boundaries of coming upgrades: recorded while positions are first computed, and where a rebuild starts from.
+// Residuals at the boundaries of coming upgrades. They are recorded when positions are first computed; a rebuild starts from them.
 import { residualLoad } from "../kernels/residual-load";
 import { residualStore } from "../kernels/residual-store";
 import type { KvGroup } from "../kv/kv-cache";
@@ -6,7 +6,7 @@ import { type Lane, tableStride } from "./lane";
 import type { ProgramContext } from "./program-context";
 import type { Step } from "./vector-step";
 
-/** By the layer that a residual enters. */
+/** The key is the layer that a residual enters. */
 export interface ResidualSteps {
   /** From the lane's `x` to the pages. */
   readonly stores: ReadonlyMap<number, Step>;
@@ -16,7 +16,7 @@ export interface ResidualSteps {
 
 export const NO_RESIDUALS: ResidualSteps = { stores: new Map(), loads: new Map() };
 
-/** Binds a lane to the residuals that `groups` have. Those that enter one of the layers in `recorded` are stored as well. */
+/** Binds a lane to the residuals of `groups`. Residuals that enter one of the layers in `recorded` are also stored. */
 export async function bindResiduals(
   context: ProgramContext,
   groups: readonly KvGroup[],

@@ -1,5 +1,5 @@
-// cos and sin of every position and rotary pair, computed once on the CPU: sin and cos of large angles are imprecise in
-// shaders. Angles are rounded to f32 as in PyTorch, so that results agree with it at long contexts.
+// cos and sin of every position and rotary pair, computed once on the CPU, since shaders compute sin and cos of large angles imprecisely. Angles are
+// rounded to f32 as in PyTorch, so that results agree with it in long contexts.
 import type { RopeConfig } from "../weights/model-config";
 
 /** [positions, dimensions / 2] pairs of (cos, sin). */

@@ -1,4 +1,4 @@
-// The buffers that activations live in while a step runs: made once, for the largest chunk, and shared by all layers.
+// The buffers of activations during a step. They are allocated once for the largest chunk, and all layers share them.
 
 import { present } from "../assert";
 import type { GpuTensor, TrackedBuffer } from "../gpu/buffer";
@@ -13,25 +13,25 @@ import { ropeTable } from "./rope-table";
 export interface ScratchLayout {
   /** Rows of the largest prefill chunk. */
   readonly chunkRows: number;
-  /** Positions that a sequence can have. */
+  /** The largest number of positions in a sequence. */
   readonly contextLength: number;
   readonly pageSize: number;
   /**
-   * Chunks of up to so many rows go through the kernels of decode, a row each: tiles would leave most of the device idle, and most of what they
-   * compute unused. At least 1.
+   * Chunks of up to this many rows go through the decode kernels, which compute each row by itself. Tiles would leave most of the device idle and waste
+   * most of their work on so few rows. At least 1.
    */
   readonly vectorRows: number;
-  /** Prefill's attention shares a long context out among workgroups where rows are few: for devices that compute many at once. */
+  /** For few rows, prefill's attention splits a long context among workgroups. For devices that run many workgroups at once. */
   readonly splitsPrefill: boolean;
   readonly dp4a: boolean;
-  /** Sequences that decode in one step, at most. */
+  /** The largest number of sequences that decode in one step. */
   readonly batchRows: number;
 }
 
-/** The most sequences that decode in one step unless told otherwise. */
+/** The default for the largest number of sequences that decode in one step. */
 export const MAX_BATCH = 8;
 
-/** Rows that a step may have, of either kind. */
+/** The largest number of rows in a step, be it decode or prefill. */
 export function mostRows({ chunkRows, batchRows }: Pick<ScratchLayout, "chunkRows" | "batchRows">): number {
   return Math.max(chunkRows, batchRows);
 }
@@ -57,8 +57,8 @@ const NAMES = ["normed", "mlpNormed", "qkv", "attended", "mlp", "xCodes", "xScal
 type ScratchName = (typeof NAMES)[number];
 
 /**
- * `normed`, `qkv`, `attended` and `mlp` are what their names say, [rows, …]; `logits` are [batchRows, vocab]. `xCodes` and `xScales` are one of them in
- * bytes, as quantise-rows leaves it; there are none without `dp4a`. None outlives the layer that it is for.
+ * The names say what `normed`, `qkv`, `attended` and `mlp` hold, [rows, …]; `logits` are [batchRows, vocab]. `xCodes` and `xScales` hold one of the
+ * activations in bytes, in the layout of quantise-rows; they exist only with `dp4a`. No contents are kept from one layer to the next.
  */
 export class Scratch {
   readonly layout: ScratchLayout;

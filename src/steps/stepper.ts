@@ -33,12 +33,10 @@ export interface PromptChunk {
   readonly span: PrefillSpan;
   readonly walk: Walk;
   readonly rows: number;
+  readonly layersPerSubmit: number;
   /** Tokens that the run has sampled already: the next draw goes on from there. */
   readonly sampledBefore: number;
 }
-
-// Layers in one submit of a chunk: the GPU starts while the rest is encoded, and no submit runs into a driver's watchdog.
-const LAYERS_PER_SUBMIT = 8;
 
 interface RereadingWalk {
   readonly base: Walk;
@@ -91,16 +89,22 @@ export class Stepper {
     this.#rereading = { base, groups, walk: await this.model.rereadingWalk(base, groups) };
   }
 
+  /** The part of the model's layers that a span's rows run through. */
+  partOf(sequence: Sequence, span: PrefillSpan): number {
+    const { length } = this.model.slots;
+    return (length - firstLayerOf(sequence, span)) / length;
+  }
+
   /** Computes a chunk's K/V, and leaves the residual of its last row in `x`. Its pages must be reserved. */
-  submitChunk({ sequence, slot, span, walk, rows, sampledBefore }: PromptChunk): void {
+  submitChunk({ sequence, slot, span, walk, rows, layersPerSubmit, sampledBefore }: PromptChunk): void {
     const { start: first } = span;
     this.begin(sequence, slot, first, sequence.tokens.slice(first, first + rows), sampledBefore);
-    const firstLayer = sequence.parts[span.sourceGroup]?.group.first ?? 0;
+    const firstLayer = firstLayerOf(sequence, span);
     const shape: StepShape = { rows, positions: first + rows };
     this.submit((pass) => encodeInput(pass, walk, shape, firstLayer));
     const end = this.model.slots.length;
-    for (let layer = firstLayer; layer < end; layer += LAYERS_PER_SUBMIT) {
-      this.submit((pass) => encodeLayers(pass, walk, shape, layer, Math.min(end, layer + LAYERS_PER_SUBMIT)));
+    for (let layer = firstLayer; layer < end; layer += layersPerSubmit) {
+      this.submit((pass) => encodeLayers(pass, walk, shape, layer, Math.min(end, layer + layersPerSubmit)));
     }
   }
 
@@ -177,6 +181,10 @@ export class Stepper {
     this.#feed.uploadPages(slot, sequence.parts);
     this.#uploaded.set(slot, { sequence, version: pagesVersion });
   }
+}
+
+function firstLayerOf({ parts }: Sequence, { sourceGroup }: PrefillSpan): number {
+  return parts[sourceGroup]?.group.first ?? 0;
 }
 
 function rereadGroups({ parts }: Sequence, { sourceGroup, firstGroup }: PrefillSpan): readonly KvGroup[] {

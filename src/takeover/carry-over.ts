@@ -1,5 +1,5 @@
-// What becomes of the K/V below an upgrade's boundary when the upgrade lands between two answers: it stays, or takes the way that a chat at rest
-// or a lost device would take.
+// Carries the K/V below an upgrade's boundary over when the upgrade lands between two answers. The K/V stays, or it is restored or recomputed as after a
+// rest or a device loss.
 import type { ChunkPacer } from "../steps/chunk-pacer";
 import { nextSpan } from "../steps/prefill-span";
 import type { Runtime } from "../steps/runtime";
@@ -43,12 +43,13 @@ async function recompute({ runtime, pacer }: CarryHost, sequence: Sequence, leng
       await stepper.prepareWalk(sequence, span);
       walk = stepper.walkOf(sequence, span);
     }
-    if (!walk) return; // an upgrade landed meanwhile: the next answer computes what is missing
-    const rows = pacer.next(span.end - span.start);
+    if (!walk) return; // another upgrade landed meanwhile: the next answer computes the rest
+    const part = stepper.partOf(sequence, span);
+    const rows = pacer.next(span.end - span.start, false, part);
     const startMs = performance.now();
-    stepper.submitChunk({ sequence, slot: 0, span, walk, rows, sampledBefore: 0 });
+    stepper.submitChunk({ sequence, slot: 0, span, walk, rows, layersPerSubmit: pacer.layersPerSubmit(rows), sampledBefore: 0 });
     sequence.markCached(span.start + rows, span.firstGroup);
     await gpu.workDone();
-    pacer.took(rows, performance.now() - startMs);
+    pacer.took(rows, performance.now() - startMs, part);
   }
 }

@@ -1,9 +1,9 @@
-// Going over from the runtime that answers to another one: a later stage of the model, the same stage on another device. Whatever it goes to,
-// it has one signal, and it ends once: it lands, or it fails, or it is called off.
+// A change from the runtime that answers to another one: to a later stage of the model, or to the same stage on another device. Each has one signal and
+// ends once: it lands, fails, or is called off.
 import { type LinkedAbort, linkAbort } from "../bytes/abort";
 
 export class Handover<Report> {
-  /** Resolves when the next runtime answers. Rejects with what it failed for, or the reason that it was called off for. */
+  /** Resolves when the next runtime answers. Rejects with the error that it failed with, or with the reason for calling it off. */
   readonly done: Promise<Report>;
   readonly #link: LinkedAbort;
   #isOver = false;
@@ -16,7 +16,7 @@ export class Handover<Report> {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.done.catch(() => undefined); // whoever asked for it hears of it
+    this.done.catch(() => undefined); // callers that await it learn of the error
     this.#link = linkAbort(signal);
     this.signal.addEventListener("abort", () => {
       if (this.fail(this.signal.reason)) onCalledOff(this.signal.reason);
@@ -24,7 +24,7 @@ export class Handover<Report> {
     if (this.signal.aborted) this.fail(this.signal.reason);
   }
 
-  /** Aborts when it is called off. Everything that prepares it goes by this signal. */
+  /** Aborts when the handover is called off. All its preparation uses this signal. */
   get signal(): AbortSignal {
     return this.#link.signal;
   }
@@ -37,14 +37,14 @@ export class Handover<Report> {
     this.#link.abort(reason);
   }
 
-  /** False where it was over already. */
+  /** Returns false if the handover had ended already. */
   land(report: Report): boolean {
     const isFirst = this.#end();
     if (isFirst) this.#resolve(report);
     return isFirst;
   }
 
-  /** False where it was over already. */
+  /** Returns false if the handover had ended already. */
   fail(reason: unknown): boolean {
     const isFirst = this.#end();
     if (isFirst) this.#reject(reason);

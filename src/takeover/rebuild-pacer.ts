@@ -1,49 +1,49 @@
-// How much of a rebuild goes between two decode steps, so that the visitor hardly notices: learned from how long tokens take with and without.
-// Tokens come back from the GPU in bursts (three of four at once, say), and slices are noticed at tokens after theirs: only means over many
-// tokens say anything.
+// Decides how much of a rebuild goes between two decode steps, so that the visitor hardly notices. It learns from the time that tokens take with and
+// without slices. Tokens come back from the GPU in bursts (three of four at once, say), and a slice delays later tokens than the next one: only means over
+// many tokens are meaningful.
 
-// Decode may take this much longer while a rebuild is on.
+// During a rebuild, decode may be slower by this fraction.
 const SLOWDOWN = 0.3;
-// Between two tokens a rebuild takes at most this long, where its slices are short enough.
+// A rebuild takes at most this long between two tokens, if its slices are short enough.
 const MAX_GAP_MS = 8;
-// A slice of up to so many milliseconds, or of what one step's share allows, is short enough.
+// A slice is short enough if it takes at most this many milliseconds, or at most one step's share.
 const LONG_SLICE_MS = 4;
-// A pause of the page counts as so many times what was expected: else one of them would stop a rebuild for the rest of an answer.
+// Stalls are clamped to this multiple of the expected time. Otherwise one stall would block rebuilding until the answer ends.
 const MAX_RISE = 8;
-// A step and a slice cost something, whatever a coarse clock says.
+// The least time of a step or a slice, even if a coarse clock says zero.
 const LEAST_COST_MS = 0.02;
-// Where a pause made steps look slow, slices look free: dozens of them were one gap of 30 ms.
+// After a stall, steps look slow and slices look free. Uncapped, dozens of slices ran back to back (a gap of 30 ms).
 const MOST_SLICES = 8;
-// Steps whose time is known before the first slice goes between two of them.
+// Steps to measure before the first slice.
 const FIRST_STEPS = 8;
-// Tokens that means are taken over.
+// Means are taken over this many tokens.
 const MEMORY = 32;
-// Tokens that may still come later for slices that were given before.
+// The delay from a slice may show in up to this many tokens after it.
 const LAG = 8;
-// What makes a mean: of fewer tokens, one burst may have all the time and another none.
+// A mean needs this many. With fewer tokens, one burst may hold all of the time and another none of it.
 const ENOUGH_SLICES = 4;
 const ENOUGH_TOKENS = 16;
 const FIRST_ROWS = 64;
 const LEAST_ROWS = 16;
 const MOST_ROWS = 512;
-// Where so many chunks of the fewest rows are left, those are taken: a chunk of many would take as long however few of its rows are used, and what
-// was decoded meanwhile would be as many again.
+// The rest is rebuilt in chunks of the fewest rows once this many of them suffice. A larger chunk takes as long however few of its rows are used, and
+// decode would add as many positions meanwhile.
 const SHORT_CHUNKS = 6;
 
 export class RebuildPacer {
   readonly #vectorRows: number;
-  /** The mean of steps without slices, and over how many. */
+  /** The mean time of steps without slices, and the number of those steps. */
   #stepMs = 0;
   #steps = 0;
   #sliceMs: number | null = null;
-  /** What came while slices were given, older tokens counting less. */
+  /** Tokens, time and slices since slices began. Older tokens count less. */
   #seen = { tokens: 0, ms: 0, slices: 0 };
-  /** What came since rows changed. */
+  /** Tokens and slices since the number of rows changed. */
   #sinceRows = { tokens: 0, slices: 0 };
   #sinceAsked = LAG;
   #creditMs = 0;
   #rows = FIRST_ROWS;
-  /** Of chunks while much is left. */
+  /** Rows of a chunk while many positions are left. */
   #longRows = FIRST_ROWS;
 
   /** `vectorRows`: see `ScratchLayout`. */
@@ -51,7 +51,7 @@ export class RebuildPacer {
     this.#vectorRows = vectorRows;
   }
 
-  /** Takes the time from one token to the next, and how many slices were submitted before the later one's step. */
+  /** Records the time from one token to the next, and the number of slices submitted before the later one's step. */
   tokenCame(intervalMs: number, slices: number): void {
     const isRebuilding = slices > 0 || ++this.#sinceAsked <= LAG;
     if (slices === 0 && (!isRebuilding || this.#steps < FIRST_STEPS)) {
@@ -71,12 +71,12 @@ export class RebuildPacer {
     if (this.#isMeasured && this.#seen.slices >= 1) this.#sliceMs = Math.max(LEAST_COST_MS, extraMs / this.#seen.slices);
   }
 
-  /** Slices to submit before the next step. None before it is known how long a step takes. */
+  /** The number of slices to submit before the next step; none until the time of a step is known. */
   slicesNow(): number {
     this.#sinceAsked = 0;
     if (this.#steps < FIRST_STEPS) return 0;
     const sliceMs = this.#expectedSliceMs;
-    // No more than a slice takes beside a step's share: what was saved for dear slices would else buy cheap ones by the dozen.
+    // At most one slice beyond a step's share: otherwise credit saved for expensive slices would pay for dozens of cheap ones.
     const shareMs = SLOWDOWN * this.#stepMs;
     this.#creditMs = Math.min(this.#creditMs + shareMs, shareMs + sliceMs, Math.max(MAX_GAP_MS, sliceMs));
     const slices = Math.min(MOST_SLICES, Math.floor(this.#creditMs / sliceMs));
@@ -84,7 +84,7 @@ export class RebuildPacer {
     return slices;
   }
 
-  /** Rows of the next chunk of `remaining`, whose layers are slices: many where a device is fast, so that rebuilding outruns decoding. */
+  /** Rows of the next chunk of `remaining`; a slice is one layer of it. A fast device gets many rows, so that rebuilding outruns decoding. */
   chunkRows(remaining: number): number {
     if (isShort(remaining, this.#vectorRows)) return this.#changeRows(this.#vectorRows);
     if (this.#sliceMs === null || !this.#isMeasured || this.#rows !== this.#longRows) return this.#changeRows(this.#longRows);
@@ -96,7 +96,7 @@ export class RebuildPacer {
 
   #changeRows(rows: number): number {
     if (rows === this.#rows) return rows;
-    // Until slices of so many are measured: more rows cost as many times more at most, and of what fewer save, a part stays.
+    // Until slices of this size are measured: their cost grows at most linearly with rows, and shrinks with the square root of rows.
     const ratio = rows / this.#rows;
     if (this.#sliceMs !== null) this.#sliceMs *= ratio > 1 ? ratio : Math.sqrt(ratio);
     this.#seen = { tokens: 0, ms: 0, slices: 0 };
@@ -116,13 +116,13 @@ export class RebuildPacer {
     return this.#sinceRows.tokens >= ENOUGH_TOKENS && this.#sinceRows.slices >= ENOUGH_SLICES;
   }
 
-  /** A guess until some were measured. */
+  /** A guess until some slices were measured. */
   get #expectedSliceMs(): number {
     return this.#sliceMs ?? SLOWDOWN * this.#stepMs;
   }
 }
 
-/** Whether what is left is to go in chunks of `vectorRows`. */
+/** Whether the rest should be rebuilt in chunks of `vectorRows`. */
 export function isShort(remaining: number, vectorRows: number): boolean {
   return remaining <= SHORT_CHUNKS * vectorRows;
 }

@@ -1,5 +1,5 @@
-// The new K/V of one upgrade, built beside the old: shadow groups, a lane of its own, and how far each sequence has come. The old stage
-// answers meanwhile; nothing of it is touched.
+// The new K/V of one upgrade, built beside the old: shadow groups, a lane of its own, and each sequence's progress. The old stage answers meanwhile, and
+// nothing of it is changed.
 import { assert, present } from "../assert";
 import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
@@ -16,17 +16,17 @@ export interface RebuildParts {
   readonly gpu: Gpu;
   readonly lane: Lane;
   readonly layerCount: number;
-  /** Groups below this index stay. */
+  /** Groups below this index are kept. */
   readonly firstGroup: number;
-  /** The new groups, from there on. */
+  /** The new groups, from that index on. */
   readonly groups: readonly KvGroup[];
-  /** Through the target's layers, over the kept groups and the new ones. */
+  /** The walk through the target's layers, over the kept groups and the new ones. */
   readonly walk: Walk;
-  /** The same, but that kept groups are read and not written; made when a residual is missing. */
+  /** The same, but kept groups are read and not written. It is made when a residual is missing. */
   readonly rereadingWalk: () => Promise<Walk>;
 }
 
-/** A chunk under way: its layers from `layer` on are to be submitted. */
+/** A chunk under way. Its layers from `layer` on are not submitted yet. */
 interface Chunk {
   readonly sequence: Sequence;
   readonly revision: number;
@@ -40,14 +40,14 @@ interface Chunk {
 export class Rebuild {
   readonly #parts: RebuildParts;
   readonly #feed: LaneFeed;
-  /** What is in the lane. */
+  /** The chunk in the lane. */
   #chunk: Chunk | null = null;
   #rereading: Walk | null = null;
   readonly #sequences = new Set<Sequence>();
   #isAbandoned = false;
   /** Positions computed so far. */
   recomputed = 0;
-  /** Of these, positions that went through lower layers again, since no residual was there to start from. */
+  /** The positions among them that went through lower layers again, because no residual was recorded. */
   reread = 0;
 
   constructor(parts: RebuildParts) {
@@ -55,36 +55,36 @@ export class Rebuild {
     this.#feed = new LaneFeed(parts.gpu, parts.lane, parts.layerCount);
   }
 
-  /** That a position goes through, absent ones included: a slice each. */
+  /** Number of layers that a position goes through, absent ones included. Each is a slice. */
   get layersAbove(): number {
     const { layerCount, groups } = this.#parts;
     return layerCount - present(groups[0], "new group").first;
   }
 
-  /** Positions before `length` that the sequence still lacks in the new groups. */
+  /** Number of positions before `length` that the sequence still lacks in the new groups. */
   remaining({ nextParts }: Sequence, length: number): number {
     return length - (nextParts?.at(-1)?.cachedLength ?? 0);
   }
 
-  /** Positions that an idle sequence has below the new groups, and so can have in them. */
+  /** Number of positions that an idle sequence has below the new groups: the most that it can have in them. */
   reach({ parts, cachedLength }: Sequence): number {
     return parts[this.#parts.firstGroup - 1]?.cachedLength ?? cachedLength;
   }
 
-  /** Makes what a missing residual asks for. To be awaited before `advance`, while the sequence is the caller's. */
+  /** Makes the walk that a missing residual requires. Await it before `advance`, while you hold the sequence. */
   async prepare(sequence: Sequence, length: number): Promise<void> {
     const span = this.#nextSpan(sequence, length);
     if (span && span.sourceGroup < span.firstGroup) this.#rereading ??= await this.#parts.rereadingWalk();
   }
 
   /**
-   * Submits up to `layers` layers of a chunk of at most `rows` positions before `length`, all of which are, or in queue order will be, complete in
-   * the groups that stay. False: there is nothing to do, or it takes ids that have not come back from the GPU yet.
+   * Submits up to `layers` layers of a chunk of at most `rows` positions before `length`. All these positions must be complete in the kept groups, now or
+   * by the order of the queue. Returns false if there is nothing to do, or if it needs ids that have not come back from the GPU yet.
    */
   advance(sequence: Sequence, length: number, { rows, layers }: { readonly rows: number; readonly layers: number }): boolean {
-    // Whoever awaited `prepare` may come back to buffers that are gone.
+    // The rebuild may have been abandoned while the caller awaited `prepare`: its buffers are gone then.
     if (this.#isAbandoned) return false;
-    // One chunk is in the lane at a time: that of another sequence, or of what was forgotten, begins anew when its turn comes.
+    // The lane holds one chunk at a time. A chunk of another sequence, or of positions forgotten meanwhile, begins again when its turn comes.
     if (this.#chunk?.sequence !== sequence || this.#chunk.revision !== sequence.revision) this.#chunk = this.#begin(sequence, length, rows);
     const chunk = this.#chunk;
     if (!chunk) return false;
@@ -97,12 +97,12 @@ export class Rebuild {
     return true;
   }
 
-  /** Whether a chunk of the sequence is on its way. */
+  /** Whether a chunk of the sequence is under way. */
   isAmid(sequence: Sequence): boolean {
     return this.#chunk?.sequence === sequence && this.#chunk.revision === sequence.revision;
   }
 
-  /** Gives every sequence's new pages back. */
+  /** Frees every sequence's new pages. */
   abandon(): void {
     this.#isAbandoned = true;
     for (const sequence of this.#sequences) sequence.dropNext();
@@ -111,7 +111,7 @@ export class Rebuild {
   #nextSpan(sequence: Sequence, length: number) {
     const kept = sequence.parts.slice(0, this.#parts.firstGroup).map(({ group, cachedLength, recordedLength }) => ({
       cachedLength: length,
-      // Of a sequence that runs, what its steps wrote since is recorded like what came before.
+      // Steps of a running sequence record the residuals of new positions as they did of earlier ones.
       recordedLength: group.recordsResidual && recordedLength >= Math.min(cachedLength, length) ? length : recordedLength,
     }));
     const next = sequence.nextParts ?? this.#parts.groups.map(() => ({ cachedLength: 0, recordedLength: 0 }));
@@ -126,7 +126,7 @@ export class Rebuild {
     if (isReread && !this.#rereading) return null;
     const chunkWalk = isReread ? present(this.#rereading, "rereading walk") : walk;
     const firstLayer = [...sequence.parts.slice(0, firstGroup).map(({ group }) => group), ...groups][span.sourceGroup]?.first ?? 0;
-    // From ids, only as far as they are known here.
+    // If it starts from ids, it goes only as far as they are known here.
     const end = firstLayer === 0 ? Math.min(span.end, sequence.tokens.length) : span.end;
     const rows = Math.min(maxRows, end - span.start);
     if (rows <= 0) return null;
@@ -142,7 +142,7 @@ export class Rebuild {
     const parts = sequence.nextParts ?? sequence.beginNext(this.#parts.groups);
     for (const part of parts) {
       if (part.reserve(length)) continue;
-      // The new pools are as large as the old: what is missing, others hold whose K/V can be built when they are next used.
+      // The new pools are as large as the old ones, so other sequences hold the missing pages. Their K/V can be built when they are next used.
       for (const other of this.#sequences) if (other !== sequence) other.dropNext();
       assert(part.reserve(length), "a new pool smaller than the old one");
     }

@@ -1,11 +1,11 @@
-// How long recorded residuals are kept: as long as an upgrade is to begin at them, or a sequence has to catch up from them.
+// Decides how long recorded residuals are kept: while an upgrade is to begin at them, or a sequence has to catch up from them.
 import type { KvGroup } from "../kv/kv-cache";
 import { comingBoundaries } from "../stages/kv-groups";
 import type { StagePlan } from "../stages/plan";
 import type { Runtime } from "../steps/runtime";
 import type { Sequence } from "../steps/sequence";
 
-/** Frees the residuals that nothing needs any more. */
+/** Frees residuals that are no longer needed. */
 export function dropSpentResiduals({ cache, model, stage }: Runtime, plan: StagePlan, sequences: Iterable<Sequence>): void {
   const coming = comingBoundaries(plan, stage);
   const all = [...sequences];

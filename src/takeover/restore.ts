@@ -1,4 +1,4 @@
-// Copies a sequence's K/V to CPU memory and back. What a snapshot lacks is computed when the sequence is next used.
+// Copies a sequence's K/V to CPU memory and back. Missing K/V is computed when the sequence is next used.
 
 import { LlmError } from "../errors";
 import type { Gpu } from "../gpu/device";
@@ -10,7 +10,7 @@ import type { Sequence } from "../steps/sequence";
 import type { Sequences } from "../steps/sequences";
 
 export interface RestoreReport {
-  /** What became of each layer's K/V. */
+  /** The outcome for each layer's K/V. */
   readonly layers: readonly LayerDecision[];
   readonly restoredBytes: number;
 }
@@ -30,8 +30,8 @@ export async function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: Ab
 }
 
 /**
- * A copy of what an upgrade from `boundary` on will keep, as far as pages are full: those are written to no more, so that the sequence may run
- * meanwhile. Null where there is nothing.
+ * Copies the full pages of the K/V that an upgrade from `boundary` on will keep. Full pages are no longer written, so the sequence may run meanwhile. Null
+ * if there are none.
  */
 export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: number, signal?: AbortSignal): Promise<KvSnapshot | null> {
   const { revision } = sequence;
@@ -41,13 +41,13 @@ export async function snapshotFront(gpu: Gpu, sequence: Sequence, boundary: numb
   if (kept.length === 0 || length === 0) return null;
   const held = kept.map((part) => part.held(length));
   const snapshot = await takeHeld(gpu, held, sequence.tokens.slice(0, length), { gentle: true, signal });
-  // What was forgotten meanwhile may have been written over before it was copied.
+  // Pages of positions forgotten meanwhile may have been overwritten before they were copied.
   return sequence.revision === revision ? snapshot : null;
 }
 
 /**
- * Writes back what the snapshot has of the sequence's tokens. Where the pool has no room, nothing is restored. The sequence must not run until this
- * resolves. Throws as `Uploads.write` does; what was restored by then stays.
+ * Writes the snapshot's K/V back for the sequence's tokens. Restores nothing if the pool has no room. The sequence must not run until this resolves.
+ * Throws as `Uploads.write` does; anything restored by then stays.
  */
 export async function restoreSequence(
   gpu: Gpu,
@@ -59,7 +59,7 @@ export async function restoreSequence(
   const { parts, revision } = sequence;
   const found = parts.map(({ group }) => findRestorable(snapshot, group, sequence.tokens));
   const groups = parts.map(({ cachedLength }, index) => ({
-    layer: index, // a group stands for its layers; one whose layers are all absent holds residuals still
+    layer: index, // the group stands for its layers; a group of absent layers still holds residuals
     isSameFunction: true,
     populated: cachedLength,
     saved: found[index]?.length ?? 0,
@@ -82,7 +82,7 @@ export async function restoreSequence(
           const decision = decisions[index];
           if (!restorable || decision?.carry !== "restore") continue;
           restoredBytes += await restorePages(gpu, part.group, part.places, restorable, signal);
-          if (sequence.revision !== revision) return; // it was released meanwhile, its pages with it
+          if (sequence.revision !== revision) return; // the sequence was released meanwhile, and its pages with it
           part.restored(decision.positions, restorable.recordedLength);
         }
       }),
@@ -102,7 +102,7 @@ function takeHeld(
   );
 }
 
-/** An upgrade that lands meanwhile gives groups up; their buffers stay until this is over. */
+/** An upgrade that lands meanwhile frees groups. Their buffers stay until this is done. */
 async function whileHeld<T>(groups: readonly KvGroup[], act: () => Promise<T>): Promise<T> {
   const releases = groups.map((group) => group.hold());
   try {

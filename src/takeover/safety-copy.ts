@@ -1,4 +1,4 @@
-// What an upgrade keeps of the active conversation, copied to CPU memory beside the steps: should the device be lost, it is there.
+// Copies the K/V of the active conversation that an upgrade keeps to CPU memory, beside the steps, in case the device is lost.
 import type { Gpu } from "../gpu/device";
 import type { KvSnapshot } from "../kv/kv-snapshot";
 import type { Sequence } from "../steps/sequence";
@@ -15,14 +15,14 @@ export class SafetyCopy {
   /** Ends the copy that is under way. */
   #saving: AbortController | null = null;
 
-  /** `onFailed`: an upgrade goes on without its copy; should it ever be needed, K/V is computed anew. */
+  /** `onFailed`: the upgrade goes on without its copy. If the copy is needed later, K/V is recomputed instead. */
   constructor(onFailed: (error: unknown) => void) {
     this.#onFailed = onFailed;
   }
 
-  /** Copies what an upgrade from `boundary` on will keep, in place of what was copied before. */
+  /** Copies the K/V that an upgrade from `boundary` on will keep. Replaces the earlier copy. */
   async save(gpu: Gpu, sequence: Sequence | null, boundary: number): Promise<void> {
-    this.stop(); // the next upgrade may free what it reads
+    this.stop(); // the next upgrade may free the pages that the copy reads
     const saving = new AbortController();
     this.#saving = saving;
     this.#saved = null;
@@ -35,7 +35,7 @@ export class SafetyCopy {
     }
   }
 
-  /** The copy, once. */
+  /** Returns the copy, once. */
   take(): SavedSequence | null {
     const saved = this.#saved;
     this.#saved = null;

@@ -1,25 +1,25 @@
-// Brings one upgrade to its commit, beside whatever else the engine does: slices of the rebuild between decode steps, whole chunks while nobody
-// asks for an answer. Whoever has the engine's turn calls it, so that nothing here races.
+// Brings one upgrade to its commit beside the engine's other work: slices of the rebuild between decode steps, whole chunks while no answer is asked for.
+// Only the holder of the engine's turn calls it, so nothing here races.
 
 import type { Sequence } from "../steps/sequence";
 import { isShort, type RebuildPacer } from "./rebuild-pacer";
 import type { Upgrade } from "./upgrade";
 
 /**
- * - `background`: the old stage answers while K/V is rebuilt; the new one takes over in mid-answer, at once where that is ready.
+ * - `background`: the old stage answers while K/V is rebuilt. The new one takes over in mid-answer as soon as it is ready.
  * - `turn-boundary`: the same, but the new stage takes over between two answers.
- * - `blocking`: everything at once, as soon as the weights are there.
+ * - `blocking`: rebuilds everything at once, as soon as the weights are loaded.
  */
 export type UpgradePolicy = "background" | "turn-boundary" | "blocking";
 
-// Positions that a commit may catch up with in one go: about the work of a step or two, as tiles and as rows by themselves.
+// Positions that a commit may rebuild in one go: about the work of one or two steps, in tiles and as single rows.
 const FINAL_ROWS = 16;
 const FINAL_VECTOR_ROWS = 8;
 const MOST_FINAL_ROWS = 64;
 const FINAL_GROWTH = 1.5;
 
 export interface ChunkSizes {
-  /** Rows of a chunk where nothing waits for it. */
+  /** Rows of a chunk while no answer waits for it. */
   readonly chunkRows: number;
   /** See `ScratchLayout`. */
   readonly vectorRows: number;
@@ -37,7 +37,7 @@ export class UpgradeRun {
   readonly #chunkRows: number;
   readonly #vectorRows: number;
   readonly #pacer: RebuildPacer;
-  /** Positions that each sequence may catch up with in one go, where they are no longer the first number. */
+  /** Positions that a sequence may rebuild in one go, if the bound was raised for it. */
   readonly #finalRows = new WeakMap<Sequence, number>();
   #awaitsPause = false;
   /** Positions that were missing when the chunk under way began. */
@@ -54,14 +54,14 @@ export class UpgradeRun {
     this.#pacer = pacer;
   }
 
-  /** Slices submitted since this was last asked. */
+  /** Slices submitted since the last call. */
   takeSlices(): number {
     const slices = this.#slices;
     this.#slices = 0;
     return slices;
   }
 
-  /** Whether a run that begins with `sequence` may commit first: there is nothing to rebuild, or the policy is to wait for it. */
+  /** Whether a run that begins with `sequence` may commit first: there is nothing to rebuild, or the policy is to wait for the rebuild. */
   async isReadyAtStart(sequence: Sequence): Promise<boolean> {
     const { rebuild } = this.upgrade;
     if (!rebuild) return true;
@@ -71,14 +71,13 @@ export class UpgradeRun {
     return rebuild.remaining(sequence, length) <= 0;
   }
 
-  /** Whether all is ready, and only the policy keeps it from being committed in mid-answer. */
+  /** Whether everything is ready and only the policy prevents a commit in mid-answer. */
   get awaitsPause(): boolean {
     return this.#awaitsPause;
   }
 
   /**
-   * Does its share before a decode step of `rows`: "commit" when all is ready, "wait" when what is left needs tokens that are still under way, "go"
-   * otherwise.
+   * Does some work before a decode step of `rows`. "commit": everything is ready. "wait": the rest needs tokens that are still under way. "go": otherwise.
    */
   beforeStep(rows: readonly ActiveRow[]): "commit" | "wait" | "go" {
     const { rebuild } = this.upgrade;
@@ -97,7 +96,7 @@ export class UpgradeRun {
     return isMidAnswer || !isReady ? "go" : this.#finish(rows);
   }
 
-  /** One chunk for an idle sequence; true when it has all that it can have, so that the upgrade can be committed. */
+  /** Computes one chunk for an idle sequence. Returns true if the sequence has all that it can have, so that the upgrade can be committed. */
   async advanceIdle(sequence: Sequence): Promise<boolean> {
     const { rebuild } = this.upgrade;
     if (!rebuild) return true;
@@ -106,13 +105,13 @@ export class UpgradeRun {
     return !rebuild.advance(sequence, length, { rows: this.#chunkRows, layers: Number.POSITIVE_INFINITY });
   }
 
-  /** The sequence whose chunk is under way, or the first that still lacks too much. */
+  /** The sequence whose chunk is under way, else the first that still lacks too many positions. */
   #nextToRebuild(rows: readonly ActiveRow[]): ActiveRow | undefined {
     const amid = rows.find(({ sequence }) => this.upgrade.rebuild?.isAmid(sequence));
     return amid ?? rows.find((row) => !this.#isNearlyDone(row));
   }
 
-  /** One slice: a layer of a chunk. False: there is nothing to do before tokens come back. */
+  /** Submits one slice: a layer of a chunk. Returns false if there is nothing to do before tokens come back. */
   #advance({ sequence, position }: ActiveRow): boolean {
     const { rebuild } = this.upgrade;
     if (!rebuild) return false;
@@ -133,8 +132,8 @@ export class UpgradeRun {
   }
 
   /**
-   * Where decoding outruns the slices, what is left never gets short enough: after a chunk of all that was missing too much has come, or after any chunk
-   * as much is missing as before. The bound rises then.
+   * Raises the bound if decode outruns the slices, since the rest would never become short enough. That is so if too many positions are missing after a
+   * chunk of all missing ones, or if as many are missing after a chunk as before it.
    */
   #chunkEnded(sequence: Sequence, remaining: number): void {
     const finalRows = this.#finalRowsOf(sequence);
@@ -152,7 +151,7 @@ export class UpgradeRun {
     for (const { sequence, position } of rows) this.#rebuildAll(sequence, position);
     const left = rows.filter(({ sequence, position }) => rebuild.remaining(sequence, position) > 0);
     if (left.length === 0) return "commit";
-    // A walk that is still to be made is made between runs.
+    // Missing walks are made between runs.
     return left.every(({ sequence, position }) => sequence.tokens.length < position) ? "wait" : "go";
   }
 

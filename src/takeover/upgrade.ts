@@ -1,5 +1,5 @@
-// One upgrade of the model, as a transaction: everything is made ready beside the stage that answers; `commit` puts it in place between two
-// submits; `abandon` leaves no trace.
+// One upgrade of the model as a transaction. Everything is prepared beside the stage that answers. `commit` puts it in place between two submits;
+// `abandon` leaves no trace.
 import { present } from "../assert";
 import { KvGroup } from "../kv/kv-cache";
 import { Lane } from "../model/lane";
@@ -20,7 +20,7 @@ import { Rebuild } from "./rebuild";
 export interface UpgradeHost {
   readonly runtime: Runtime;
   readonly plan: StagePlan;
-  /** Names the model's files and how K/V is stored: signatures begin with it. */
+  /** Identifies the model's files and the storage of K/V. Signatures begin with it. */
   readonly root: string;
 }
 
@@ -41,7 +41,7 @@ interface KvStep {
 
 export class Upgrade {
   readonly step: StageStep;
-  /** The lowest layer that computes something else: K/V below it stays. The number of layers where all K/V does. */
+  /** The lowest layer whose computation changes. K/V below it is kept. The number of layers if all K/V is kept. */
   readonly boundary: number;
   readonly weights: StageWeights;
   readonly #host: UpgradeHost;
@@ -65,7 +65,7 @@ export class Upgrade {
   }
 
   /**
-   * Allocates and binds all that the stage needs. It owns `weights` from here on, unless this throws.
+   * Allocates and binds everything that the stage needs. Owns `weights` from here on, unless it throws.
    *
    * @throws LlmError "out-of-memory" | "gpu-error"; nothing stays allocated then.
    */
@@ -85,12 +85,12 @@ export class Upgrade {
     }
   }
 
-  /** Null where no K/V changes. */
+  /** Null if no K/V changes. */
   get rebuild(): Rebuild | null {
     return this.#kv?.rebuild ?? null;
   }
 
-  /** From the next submit on the new stage answers. Sequences are to follow to `cache.groups`. */
+  /** The new stage answers from the next submit on. The caller must have sequences follow to `cache.groups`. */
   commit(): void {
     const { runtime } = this.#host;
     const { model, sampler, cache } = runtime;
@@ -99,7 +99,7 @@ export class Upgrade {
         const before = model.slots[layer]?.replace(ready);
         if (before !== ready.weights) before?.destroy();
       }
-      // WebGPU keeps what submitted steps still read.
+      // WebGPU keeps buffers that submitted steps still read.
       for (const group of cache.replaceFrom(this.#kv.firstGroup, this.#kv.groups)) group.destroy();
       this.#kv.lane.destroy();
     }
@@ -114,7 +114,7 @@ export class Upgrade {
     runtime.stage = this.step.to;
   }
 
-  /** Frees all but the weights, which are the caller's again. */
+  /** Frees everything but the weights, which belong to the caller again. */
   abandon(): void {
     if (!this.#kv) return;
     this.#kv.rebuild.abandon();
@@ -127,7 +127,7 @@ function destroyKv({ groups, lane }: Pick<KvStep, "groups" | "lane">): void {
   lane.destroy();
 }
 
-// Binding some hundred kernels goes between the steps of an answer, of which a few are under way at a time.
+// Binding some hundred kernels is spread between the steps of an answer, of which a few are under way at a time.
 const PREPARE_SLICE_MS = 1;
 
 async function prepareKv(host: UpgradeHost, { to }: StageStep, weights: StageWeights, boundary: number): Promise<KvStep> {

@@ -1,4 +1,4 @@
-// The upgrade under way, if there is one: prepared, joined with what was asked for before it, and committed when the engine's loop finds it ready.
+// The upgrade under way, if there is one: it is prepared, merged with earlier requests, and committed when the engine's loop finds it ready.
 import { StageWeights } from "../stages/stage-loader";
 import type { Sequence } from "../steps/sequence";
 import { Handover } from "./handover";
@@ -10,25 +10,25 @@ export type { UpgradePolicy } from "./upgrade-run";
 
 /**
  * - `keep`: its pages stay where they are; no byte moves.
- * - `restore`: it goes to CPU memory and comes back into other pages, by copying alone.
- * - `recompute`: it is computed anew from the token ids.
+ * - `restore`: it is copied to CPU memory and back into other pages.
+ * - `recompute`: it is recomputed from the token ids.
  */
 export type KvCarry = "keep" | "restore" | "recompute";
 
-/** How an upgrade went. */
+/** The outcome of an upgrade. */
 export interface UpgradeReport {
   /** Index of the plan's stage that answers now. */
   readonly stage: number;
-  /** K/V of layers below it was kept, with no byte moved. */
+  /** K/V of the layers below this one was kept in place. */
   readonly boundary: number;
   readonly policy: UpgradePolicy;
-  /** Positions whose K/V was computed anew from the boundary on, before the commit. Idle conversations follow when they are next used. */
+  /** Positions whose K/V was recomputed from the boundary on, before the commit. Idle conversations follow when they are next used. */
   readonly recomputedPositions: number;
-  /** Of these, positions that had to go through lower layers again: no residual was there. */
+  /** The positions among them that had to go through lower layers again, because no residual was recorded. */
   readonly rereadPositions: number;
-  /** What became of the K/V below the boundary of the conversation used last. In mid-answer it is always kept. */
+  /** The outcome for the K/V below the boundary of the conversation used last. In mid-answer it is always kept. */
   readonly carry: KvCarry;
-  /** Copied back from CPU memory for it. */
+  /** Bytes copied back from CPU memory for it. */
   readonly restoredBytes: number;
   /** From weights on the GPU to the new stage answering. */
   readonly upgradeMs: number;
@@ -39,13 +39,13 @@ export type Carried = Pick<UpgradeReport, "carry" | "restoredBytes">;
 export const KEPT: Carried = { carry: "keep", restoredBytes: 0 };
 
 export interface UpgradeAsk {
-  /** All that the stage has and the one that answers has not. */
+  /** All weights of the new stage that the current one lacks. */
   readonly weights: StageWeights;
-  /** Makes the upgrade ready, given these weights and those of asks that it takes in. */
+  /** Prepares the upgrade with these weights and those of the requests that it takes in. */
   readonly prepare: (weights: StageWeights) => Promise<Upgrade>;
   readonly policy: UpgradePolicy;
   readonly carry: KvCarry;
-  /** All is allocated and bound; what is left is to rebuild and to commit. */
+  /** Everything is allocated and bound; only the rebuild and the commit are left. */
   readonly onPrepared: (boundary: number) => void;
 }
 
@@ -56,7 +56,7 @@ interface Asked extends UpgradeAsk {
 
 interface Pending {
   readonly run: UpgradeRun;
-  /** Those that it serves, oldest first. The last one says how it goes; those before it land with it. */
+  /** The requests that it serves, oldest first. The last one sets the policy; the earlier ones land with it. */
   readonly asks: readonly Asked[];
   readonly newest: Asked;
 }
@@ -64,7 +64,7 @@ interface Pending {
 /** A commit that has been made. */
 export interface Landing {
   readonly carry: KvCarry;
-  /** Tells those who asked for it. */
+  /** Resolves the requests that it served. */
   settle(carried: Carried): void;
 }
 
@@ -75,7 +75,7 @@ export class Upgrader {
   readonly #onPending: () => void;
   readonly #pacer: RebuildPacer;
   #pending: Pending | null = null;
-  /** Upgrades are prepared one after the other: each builds on what the one before it leaves behind. */
+  /** Upgrades are prepared one after the other, because each builds on the result of the one before. */
   #preparing: Promise<unknown> = Promise.resolve();
 
   /** `onPending` is called when there is an upgrade to work on. */
@@ -86,9 +86,9 @@ export class Upgrader {
   }
 
   /**
-   * Prepares an upgrade, taking in the one under way, and sees it through.
+   * Prepares an upgrade, merging the one under way into it, and resolves when it has landed.
    *
-   * @throws what `prepare` throws, the signal's reason. The weights are then the caller's again, and what was taken in goes on by itself.
+   * @throws the error of `prepare`, or the signal's reason. The weights then belong to the caller again, and merged requests go on by themselves.
    */
   async run(ask: UpgradeAsk, signal: AbortSignal): Promise<UpgradeReport> {
     const handover = new Handover<UpgradeReport>(signal, (reason) => this.#without(asked, reason));
@@ -101,12 +101,12 @@ export class Upgrader {
     return this.#pending !== null;
   }
 
-  /** Whether the upgrade only waits for a pause between answers: no further answer should begin before it. */
+  /** Whether the upgrade only waits for a pause between answers. No further answer should begin before it. */
   get awaitsPause(): boolean {
     return this.#pending?.run.awaitsPause ?? false;
   }
 
-  /** Does its share before a decode step of these rows. "commit": the caller is to commit before it submits the step. */
+  /** Does some work before a decode step of these rows. "commit": the caller must commit before it submits the step. */
   beforeStep(rows: readonly ActiveRow[]): StepVerdict {
     const pending = this.#pending;
     if (!pending) return { type: "go", slices: 0 };
@@ -114,29 +114,29 @@ export class Upgrader {
     return type === "wait" ? { type } : { type, slices: pending.run.takeSlices() };
   }
 
-  /** Whether it can be committed before an answer of `sequence` begins, while nothing else runs. */
+  /** Whether the upgrade can be committed before an answer of `sequence` begins, while nothing else runs. */
   isReadyAtStart(sequence: Sequence): Promise<boolean> {
     return this.#isReady(({ run }) => run.isReadyAtStart(sequence));
   }
 
-  /** The same between two chunks of an evaluation, with some work on it. */
+  /** The same between two chunks of an evaluation. Also does some work on the upgrade. */
   isReadyBetweenChunks(sequence: Sequence): Promise<boolean> {
     return this.#isReady(async ({ run }) => {
       if (run.policy === "turn-boundary") return false;
       if (run.policy === "blocking") return run.isReadyAtStart(sequence);
-      // Two chunks for each that is evaluated: with one it would never catch up.
+      // Two chunks for each evaluated one: with one it would never catch up.
       return (await run.advanceIdle(sequence)) || (await run.advanceIdle(sequence));
     });
   }
 
-  /** A chunk of work while nobody runs; whether it can be committed now. */
+  /** Computes a chunk while nothing runs. Returns whether the upgrade can be committed now. */
   advanceIdle(sequence: Sequence | null): Promise<boolean> {
     return this.#isReady(async ({ run }) => sequence === null || (await run.advanceIdle(sequence)));
   }
 
   readonly tokenCame = (intervalMs: number, slices: number): void => this.#pacer.tokenCame(intervalMs, slices);
 
-  /** Puts the stage in place. Null where there is no upgrade any more. */
+  /** Puts the stage in place. Null if there is no upgrade any more. */
   commit(): Landing | null {
     const pending = this.#pending;
     if (!pending) return null;
@@ -160,7 +160,7 @@ export class Upgrader {
     };
   }
 
-  /** Gives the upgrade under way up: what it stood on is gone. */
+  /** Abandons the upgrade under way, because its base is gone. */
   fail(reason: unknown): void {
     const pending = this.#pending;
     if (!pending) return;
@@ -175,7 +175,7 @@ export class Upgrader {
     return prepared;
   }
 
-  /** Makes an upgrade ready for the stage that answers by then, and puts it in the place of the one under way. */
+  /** Prepares an upgrade from the stage that answers by then. It replaces the one under way. */
   async #prepare(asked: Asked): Promise<void> {
     for (;;) {
       if (asked.handover.isOver) return;
@@ -183,7 +183,7 @@ export class Upgrader {
       const asks = [...(earlier?.asks ?? []), asked];
       const upgrade = await asked.prepare(merged(asks.map(({ weights }) => weights)));
       if (asked.handover.isOver || this.#pending !== earlier) {
-        // It was called off, or the earlier one has ended: this one was made ready for a stage that is no more.
+        // It was called off, or the earlier upgrade has ended: its base stage is no longer there.
         upgrade.abandon();
         continue;
       }
@@ -195,7 +195,7 @@ export class Upgrader {
     }
   }
 
-  /** Goes on without an ask that was called off, and without those that build on it. */
+  /** Goes on without a request that was called off, and without requests that build on it. */
   #without(asked: Asked, reason: unknown): void {
     const pending = this.#pending;
     const index = pending?.asks.indexOf(asked) ?? -1;
@@ -206,7 +206,7 @@ export class Upgrader {
     const rest = pending.asks.slice(0, index);
     const newest = rest.at(-1);
     if (!newest) return;
-    // The earlier ones were ready once; they are made ready again, by themselves.
+    // The earlier requests were ready once. They are prepared again by themselves.
     this.#preparing = this.#preparing.then(() => this.#prepareAgain(rest, newest));
   }
 
@@ -220,7 +220,7 @@ export class Upgrader {
     }
   }
 
-  /** What fails in the work on an upgrade ends the upgrade, and not the run that did the work. */
+  /** An error in the work on an upgrade ends the upgrade, not the run that did the work. */
   async #isReady(work: (pending: Pending) => Promise<boolean>): Promise<boolean> {
     const pending = this.#pending;
     if (!pending) return false;

@@ -1,5 +1,6 @@
 // Turns the vocabulary in a GGUF's metadata into the tokenizer.json and tokenizer_config.json that it was made from.
 import { LlmError } from "../errors";
+import { quoted } from "../quoted";
 import { TimeSlice } from "../time-slice";
 import type { TokenizerFiles } from "./tokenizer-config";
 import { GPT2_WORDS, isolate, type Step } from "./tokenizer-json";
@@ -62,7 +63,7 @@ export async function readGgufVocabulary(metadata: GgufMetadata, { onEvent, sign
   const refuse = (key: string, found: string, expected: readonly string[]) => {
     onEvent?.({ type: "tokenizer-unsupported", key, found, expected });
     const reason = "Read otherwise, text would get other ids than the model was trained on.";
-    return new LlmError("unsupported", `GGUF: ${key} is "${found}", expected one of ${expected.join(", ")}. ${reason}`);
+    return new LlmError("unsupported", `GGUF: ${key} is ${quoted(found)}, expected one of ${expected.join(", ")}. ${reason}`);
   };
   if (kind === "llama") return sentencePieceFiles(metadata, await readPieces(metadata, slice), slice);
   if (kind !== "gpt2") throw refuse("tokenizer.ggml.model", kind, ["gpt2", "llama"]);
@@ -102,7 +103,7 @@ async function readPieces(metadata: GgufMetadata, slice: TimeSlice): Promise<Pie
     if (isSpecial || type === USER_DEFINED) addedTokens.push({ id, content: token, special: isSpecial, normalized: false });
     if (type === UNUSED) continue;
     const earlier = vocab.get(token);
-    if (earlier !== undefined) throw broken(`tokens ${earlier} and ${id} are both ${JSON.stringify(token)}, expected each token once`);
+    if (earlier !== undefined) throw broken(`tokens ${earlier} and ${id} are both ${quoted(token)}, expected each token once`);
     vocab.set(token, id);
   }
   return { tokens, types, vocab, addedTokens };

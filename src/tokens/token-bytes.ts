@@ -1,4 +1,5 @@
 // The text bytes of one token, decoded from its spelling in the vocabulary. Knows no stream of tokens.
+import { quoted } from "../quoted";
 import { flattenSteps, prependScheme, type Step, unsupported } from "./tokenizer-json";
 
 /** How a vocabulary spells text: GPT-2's alphabet of 256 printable characters, or SentencePiece's plain text with ▁ as space. */
@@ -25,7 +26,7 @@ export function readDecoder(decoder: Step | null): Decoding {
   const marksSpaces = metaspace !== undefined || has("Replace");
   if (!marksSpaces || !steps.every(isSentencePieceStep)) {
     const expected = "ByteLevel, Metaspace, or SentencePiece's Replace, ByteFallback, Fuse, Strip";
-    throw unsupported(`the decoder is ${JSON.stringify(decoder)}, expected ${expected}`);
+    throw unsupported(`the decoder is ${quoted(decoder)}, expected ${expected}`);
   }
   const dropsFirstSpace = has("Strip") || (metaspace !== undefined && prependScheme(metaspace) !== "never");
   return { kind: "sentencepiece", byteFallback: has("ByteFallback"), dropsFirstSpace };

@@ -1,5 +1,6 @@
 // The files that define a tokenizer, and what their configurations add to tokenizer.json: the tokens that begin a text, end it, or have a name.
 import { LlmError } from "../errors";
+import { quoted } from "../quoted";
 import type { AddedToken } from "./tokenizer-json";
 
 /** The parsed files of a Hugging Face repository that define a tokenizer. */
@@ -76,7 +77,7 @@ function tokenContent(token: unknown, name: string): string | null {
   if (typeof token === "string") return token;
   const { content } = asRecord(token, `tokenizer_config.json: ${name}`);
   if (typeof content === "string") return content;
-  throw broken(`tokenizer_config.json: ${name} is ${JSON.stringify(token)}, expected a token's text`);
+  throw broken(`tokenizer_config.json: ${name} is ${quoted(token)}, expected a token's text`);
 }
 
 function generationEnds(json: unknown): number[] {
@@ -84,7 +85,7 @@ function generationEnds(json: unknown): number[] {
   const ids: unknown[] = ends === undefined || ends === null ? [] : Array.isArray(ends) ? ends : [ends];
   return ids.map((id) => {
     if (typeof id === "number" && Number.isInteger(id) && id >= 0) return id;
-    throw broken(`generation_config.json: eos_token_id is ${JSON.stringify(ends)}, expected token ids`);
+    throw broken(`generation_config.json: eos_token_id is ${quoted(ends)}, expected token ids`);
   });
 }
 
@@ -100,7 +101,7 @@ function defaultTemplate(json: unknown): string | null {
 
 function asRecord(json: unknown, where: string): Readonly<Record<string, unknown>> {
   if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Readonly<Record<string, unknown>>;
-  throw broken(`${where} is ${JSON.stringify(json)}, expected an object`);
+  throw broken(`${where} is ${quoted(json)}, expected an object`);
 }
 
 function broken(what: string): LlmError {

@@ -22,7 +22,7 @@ describe("rendering", () => {
 
   test("the date is written in English, whatever the machine's language", () => {
     const now = () => new Date(2026, 2, 5, 7, 8, 9);
-    const template = new ChatTemplate("{{ strftime_now('%d %b %Y|%A, %-d %B|%a %y-%m-%d %H:%M:%S 100%%') }}", NAMES, now);
+    const template = new ChatTemplate("{{ strftime_now('%d %b %Y|%A, %-d %B|%a %y-%m-%d %H:%M:%S 100%%') }}", NAMES, { now });
     expect(template.render(HI)).toBe("05 Mar 2026|Thursday, 5 March|Thu 26-03-05 07:08:09 100%");
   });
 });

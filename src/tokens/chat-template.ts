@@ -2,7 +2,8 @@
 import { Environment, Template } from "@huggingface/jinja";
 import { LlmError } from "../errors";
 import { quoted, shortened } from "../quoted";
-import { MAX_RANGE, TemplateInterpreter } from "./template-interpreter";
+import { TemplateCosts } from "./template-costs";
+import { type TemplateBudget, TemplateInterpreter } from "./template-interpreter";
 
 export interface ChatMessage {
   readonly role: "system" | "user" | "assistant" | "tool";
@@ -17,6 +18,7 @@ export interface RenderOptions {
 export class ChatTemplate {
   readonly source: string;
   readonly #program: Template["parsed"];
+  readonly #costs: TemplateCosts;
   readonly #specialTokens: Readonly<Record<string, unknown>>;
   readonly #now: () => Date;
   readonly #where: string;
@@ -35,6 +37,7 @@ export class ChatTemplate {
     if (reason !== null) throw new LlmError("bad-tokenizer", `${this.#where} ${reason}.`);
     try {
       this.#program = new Template(lines).parsed;
+      this.#costs = new TemplateCosts(this.#program);
     } catch (cause) {
       throw new LlmError("bad-tokenizer", `${this.#where} cannot be parsed: ${messageOf(cause)}.`, { cause });
     }
@@ -51,7 +54,7 @@ export class ChatTemplate {
     environment.set("messages", messages);
     environment.set("add_generation_prompt", addGenerationPrompt);
     try {
-      const text = new TemplateInterpreter(environment, budgetFor(messages)).render(this.#program);
+      const text = new TemplateInterpreter(environment, this.#costs, budgetFor(messages)).render(this.#program);
       if (typeof text === "string") return text;
       throw new Error(`it renders as ${typeof text}`);
     } catch (cause) {
@@ -67,9 +70,10 @@ export interface TemplateOptions {
   readonly where?: string;
 }
 
-const MAX_SOURCE = 500_000; // characters; the largest in use has 20,000
+const MAX_RANGE = 100_000; // as in Jinja's own sandbox
+const MAX_SOURCE = 250_000; // characters; the largest in use has some 20,000
 // The library's parser takes the square of a run of white space; real templates have runs of some dozens.
-const MAX_BLANK = 2000;
+const MAX_BLANK = 500;
 
 function longBlank(source: string): string | null {
   const isLong = new RegExp(`\\s{${MAX_BLANK + 1}}`).test(source);
@@ -83,7 +87,7 @@ const CHARACTERS = 16_000_000;
 const COPIES = 20;
 
 /** More for longer conversations: templates walk the messages several times, and write each once or twice. */
-function budgetFor(messages: readonly ChatMessage[]) {
+function budgetFor(messages: readonly ChatMessage[]): TemplateBudget {
   const length = messages.reduce((sum, { content }) => sum + (typeof content === "string" ? content.length : 0), 0);
   return { steps: STEPS + messages.length * STEPS_A_MESSAGE, characters: CHARACTERS + COPIES * length };
 }

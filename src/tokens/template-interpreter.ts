@@ -1,92 +1,57 @@
 // Runs a parsed chat template under a budget. Does by itself what the library does otherwise than Jinja in silence, or not at all: strip and trim
 // with an argument, trim of what is undefined, min and max.
-import { Interpreter, type Template } from "@huggingface/jinja";
+import { Interpreter } from "@huggingface/jinja";
+import {
+  type AnyNode,
+  type TemplateCosts,
+  type TemplateNode,
+  type TemplateProgram,
+  TemplateTooCostly,
+  type TemplateValue,
+} from "./template-costs";
 
-type Node = NonNullable<Parameters<Interpreter["evaluate"]>[0]>;
 type Scope = Parameters<Interpreter["evaluate"]>[1];
-type Value = ReturnType<Interpreter["evaluate"]>;
 
-/** What one rendering may take. The largest real templates take some 2,000 steps for each message. */
+/** What one rendering may take. */
 export interface TemplateBudget {
+  /** As template-costs.ts counts them. */
   readonly steps: number;
   /** Of any text, and so of the prompt. */
   readonly characters: number;
 }
 
-export const MAX_RANGE = 100_000; // as in Jinja's own sandbox
-const MAX_WIDTH = 1000; // of an indentation
-const CHARACTERS_A_STEP = 1024;
-
-/** The template takes more than its budget. */
-export class TemplateTooCostly extends Error {}
-
-/** Jinja nodes by their fields: the library exports no classes for them. */
-interface AnyNode extends Node {
-  readonly iterable?: AnyNode;
-  readonly lhs?: AnyNode;
-  readonly callee?: AnyNode;
-  readonly args?: readonly AnyNode[];
-  readonly object?: AnyNode;
-  readonly property?: AnyNode;
-  readonly computed?: boolean;
-  readonly operand?: AnyNode;
-  readonly filter?: AnyNode;
-  readonly value?: unknown;
-}
-
 export class TemplateInterpreter extends Interpreter {
+  readonly #costs: TemplateCosts;
   readonly #budget: TemplateBudget;
-  readonly #iterables = new WeakSet<Node>();
-  readonly #widths = new WeakSet<Node>();
-  #steps = 0;
+  #stepsLeft: number;
 
-  constructor(scope: Scope, budget: TemplateBudget) {
+  constructor(scope: Scope, costs: TemplateCosts, budget: TemplateBudget) {
     super(scope);
+    this.#costs = costs;
     this.#budget = budget;
+    this.#stepsLeft = budget.steps;
   }
 
   /** @throws TemplateTooCostly, and the library's errors. */
-  render(program: Template["parsed"]): unknown {
+  render(program: TemplateProgram): unknown {
     return this.run(program).value;
   }
 
-  override evaluate(statement: Node | undefined, scope: Scope): Value {
+  override evaluate(statement: TemplateNode | undefined, scope: Scope): TemplateValue {
     if (statement === undefined) return super.evaluate(statement, scope);
     const node = statement as AnyNode;
-    this.#mark(node);
     const value = this.#strip(node, scope) ?? this.#extreme(node, scope) ?? super.evaluate(node, scope);
-    this.#charge(node, value);
+    const { steps, characters } = this.#budget;
+    if (typeof value.value === "string" && value.value.length > characters) {
+      throw new TemplateTooCostly(`it makes a text of more than ${characters} characters`);
+    }
+    this.#stepsLeft -= this.#costs.of(node, value, this.#stepsLeft);
+    if (this.#stepsLeft < 0) throw new TemplateTooCostly(`it takes more than ${steps} steps`);
     return value;
   }
 
-  /** Remembers nodes whose values cost more than a step: what a loop goes over, and how far a text is indented. */
-  #mark(node: AnyNode): void {
-    const { iterable } = node;
-    if (node.type === "For" && iterable) this.#iterables.add((iterable.type === "SelectExpression" && iterable.lhs) || iterable);
-    const call = node.filter;
-    if (call?.type !== "CallExpression" || !["indent", "tojson"].includes(String(call.callee?.value))) return;
-    for (const argument of call.args ?? []) {
-      this.#widths.add(argument.type === "KeywordArgumentExpression" ? (argument.value as AnyNode) : argument);
-    }
-  }
-
-  #charge(node: AnyNode, { value }: Value): void {
-    const { steps, characters } = this.#budget;
-    let cost = 1;
-    if (typeof value === "string") {
-      if (value.length > characters) throw new TemplateTooCostly(`it makes a text of more than ${characters} characters`);
-      cost += Math.floor(value.length / CHARACTERS_A_STEP);
-    } else if (Array.isArray(value)) {
-      cost += this.#iterables.has(node) ? value.length : Math.floor(value.length / CHARACTERS_A_STEP);
-    } else if (typeof value === "number" && value > MAX_WIDTH && this.#widths.has(node)) {
-      throw new TemplateTooCostly(`it indents by ${value}, expected at most ${MAX_WIDTH}`);
-    }
-    this.#steps += cost;
-    if (this.#steps > steps) throw new TemplateTooCostly(`it takes more than ${steps} steps`);
-  }
-
   /** `text.strip(characters)` and its kin, and `text | trim(characters)`; null for anything else. */
-  #strip(node: AnyNode, scope: Scope): Value | null {
+  #strip(node: AnyNode, scope: Scope): TemplateValue | null {
     const call = strippingCall(node);
     if (call === null) return null;
     const { value, type } = this.evaluate(call.text, scope);
@@ -100,17 +65,17 @@ export class TemplateInterpreter extends Interpreter {
     }
     // The library exports no class of its values.
     const literal = { type: "StringLiteral", value: stripped(text, call.name, characters ?? null) };
-    return super.evaluate(literal as unknown as Node, scope);
+    return super.evaluate(literal as unknown as TemplateNode, scope);
   }
 
   /** `numbers | min` and `numbers | max`; null for anything else. */
-  #extreme({ type, operand, filter }: AnyNode, scope: Scope): Value | null {
+  #extreme({ type, operand, filter }: AnyNode, scope: Scope): TemplateValue | null {
     if (type !== "FilterExpression" || !operand || filter?.type !== "Identifier") return null;
     if (filter.value !== "min" && filter.value !== "max") return null;
     const items: unknown = this.evaluate(operand, scope).value;
     if (!Array.isArray(items)) return null;
     const sign = filter.value === "min" ? 1 : -1;
-    const [first, ...others] = items as Value[];
+    const [first, ...others] = items as TemplateValue[];
     return others.reduce((best, item) => (sign * Number(item.value) < sign * Number(best?.value) ? item : best), first) ?? null;
   }
 }

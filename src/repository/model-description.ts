@@ -110,7 +110,7 @@ async function readTokenizer(
       `${files.name} has no tokenizer.json: add one beside the weights, or use a GGUF, which holds its vocabulary.`,
     );
   }
-  const made = await Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, signal);
+  const made = await Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, options);
   return { tokenizer: made, tokenizerIdentity: await jsonTokenizerIdentity(tokenizer, made, signal) };
 }
 

@@ -99,3 +99,24 @@ export function isByteToken(id: number, { decoding, tokenOf, addedIds }: TokenSp
   if (token === undefined || addedIds.has(id)) return false;
   return decoding.kind === "byte-level" ? token.length === 1 : decoding.byteFallback && fallbackByte(token) !== null;
 }
+
+// All of Llama 2's; of Gemma's some 30,000, most of them ideographs, the lowest code points: alphabets, punctuation, signs.
+const MAX_CHARACTERS = 4096;
+
+/**
+ * The tokens that are one character. SentencePiece lists them after all longer pieces, although they are among the most frequent; in a byte-level
+ * vocabulary the most frequent are bytes or come early, so none are returned.
+ */
+export function singleCharacterIds(vocabSize: number, { decoding, tokenOf }: TokenSpelling): number[] {
+  if (decoding.kind === "byte-level") return [];
+  const found: { readonly id: number; readonly code: number }[] = [];
+  for (let id = 0; id < vocabSize; id++) {
+    const token = tokenOf(id);
+    const code = token?.codePointAt(0);
+    if (token !== undefined && code !== undefined && token.length === (code > 0xffff ? 2 : 1)) found.push({ id, code });
+  }
+  return found
+    .sort((a, b) => a.code - b.code)
+    .slice(0, MAX_CHARACTERS)
+    .map(({ id }) => id);
+}

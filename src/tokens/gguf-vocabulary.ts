@@ -259,6 +259,21 @@ function chatTemplateOf({ metadata, onEvent }: Reading): string | undefined {
   return undefined;
 }
 
+/** `files`, which lie beside a GGUF, with the ends of answers that it names, and its template where they have none. */
+export function withGgufRoles(files: TokenizerFiles, metadata: GgufMetadata): TokenizerFiles {
+  const ids = ["eos", "eot", "eom"].map((name) => metadata.get(`tokenizer.ggml.${name}_token_id`));
+  const { config } = files;
+  const isPlain = typeof config === "object" && config !== null && !Array.isArray(config);
+  const template = metadata.get(TEMPLATE_KEY);
+  const hasTemplate = files.chatTemplate !== undefined || (isPlain && "chat_template" in config);
+  return {
+    ...files,
+    modelConfig: { eos_token_id: ids.filter((id) => id !== undefined) },
+    ...(!hasTemplate &&
+      typeof template === "string" && { config: { ...(isPlain ? config : {}), chat_template: template }, chatTemplateName: TEMPLATE_KEY }),
+  };
+}
+
 interface SpecialToken {
   readonly id: number;
   readonly content: string;

@@ -17,11 +17,16 @@ export interface AddedToken {
   readonly content: string;
   /** A control token, which is not part of readable text. */
   readonly special: boolean;
+  /** Found in normalized text, after the others. */
+  readonly normalized: boolean;
+  /** Take the white space before the token, or after it. */
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
 }
 
 /** A checked tokenizer.json. */
 export interface TokenizerJson {
-  /** Input of @huggingface/tokenizers. Without decoder (ours streams), post-processor (ours is a list of ids) and model (ours is separate). */
+  /** Input of @huggingface/tokenizers. Without decoder (ours streams), post-processor (ours is a list of ids), model and added tokens (ours are separate). */
   readonly library: Readonly<Record<string, unknown>>;
   readonly vocabulary: BytePairVocabulary;
   readonly modelOptions: BytePairOptions;
@@ -63,14 +68,13 @@ export async function readTokenizerJson(json: unknown, signal?: AbortSignal): Pr
   }
   const preTokenizer = optionalStep(root.pre_tokenizer, '"pre_tokenizer"');
   const normalizer = optionalStep(root.normalizer, '"normalizer"');
-  const other = normalizer && flattenSteps(normalizer, "normalizers").find((step) => !NORMALIZERS.includes(step.type));
-  if (other) throw unsupported(`normalizer ${quoted(other.type)}, expected one of ${NORMALIZERS.join(", ")}`);
+  for (const step of normalizer ? flattenSteps(normalizer, "normalizers") : []) checkNormalizer(step);
   const dropGuards: Step = { type: "Replace", pattern: { String: GUARD }, content: "" };
   const words = preTokenizer ? flattenSteps(preTokenizer, "pretokenizers").flatMap(wordSteps) : [];
   return {
     library: {
       model: { type: "BPE", vocab: {}, merges: [] },
-      added_tokens: root.added_tokens ?? [],
+      added_tokens: [], // ours are found before
       normalizer,
       pre_tokenizer: { type: "Sequence", pretokenizers: [dropGuards, ...words] },
       post_processor: null,
@@ -83,6 +87,21 @@ export async function readTokenizerJson(json: unknown, signal?: AbortSignal): Pr
     decoder: optionalStep(root.decoder, '"decoder"'),
     vocabSize: vocabulary.tokens.length,
   };
+}
+
+function checkNormalizer(step: Step): void {
+  if (!NORMALIZERS.includes(step.type)) throw unsupported(`normalizer ${quoted(step.type)}, expected one of ${NORMALIZERS.join(", ")}`);
+  if (step.type === "Prepend" && typeof step.prepend !== "string") throw broken(`normalizer Prepend has the text ${quoted(step.prepend)}`);
+  if (step.type !== "Replace") return;
+  checkPattern(step, "normalizer Replace");
+  if (typeof step.content !== "string") throw broken(`normalizer Replace has the content ${quoted(step.content)}, expected a text`);
+}
+
+/** `{ "String": … }` or `{ "Regex": … }`. */
+function checkPattern({ pattern }: Step, where: string): void {
+  const { String: text, Regex: regex } = typeof pattern === "object" && pattern !== null ? (pattern as Json) : {};
+  if ((typeof text === "string") === (typeof regex === "string"))
+    throw broken(`${where} has the pattern ${quoted(pattern)}, expected a text or an expression`);
 }
 
 /** The steps of a stage, with nested sequences flattened. */
@@ -104,10 +123,11 @@ async function readModel(model: Json, slice: TimeSlice): Promise<ModelJson> {
     if (model[field]) throw unsupported(`model.${field} ${quoted(model[field])}, expected none`);
   }
   const { ids, tokens } = await readVocab(model.vocab, slice);
+  const isOwn = model.vocab instanceof Map; // a GGUF's, whose unused tokens are none and may have merges
   const unknown = readUnknown(model.unk_token);
   if (unknown !== null && !ids.has(unknown)) throw broken(`model.unk_token ${quoted(unknown)} is not in the vocabulary`);
   return {
-    vocabulary: { ids, tokens, ...(await readMerges(asArray(model.merges, '"model.merges"'), slice)) },
+    vocabulary: { ids, tokens, ...(await readMerges(asArray(model.merges, '"model.merges"'), isOwn ? null : ids, slice)) },
     modelOptions: {
       unknown,
       fusesUnknown: model.fuse_unk === true,
@@ -144,17 +164,32 @@ function* recordEntries(record: Json): Generator<[string, unknown]> {
 }
 
 /** A merge given as a string is its own key. The parts of a pair may contain spaces, so the guard, which no text contains, separates them. */
-async function readMerges(merges: readonly unknown[], slice: TimeSlice): Promise<Pick<BytePairVocabulary, "ranks" | "separator">> {
+async function readMerges(
+  merges: readonly unknown[],
+  ids: ReadonlyMap<string, number> | null,
+  slice: TimeSlice,
+): Promise<Pick<BytePairVocabulary, "ranks" | "separator">> {
   const arePairs = Array.isArray(merges[0]);
+  const separator = arePairs ? GUARD : " ";
   const ranks = new Map<string, number>();
   for (let rank = 0; rank < merges.length; rank++) {
     const merge = merges[rank];
     if (rank % ROUNDS_BETWEEN_LOOKS === 0 && slice.isOver) await slice.next();
     const key = arePairs ? pairKey(merge) : isSpacedPair(merge) ? merge : null;
     if (key === null) throw broken(`model.merges[${rank}] is ${quoted(merge)}, expected two tokens${arePairs ? " in a list" : ""}`);
+    const stranger = ids && strangerIn(key, separator, ids);
+    if (stranger !== null) throw broken(`model.merges[${rank}] is ${quoted(merge)}, but ${quoted(stranger)} is no token`);
     ranks.set(key, rank);
   }
-  return { ranks, separator: arePairs ? GUARD : " " };
+  return { ranks, separator };
+}
+
+/** A part or the whole of a merge that is no token, as the Rust library refuses it; null where all are. */
+function strangerIn(key: string, separator: string, ids: ReadonlyMap<string, number>): string | null {
+  const between = key.indexOf(separator);
+  const [left, right] = [key.slice(0, between), key.slice(between + 1)];
+  if (!ids.has(left + right)) return left + right;
+  return [left, right].find((part) => !ids.has(part)) ?? null;
 }
 
 function pairKey(merge: unknown): string | null {
@@ -171,10 +206,17 @@ function isSpacedPair(merge: unknown): merge is string {
 
 function readAddedToken(json: unknown, index: number): AddedToken {
   const where = `added_tokens[${index}]`;
-  const { id, content, special, single_word: singleWord } = asRecord(json, where);
+  const { id, content, special, normalized, lstrip, rstrip, single_word: singleWord } = asRecord(json, where);
   if (typeof content !== "string" || content === "") throw broken(`${where}.content is ${quoted(content)}, expected a token`);
   if (singleWord === true) throw unsupported(`added token ${quoted(content)} with single_word, which matches whole words only`);
-  return { id: asId(id, `${where}.id`), content, special: special === true };
+  return {
+    id: asId(id, `${where}.id`),
+    content,
+    special: special === true,
+    normalized: (normalized ?? special !== true) === true,
+    lstrip: lstrip === true,
+    rstrip: rstrip === true,
+  };
 }
 
 /** The ids that a template adds around one text. */
@@ -230,6 +272,7 @@ export function isolate(regex: string): Step {
 
 /** The library treats every behaviour except "Removed" as "Isolated", and an inverted split as a removal. */
 function splitStep(step: Step): Step {
+  checkPattern(step, "pre_tokenizer Split");
   if (step.behavior === "Removed") return step;
   if (step.behavior === "Isolated") return { ...step, invert: false }; // text between matches is a separate word either way
   throw unsupported(`pre_tokenizer Split with behavior ${quoted(step.behavior)}, expected "Isolated" or "Removed"`);

@@ -1,13 +1,12 @@
 // Converts text to token ids and back, and conversations to prompts, as a model's tokenizer files or its GGUF define.
-import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
 import { assert } from "../assert";
 import { LlmError } from "../errors";
-import { BytePairModel } from "./byte-pair-model";
 import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
 import { Detokenizer } from "./detokenizer";
 import { type GgufMetadata, readGgufVocabulary } from "./gguf-vocabulary";
 import { SpecialTokenGuard } from "./special-token-guard";
 import { isByteToken, readDecoder, singleCharacterIds, type TokenSpelling, tokenBytes } from "./token-bytes";
+import { TokenEncoder } from "./token-encoder";
 import { pairedTags, writtenTokens } from "./token-roles";
 import { readTokenizerConfig, type TokenizerConfig, type TokenizerFiles, type VocabularyFacts } from "./tokenizer-config";
 import type { OnTokenizerEvent } from "./tokenizer-event";
@@ -59,7 +58,7 @@ export class Tokenizer {
   readonly chatTemplate: ChatTemplate | null;
   readonly chatTemplateError: LlmError | null;
 
-  readonly #library: HubTokenizer;
+  readonly #encoder: TokenEncoder;
   readonly #frame: TokenizerJson["frame"];
   readonly #spelling: TokenSpelling;
   /** For messages that come from outside. */
@@ -91,7 +90,7 @@ export class Tokenizer {
     this.chatTemplate = template instanceof LlmError ? null : template;
     this.chatTemplateError = template instanceof LlmError ? template : null;
     this.#frame = json.frame;
-    this.#library = makeLibraryTokenizer(json);
+    this.#encoder = new TokenEncoder(json);
     const { tokens } = json.vocabulary;
     this.#spelling = {
       decoding: readDecoder(json.decoder),
@@ -113,7 +112,7 @@ export class Tokenizer {
 
   /** The ids of `text`. Special tokens in it are recognised, as in Hugging Face's tokenizers. */
   encode(text: string, { addSpecialTokens = true, continuesText = false }: EncodeOptions = {}): TokenId[] {
-    const ids = continuesText && this.#putsSpaceFirst ? this.#encodeAfterBreak(text) : this.#library.encode(text).ids;
+    const ids = continuesText && this.#putsSpaceFirst ? this.#encodeAfterBreak(text) : this.#encoder.encode(text);
     return addSpecialTokens ? [...this.#frame.before, ...ids, ...this.#frame.after] : ids;
   }
 
@@ -185,8 +184,8 @@ export class Tokenizer {
 
   /** The ids of `text`, encoded after a line break. The line break takes the added space, and merges with nothing in these vocabularies. */
   #encodeAfterBreak(text: string): TokenId[] {
-    const before = this.#library.encode("\n").ids;
-    const { ids } = this.#library.encode(`\n${text}`);
+    const before = this.#encoder.encode("\n");
+    const ids = this.#encoder.encode(`\n${text}`);
     assert(
       before.every((id, index) => ids[index] === id),
       "a line break merges with the text after it",
@@ -228,16 +227,4 @@ function cutStops(ids: readonly TokenId[], onEvent: OnTokenizerEvent): ReadonlyS
     onEvent({ type: "tokenizer-doubt", key: "tokens that end an answer", found: `${stops.length} tokens`, instead });
   }
   return new Set(stops.slice(0, MAX_STOP_IDS));
-}
-
-/** The library, which splits texts into words, with our own model. */
-function makeLibraryTokenizer({ library, vocabulary, modelOptions }: TokenizerJson): HubTokenizer {
-  try {
-    const tokenizer = new HubTokenizer(library, {});
-    tokenizer.model = new BytePairModel(vocabulary, modelOptions);
-    return tokenizer;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new LlmError("bad-tokenizer", `tokenizer.json: ${reason}.`, { cause });
-  }
 }

@@ -105,7 +105,7 @@ export class Tokenizer {
     this.stopIds = cutStops([...config.stopIds, ...templateEnds], onEvent);
     this.specialIds = new Set([...config.specialIds, ...templateEnds]);
     const special = json.addedTokens.flatMap(({ id, content }) => (this.specialIds.has(id) ? content : []));
-    const paired = pairedTags(written);
+    const paired = pairedTags(new Set(contents));
     this.#guard = new SpecialTokenGuard([...special, ...written]);
     this.#ownGuard = new SpecialTokenGuard([...special, ...[...written].filter((token) => !paired.has(token))]);
   }

@@ -5,7 +5,7 @@ import { countRows, type RowSet, type RowSpan, rowSet, subtractRows, unionRows }
 import { allRows, type PlanShape, type Stage, type StagePlan, type StageQuality, unitsOf, WHOLE_QUALITY } from "./plan";
 
 export interface PlanFileShape extends PlanShape {
-  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens. */
+  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens, and single characters. */
   readonly requiredRows: RowSet;
   /** Name of the model's file, if there is a single one. Quality measured on another file says so. */
   readonly modelFile?: string;

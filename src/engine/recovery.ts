@@ -44,6 +44,7 @@ async function recoverOnce(signal: AbortSignal, { anotherGpu, supply, shape, sta
     const runtime = await abortable(createRuntime(gpu, shape, stage), ending.signal);
     const weights = await supply.loadFirst(units, ending.signal);
     await abortable(startRuntime(runtime, shape.plan, weights), ending.signal);
+    if (stage === shape.plan.stages.length - 1) supply.rest(); // nothing is left to load
     return runtime;
   } catch (error) {
     supply.rest();

@@ -92,7 +92,10 @@ type Queue = GPUDevice["queue"];
 type MapAsync = GPUBuffer["mapAsync"];
 
 /** Until `stop`, the device tells of finished work as Firefox does: at its next look, every `periodMs`, or when something is submitted. */
-export function pollForWork(device: GPUDevice, periodMs = 100): {
+export function pollForWork(
+  device: GPUDevice,
+  periodMs = 100,
+): {
   readonly emptySubmits: () => number;
   /** From here on it looks only when something is submitted. */
   readonly lookNoMore: () => void;

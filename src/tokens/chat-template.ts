@@ -13,6 +13,8 @@ export interface ChatMessage {
 export interface RenderOptions {
   /** Ends the prompt with the opening of the model's answer. Default true. */
   readonly addGenerationPrompt?: boolean;
+  /** Lowers the budget. */
+  readonly maxSteps?: number;
 }
 
 export class ChatTemplate {
@@ -47,14 +49,19 @@ export class ChatTemplate {
    * @throws LlmError "bad-request" if the template itself refuses the messages (for example two turns of one role in a row), "unsupported" if it
    * uses Jinja that our library does not know, or takes more time or text than any template should.
    */
-  render(messages: readonly ChatMessage[], { addGenerationPrompt = true }: RenderOptions = {}): string {
+  render(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt = true, maxSteps = Number.POSITIVE_INFINITY }: RenderOptions = {},
+  ): string {
     const environment = new Environment();
     const names = { ...GLOBALS, ...this.#specialTokens, strftime_now: (format: string) => formatTime(this.#now(), format) };
     for (const [name, value] of Object.entries(names)) environment.set(name, value);
     environment.set("messages", messages);
     environment.set("add_generation_prompt", addGenerationPrompt);
     try {
-      const text = new TemplateInterpreter(environment, this.#costs, budgetFor(messages)).render(this.#program);
+      const { steps, characters } = budgetFor(messages);
+      const budget = { steps: Math.min(steps, maxSteps), characters };
+      const text = new TemplateInterpreter(environment, this.#costs, budget).render(this.#program);
       if (typeof text === "string") return text;
       throw new Error(`it renders as ${typeof text}`);
     } catch (cause) {

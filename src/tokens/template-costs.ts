@@ -77,7 +77,7 @@ export class TemplateCosts {
     if (parts > MAX_PARTS) throw new TemplateTooCostly(`it makes a list of more than ${MAX_PARTS} parts`);
     if (use === "looped") return value.length * LOOP_STEPS + Math.ceil(parts / 16);
     if (use === "walked") return parts;
-    return Math.ceil(parts / (node.type === "CallExpression" ? 4 : 16));
+    return node.type === "CallExpression" ? parts : Math.ceil(parts / 16);
   }
 
   /** A list in which one list occurs many times is as long as it would be when written. */

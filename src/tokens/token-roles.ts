@@ -69,6 +69,7 @@ export interface WrittenTokens {
 }
 
 const ANSWER = "CRESCENDOxANSWER"; // letters only: templates trim and split contents
+const PROBE_STEPS = 30_000; // each of the probes runs while a model loads; published templates take 2,000 for so short a conversation
 const PROBES: readonly (readonly ChatMessage[])[] = [
   [
     { role: "user", content: "x" },
@@ -101,7 +102,7 @@ export function writtenTokens(template: ChatTemplate, tokens: readonly string[])
 function rendered(template: ChatTemplate, messages: readonly ChatMessage[]): string[] {
   return [true, false].flatMap((addGenerationPrompt) => {
     try {
-      return [template.render(messages, { addGenerationPrompt })];
+      return [template.render(messages, { addGenerationPrompt, maxSteps: PROBE_STEPS })];
     } catch (error) {
       if (error instanceof LlmError) return [];
       throw error;

@@ -1,6 +1,7 @@
 // Converts text to token ids and back, and conversations to prompts, as a model's tokenizer files or its GGUF define.
 import { assert } from "../assert";
 import { LlmError } from "../errors";
+import { quoted } from "../quoted";
 import { type ChatMessage, ChatTemplate, type RenderOptions } from "./chat-template";
 import { Detokenizer } from "./detokenizer";
 import { type GgufMetadata, readGgufVocabulary } from "./gguf-vocabulary";
@@ -72,6 +73,9 @@ export class Tokenizer {
    */
   static async fromJson(files: TokenizerFiles, options: TokenizerOptions = {}): Promise<Tokenizer> {
     const { onEvent = () => undefined, signal, chatTemplate } = options;
+    if (chatTemplate !== undefined && typeof chatTemplate !== "string") {
+      throw new LlmError("bad-request", `chatTemplate is ${quoted(chatTemplate)}, expected a template's text`);
+    }
     const json = await readTokenizerJson(files.tokenizer, signal);
     const config = readTokenizerConfig(files, factsOf(json), onEvent);
     const given =

@@ -245,6 +245,7 @@ export class Scheduler {
     // The last token runs again where all are cached: its logits are what the first sampled token comes from.
     sequence.forget(sequence.tokens.length - 1);
     run.beginPrefill();
+    this.#prepareBatches(runtime);
     if (run.promptLength >= contextLength) this.roster.finish(run, "context");
     else if (run.request.maxTokens <= run.progress.said) this.roster.finish(run, "length");
     else if (!this.roster.sequences.reserve(sequence, run.promptLength)) this.roster.lackRoom(run);
@@ -296,13 +297,18 @@ export class Scheduler {
       const landing = upgrader.commit();
       this.roster.sequences.follow(runtime.cache.groups);
       landing?.settle(KEPT);
+      this.#prepareBatches(runtime);
       rows = this.roster.decoding();
     }
     if (rows.length === 0) return false;
     this.#wasChunk = false;
-    if (rows.length > 1) void runtime.model.prepareBatches(); // for later steps: this one goes as it can
     this.#noteSampled(runtime, rows, runtime.stepper.submitDecode(rows), verdict.slices);
     return true;
+  }
+
+  /** Compiles the kernels of several rows with the first step that will have them. Steps go on as they can meanwhile. */
+  #prepareBatches({ model }: Runtime): void {
+    if (this.roster.running.length > 1) void model.prepareBatches();
   }
 
   #noteChunk({ gpu }: Runtime, took: (ms: number) => void): void {

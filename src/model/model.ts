@@ -59,6 +59,7 @@ export class Model {
   #residuals: ResidualSteps = NO_RESIDUALS;
   /** By what they are prepared for: what is replaced is forgotten. */
   readonly #batches = new WeakMap<readonly Step[], Promise<void>>();
+  #hasToldOfBatches = false;
 
   constructor(context: ProgramContext) {
     this.context = context;
@@ -211,7 +212,9 @@ export class Model {
     const prepared = Promise.all(products.map((product) => product.prepareBatches(choice, batchRows)))
       .then(() => undefined)
       .catch(async (error: unknown) => {
-        if (!(await gpu.lossError())) gpu.tellError(error instanceof Error ? error : new Error(String(error)));
+        const isNews = !this.#hasToldOfBatches; // the same kernel fails in every layer
+        this.#hasToldOfBatches = true;
+        if (isNews && !(await gpu.lossError())) gpu.tellError(error instanceof Error ? error : new Error(String(error)));
       });
     this.#batches.set(steps, prepared);
     return prepared;

@@ -1,6 +1,6 @@
 // The new K/V of one upgrade, built beside the old: shadow groups, a lane of its own, and each sequence's progress. The old stage answers meanwhile, and
 // nothing of it is changed.
-import { assert, present } from "../assert";
+import { present } from "../assert";
 import type { Gpu } from "../gpu/device";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
@@ -129,22 +129,24 @@ export class Rebuild {
     // If it starts from ids, it goes only as far as they are known here.
     const end = firstLayer === 0 ? Math.min(span.end, sequence.tokens.length) : span.end;
     const rows = Math.min(maxRows, end - span.start);
-    if (rows <= 0) return null;
-    this.#feed.uploadPages(0, [...sequence.parts.slice(0, firstGroup), ...this.#reserve(sequence, length)]);
+    const next = rows > 0 ? this.#reserve(sequence, length) : null;
+    if (!next) return null;
+    this.#feed.uploadPages(0, [...sequence.parts.slice(0, firstGroup), ...next]);
     const ids = Array.from({ length: rows }, (_, row) => sequence.tokens[span.start + row] ?? 0);
     this.#feed.beginChunk({ position: span.start, ids, slot: 0, sampledBefore: 0 });
     submitPass(gpu, (pass) => encodeInput(pass, chunkWalk, { rows, positions: span.start + rows }, firstLayer));
     return { sequence, revision: sequence.revision, start: span.start, rows, isReread, walk: chunkWalk, layer: firstLayer };
   }
 
-  #reserve(sequence: Sequence, length: number): readonly LayerState[] {
+  /** Null where sequences that share pages in the old pools leave no room for this one apart: it is built when those used after it need theirs no more. */
+  #reserve(sequence: Sequence, length: number): readonly LayerState[] | null {
     this.#sequences.add(sequence);
     const parts = sequence.nextParts ?? sequence.beginNext(this.#parts.groups);
     for (const part of parts) {
       if (part.reserve(length)) continue;
-      // The new pools are as large as the old ones, so other sequences hold the missing pages. Their K/V can be built when they are next used.
-      for (const other of this.#sequences) if (other !== sequence) other.dropNext();
-      assert(part.reserve(length), "a new pool smaller than the old one");
+      // Those used before it give theirs up: their K/V can be built when they are next used. One way only, or two that run would take turns for ever.
+      for (const other of this.#sequences) if (other.lastUsed < sequence.lastUsed) other.dropNext();
+      if (!part.reserve(length)) return null;
     }
     return parts;
   }

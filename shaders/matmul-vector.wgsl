@@ -1,14 +1,14 @@
-// y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS for as many of the last as are dispatched: what decode spends its
-// bandwidth on.
+// y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS only for the last rows, as many as are dispatched. Decode spends most of its
+// bandwidth here.
 //
-// A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
-// turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
-// columns at a time, transposed to [vec4 of the unit][unit] at an odd stride: neighbouring lanes then read neighbouring vec4s without
-// bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded one turn ahead, the first before x is staged.
-// RMSNorm is one factor of all outputs: its weight is applied to x on the way in, the sum of squares is kept beside the rows' sums.
-// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory, or there in a tree; one thread
-// finishes an output.
-// With one lane there is nothing to meet and, without STAGED, no barrier: the form for adapters in software.
+// A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in turn, so that neighbours
+// read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of columns at a time, transposed to [vec4 of the
+// unit][unit] at an odd stride. Neighbouring lanes then read neighbouring vec4s without bank conflicts; in x itself these are up to 128 bytes apart. Units
+// are loaded one turn ahead, the first ones before x is staged.
+// RMSNorm is one factor of all outputs: its weight is applied to x as it is loaded, and the sum of squares is kept beside the rows' sums.
+// Lanes of a subgroup add their sums by shuffles, the rest in workgroup memory. Without SUBGROUPS all of them use a tree there. One thread finishes an
+// output.
+// With one lane there is nothing to add up and, without STAGED, no barrier: the form for software adapters.
 #if SUBGROUPS
 enable subgroups;
 #endif
@@ -34,10 +34,10 @@ override ROWS: u32;
 override Y_OFFSET: u32;
 override Y_STRIDE: u32;
 #if NORM
-override NORM_EPSILON: f32; // given only where it is used: Safari 26 refuses constants that the entry point does not read
+override NORM_EPSILON: f32; // given only if it is used: Safari 26 refuses constants that the entry point does not read
 #endif
 
-// x of a unit: UNIT_VEC4S vec4s in the order of columns.
+// The x of a unit: UNIT_VEC4S vec4s in the order of columns.
 alias UnitX = array<vec4<f32>, UNIT_VEC4S>;
 #if FORMAT == f32
 const UNIT_VEC4S = 1u;
@@ -65,7 +65,7 @@ const ROW_UNITS = ROW_VEC4S / UNIT_VEC4S;
 const TEAMS = WORKGROUP_SIZE / LANES;
 const ROWS_PER_WORKGROUP = TEAMS * ROWS_PER_THREAD;
 
-// A thread's sums: of its rows and, with NORM, of the squares of x.
+// A thread's sums: one for each of its rows and, with NORM, one of the squares of x.
 #if NORM
 const SUMS = ROWS_PER_THREAD + 1u;
 #else
@@ -98,7 +98,7 @@ const ROWS_PER_OUTPUT = 2u;
 const ROWS_PER_OUTPUT = 1u;
 #endif
 
-// x as the product takes it; its squares are summed on the way.
+// Loads x for the product and sums its squares.
 fn load_x(row: u32, column: u32) -> vec4<f32> {
   let value = x[row + column];
 #if NORM
@@ -109,13 +109,13 @@ fn load_x(row: u32, column: u32) -> vec4<f32> {
 #endif
 }
 
-// A unit of each of the thread's rows, as loaded.
+// One unit of each of the thread's rows, as loaded.
 struct Units {
   codes: array<vec4<u32>, ROWS_PER_THREAD>,
   scale_words: array<u32, ROWS_PER_THREAD>,
 }
 
-// Past the end of the row or of the matrix, what comes last: it is never used.
+// Past the end of the row or of the matrix it loads the last unit or row, which is never used.
 fn load_units(first_row: u32, unit: u32) -> Units {
   let at = min(unit, ROW_UNITS - 1u);
   var units: Units;
@@ -128,7 +128,7 @@ fn load_units(first_row: u32, unit: u32) -> Units {
 }
 
 fn accumulate(loaded: Units, unit: u32, x: UnitX) {
-  var units = loaded; // only a variable can be indexed by a loop's counter
+  var units = loaded; // only a variable allows an index that is not constant
 #if FORMAT == q4m
   let x_sum = dot(x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0));
 #else
@@ -148,7 +148,7 @@ fn with_bias(row: u32, sum: f32) -> f32 {
 #endif
 }
 
-// `next_sum` is that of the row after `row`, where rows are paired; `y_start` the index in y of the first output.
+// `next_sum` is the sum of the row after `row`, if rows are paired. `y_start` is the index in y of the first output.
 fn store(y_start: u32, row: u32, sum: f32, next_sum: f32, square: f32) {
   if (row >= ROWS) { return; }
 #if NORM
@@ -197,7 +197,7 @@ fn multiply(x_row: u32, first_row: u32, thread: u32) {
     }
   }
 #if NORM
-  // Every team adds up all threads' squares, a share each lane.
+  // Every team adds up the squares of all threads. Each lane takes a share.
   sums[ROWS_PER_THREAD] = 0.0;
   for (var i = lane; i < WORKGROUP_SIZE; i += LANES) { sums[ROWS_PER_THREAD] += squares[i]; }
 #endif
@@ -227,7 +227,7 @@ fn main(
   @builtin(num_workgroups) workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  // Rows of the step are next to each other in the grid: workgroups that share weights run together, and find them in the cache.
+  // Rows of the step are neighbours in the grid: workgroups that share weights run together and find them in the cache.
   let workgroup_row = (workgroup.y + workgroup.z * workgroups.y) * ROWS_PER_WORKGROUP;
   if (workgroup_row >= ROWS) { return; }
 #if LAST_ROWS
@@ -235,9 +235,10 @@ fn main(
 #else
   let x_row = workgroup.x;
 #endif
-  let is_off = (x_row >= state.row_count) | (state.rows[x_row].stopped != 0u); // neither load waits for the other
+  let is_off = (x_row >= state.row_count) | (state.rows[x_row].stopped != 0u); // `|` so that neither load waits for the other
 #if !STAGED
-  // Where arithmetic is what costs. Elsewhere waiting for `state` is: a row whose run has ended is computed, and not stored.
+  // Only software adapters save by leaving here, since arithmetic dominates there. Elsewhere waiting for `state` costs more: a stopped row is computed and
+  // not stored.
   if (is_off) { return; }
 #endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
@@ -253,7 +254,7 @@ fn main(
   let team = thread / LANES;
 #if SUBGROUPS
   let width = min(LANES, subgroup_size); // threads of a team within one subgroup
-  // The loop over sums is the inner one, of constant length: unrolled, it leaves the sums in registers.
+  // The inner loop runs over sums, because its length is constant: unrolled, it keeps the sums in registers.
   for (var mask = 1u; mask < width; mask *= 2u) {
     for (var i = 0u; i < SUMS; i++) { sums[i] += subgroupShuffleXor(sums[i], mask); }
   }

@@ -7,7 +7,7 @@ import { readback } from "../src/gpu/readback";
 import { DP4A_TILE, type Dp4aTile, isDp4aFormat, matmulDp4a } from "../src/kernels/matmul-dp4a";
 import { matmulSubgroupMatrix } from "../src/kernels/matmul-subgroup-matrix";
 import { type MatmulTileOptions, matmulTile, type TileKind, tileKind } from "../src/kernels/matmul-tile";
-import { type GemvTuning, gemvTuning, matmulVector } from "../src/kernels/matmul-vector";
+import { fitsBatch, type GemvTuning, gemvTuning, type MatmulVectorOptions, matmulVector } from "../src/kernels/matmul-vector";
 import { quantiseRows } from "../src/kernels/quantise-rows";
 import type { StepShape } from "../src/kernels/step-shape";
 import { encodeState } from "../src/kernels/step-state";
@@ -21,7 +21,7 @@ export interface ProductsOptions extends GpuOptions {
   readonly formats?: readonly WeightFormat[];
   /** [rows, columns] of the matrix. */
   readonly shapes?: readonly (readonly [number, number])[];
-  /** Rows of x, for gemm. */
+  /** Rows of x: for gemm of the chunk, for gemv of the decode step. Steps of several are measured a row at a time and in every batch that fits. */
   readonly rows?: readonly number[];
   /** Try all GEMV parameters and all GEMM tiles, not only those the engine uses. */
   readonly sweep?: boolean;
@@ -66,7 +66,7 @@ const DP4A_TILES: readonly Dp4aTile[] = [
 ];
 
 export async function measureGemv(options: ProductsOptions = {}) {
-  const { formats = FORMATS, shapes = SHAPES, sweep = false } = options;
+  const { formats = FORMATS, shapes = SHAPES, rows: stepSizes = [1], sweep = false } = options;
   const gpu = await Gpu.request(options);
   const machine = await measureMachine(gpu);
   const results = [];
@@ -74,29 +74,42 @@ export async function measureGemv(options: ProductsOptions = {}) {
     for (const [rows, columns] of shapes) {
       const chosen = gemvTuning(format, rows, columns, gpu.features);
       const tunings = sweep ? [chosen, ...tuningsLike(chosen).filter(({ lanes, workgroupSize }) => lanes <= workgroupSize)] : [chosen];
-      for (const tuning of tunings) results.push(await gemv(gpu, machine.readGBps, format, rows, columns, tuning));
+      for (const stepRows of stepSizes) {
+        for (const tuning of tunings) {
+          const product = gemvOptions(gpu, format, rows, columns, tuning);
+          const batches = [1, 2, 4, 8].filter((batch) => batch < 2 * stepRows && fitsBatch({ ...product, batch }));
+          for (const batch of batches) results.push(await gemv(gpu, machine.readGBps, { ...product, batch }, stepRows));
+        }
+      }
     }
   }
   gpu.dispose();
   return { adapter: gpu.adapterName, machine, gemv: results };
 }
 
-async function gemv(owner: Gpu, readGBps: number, format: WeightFormat, rows: number, columns: number, tuning: GemvTuning) {
+function gemvOptions({ features }: Gpu, format: WeightFormat, rows: number, columns: number, tuning: GemvTuning) {
+  const subgroups = features.subgroups !== null;
+  return { format, rows, columns, bias: false, epilogue: "store", yOffset: 0, yStride: rows, subgroups, tuning } as const;
+}
+
+/** The same x in every row of the step. */
+async function gemv(owner: Gpu, readGBps: number, options: MatmulVectorOptions, stepRows: number) {
   const gpu = owner.share();
   try {
+    const { format, rows, columns, tuning, batch } = options;
     const bytes = rows * (rowCodeBytes(format, columns) + rowScaleBytes(format, columns));
     const x = seededRandom("x")
       .normal([paddedColumns(columns)])
       .fill(0, columns);
-    const tensors = { state: upload(gpu, "state", encodeState([{}])).view(), x: upload(gpu, "x", x).view() };
-    const subgroups = gpu.features.subgroups !== null;
-    const kernel = await KernelCache.of(gpu).compile(matmulVector, {
-      ...{ format, rows, columns, bias: false, epilogue: "store", yOffset: 0, yStride: rows, subgroups, tuning },
-    });
-    const shape = { rows: 1, positions: 1 };
+    const allX = new Float32Array(stepRows * x.length);
+    for (let row = 0; row < stepRows; row++) allX.set(x, row * x.length);
+    const state = encodeState(Array.from({ length: stepRows }, () => ({})));
+    const tensors = { state: upload(gpu, "state", state).view(), x: upload(gpu, "x", allX).view() };
+    const kernel = await KernelCache.of(gpu).compile(matmulVector, options);
+    const shape = { rows: stepRows, positions: stepRows };
     const bind = async () => {
       const { matrix, rowProduct } = await randomMatrix(gpu, { format, rows, columns });
-      const y = gpu.createBuffer("y", rows * 4, "scratch", usage()).view();
+      const y = gpu.createBuffer("y", stepRows * rows * 4, "scratch", usage()).view();
       return { rowProduct, y, step: kernel.bind({ ...tensors, ...matrix.rowTensors(0, 0, rows), y }) };
     };
     const bound = [await bind()];
@@ -105,9 +118,9 @@ async function gemv(owner: Gpu, readGBps: number, format: WeightFormat, rows: nu
     const ms = gpuMs ?? wallMs;
     const [first] = bound;
     const y = new Float32Array(first ? await readback(gpu, first.y) : new ArrayBuffer(0));
-    const error = largestError(y, rows, (row) => first?.rowProduct(row, x) ?? 0);
+    const error = largestError(y.subarray((stepRows - 1) * rows), rows, (row) => first?.rowProduct(row, x) ?? 0);
     const GBps = bytes / ms / 1e6;
-    return { format, rows, columns, tuning, us: 1000 * ms, wallUs: 1000 * wallMs, GBps, ofRead: GBps / readGBps, error };
+    return { format, rows, columns, stepRows, batch, tuning, us: 1000 * ms, wallUs: 1000 * wallMs, GBps, ofRead: GBps / readGBps, error };
   } finally {
     gpu.dispose();
   }

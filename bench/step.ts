@@ -2,9 +2,9 @@
 // without JavaScript, and the time JavaScript takes to encode it.
 
 import type { EngineCore } from "../src/engine/engine-core";
-import type { BoundKernel } from "../src/gpu/kernel";
 import type { StepShape } from "../src/kernels/step-shape";
 import { chunkRows, encodeState } from "../src/kernels/step-state";
+import type { Step } from "../src/model/vector-step";
 import { encodeInput, encodeLayers } from "../src/model/walk";
 import type { ModelFiles } from "../src/repository/model-files";
 import { Sampler } from "../src/steps/sampler";
@@ -50,7 +50,7 @@ export async function measureStep(files: ModelFiles, options: StepOptions = {}) 
       0,
       encodeState(chunkRows({ position, ids: testIds(rows, core.config.vocabSize), slot: 0, sampledBefore: 0 })),
     );
-  const timesOf = async (steps: readonly BoundKernel<StepShape>[], shape: StepShape): Promise<KernelTime[]> => {
+  const timesOf = async (steps: readonly Step[], shape: StepShape): Promise<KernelTime[]> => {
     const times: KernelTime[] = [];
     for (const step of steps) {
       const ms = await gpuTime(gpu, { encode: (pass) => step.encode(pass, shape), batches: 2 });

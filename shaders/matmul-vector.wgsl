@@ -9,6 +9,10 @@
 // Lanes of a subgroup add their sums by shuffles, the rest in workgroup memory. Without SUBGROUPS all of them use a tree there. One thread finishes an
 // output.
 // With one lane there is nothing to add up and, without STAGED, no barrier: the form for software adapters.
+//
+// With BATCH > 1 a workgroup computes that many rows of the step and unpacks each weight once for all of them: it unpacks an octet of each of the thread's
+// matrix rows, then multiplies it with every row of x. Each row's sums are added in the order of the one-row form, so that a sequence gets the same bits
+// in a batch and alone.
 #if SUBGROUPS
 enable subgroups;
 #endif
@@ -60,26 +64,39 @@ fn dot_octet(code: Octet, x0: vec4<f32>, x1: vec4<f32>) -> f32 {
   return dot(weights[0], x0) + dot(weights[1], x1);
 }
 
+fn sum_octet(x0: vec4<f32>, x1: vec4<f32>) -> f32 { return dot(x0 + x1, vec4<f32>(1.0)); }
+
 const ROW_VEC4S = GROUPS * 8u;
 const ROW_UNITS = ROW_VEC4S / UNIT_VEC4S;
 const TEAMS = WORKGROUP_SIZE / LANES;
 const ROWS_PER_WORKGROUP = TEAMS * ROWS_PER_THREAD;
 
-// A thread's sums: one for each of its rows and, with NORM, one of the squares of x.
+// A thread's sums: for each row of x those of the thread's rows, then, with NORM, the squares of each row of x.
+const PRODUCT_SUMS = u32(BATCH * ROWS_PER_THREAD);
 #if NORM
-const SUMS = ROWS_PER_THREAD + 1u;
+const SUMS = PRODUCT_SUMS + BATCH;
 #else
-const SUMS = ROWS_PER_THREAD;
+const SUMS = PRODUCT_SUMS;
 #endif
 var<private> sums: array<f32, SUMS>;
+// The index at which each row of x begins.
+var<private> x_starts: array<u32, BATCH>;
 
 #if STAGED
 const CHUNK_UNITS = CHUNK_VEC4S / UNIT_VEC4S;
 const STAGED_STRIDE = CHUNK_UNITS | 1u;
-const STAGE_LOADS = (CHUNK_VEC4S + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const STAGE_LOADS = (BATCH * CHUNK_VEC4S + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+#if BATCH == 1
 var<workgroup> staged: array<vec4<f32>, STAGED_STRIDE * UNIT_VEC4S>;
 #if NORM
 var<workgroup> squares: array<f32, WORKGROUP_SIZE>;
+#endif
+#elif NORM
+// The squares of four rows of x form one vec4. `staged` holds them before it holds x.
+const SQUARE_VEC4S = (BATCH + 3u) / 4u;
+var<workgroup> staged: array<vec4<f32>, max(BATCH * STAGED_STRIDE * UNIT_VEC4S, SQUARE_VEC4S * WORKGROUP_SIZE)>;
+#else
+var<workgroup> staged: array<vec4<f32>, BATCH * STAGED_STRIDE * UNIT_VEC4S>;
 #endif
 #endif
 
@@ -97,16 +114,23 @@ const ROWS_PER_OUTPUT = 2u;
 #else
 const ROWS_PER_OUTPUT = 1u;
 #endif
+const OUTPUTS_PER_WORKGROUP = ROWS_PER_WORKGROUP / ROWS_PER_OUTPUT;
 
-// Loads x for the product and sums its squares.
-fn load_x(row: u32, column: u32) -> vec4<f32> {
-  let value = x[row + column];
+fn weigh(value: vec4<f32>, column: u32) -> vec4<f32> {
 #if NORM
-  sums[ROWS_PER_THREAD] += dot(value, value);
   return value * norm_weight[column];
 #else
   return value;
 #endif
+}
+
+// Loads x of row `b` for the product and sums its squares.
+fn load_x(b: u32, column: u32) -> vec4<f32> {
+  let value = x[x_starts[b] + column];
+#if NORM
+  sums[PRODUCT_SUMS + b] += dot(value, value);
+#endif
+  return weigh(value, column);
 }
 
 // One unit of each of the thread's rows, as loaded.
@@ -127,10 +151,11 @@ fn load_units(first_row: u32, unit: u32) -> Units {
   return units;
 }
 
+#if BATCH == 1
 fn accumulate(loaded: Units, unit: u32, x: UnitX) {
   var units = loaded; // only a variable allows an index that is not constant
 #if FORMAT == q4m
-  let x_sum = dot(x[0] + x[1] + x[2] + x[3] + x[4] + x[5] + x[6] + x[7], vec4<f32>(1.0));
+  let x_sum = sum_octet(x[0], x[4]) + sum_octet(x[1], x[5]) + sum_octet(x[2], x[6]) + sum_octet(x[3], x[7]);
 #else
   let x_sum = 0.0;
 #endif
@@ -139,6 +164,7 @@ fn accumulate(loaded: Units, unit: u32, x: UnitX) {
     sums[r] += scale.x * dot_unit(units.codes[r], x) + scale.y * x_sum;
   }
 }
+#endif
 
 fn with_bias(row: u32, sum: f32) -> f32 {
 #if BIAS
@@ -170,8 +196,11 @@ fn store(y_start: u32, row: u32, sum: f32, next_sum: f32, square: f32) {
 #endif
 }
 
+#if BATCH != 1
+#include "vector-batch.wgsl"
+#else
 // Sums the thread's share of its rows' products and of the squares of x.
-fn multiply(x_row: u32, first_row: u32, thread: u32) {
+fn multiply(first_row: u32, thread: u32) {
   let lane = thread % LANES;
   var unit_x: UnitX;
 #if STAGED
@@ -181,11 +210,11 @@ fn multiply(x_row: u32, first_row: u32, thread: u32) {
     for (var i = 0u; i < STAGE_LOADS; i++) {
       let at = thread + i * WORKGROUP_SIZE;
       if (at < min(CHUNK_VEC4S, ROW_VEC4S - chunk)) {
-        staged[at % UNIT_VEC4S * STAGED_STRIDE + at / UNIT_VEC4S] = load_x(x_row, chunk + at);
+        staged[at % UNIT_VEC4S * STAGED_STRIDE + at / UNIT_VEC4S] = load_x(0u, chunk + at);
       }
     }
 #if NORM
-    squares[thread] = sums[ROWS_PER_THREAD];
+    squares[thread] = sums[PRODUCT_SUMS];
 #endif
     workgroupBarrier();
     let first_unit = chunk / UNIT_VEC4S;
@@ -198,16 +227,20 @@ fn multiply(x_row: u32, first_row: u32, thread: u32) {
   }
 #if NORM
   // Every team adds up the squares of all threads. Each lane takes a share.
-  sums[ROWS_PER_THREAD] = 0.0;
-  for (var i = lane; i < WORKGROUP_SIZE; i += LANES) { sums[ROWS_PER_THREAD] += squares[i]; }
+  sums[PRODUCT_SUMS] = 0.0;
+  for (var i = lane; i < WORKGROUP_SIZE; i += LANES) { sums[PRODUCT_SUMS] += squares[i]; }
 #endif
 #else
   for (var unit = lane; unit < ROW_UNITS; unit += LANES) {
-    for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = load_x(x_row, unit * UNIT_VEC4S + j); }
+    for (var j = 0u; j < UNIT_VEC4S; j++) { unit_x[j] = load_x(0u, unit * UNIT_VEC4S + j); }
     accumulate(load_units(first_row, unit), unit, unit_x);
   }
 #endif
 }
+#endif
+
+// The index of the sum of squares of row `b` of x, if squares are summed.
+fn square_sum(b: u32) -> u32 { return min(PRODUCT_SUMS + b, SUMS - 1u); }
 
 #if LANES != 1
 fn total(team: u32, index: u32, stride: u32, count: u32) -> f32 {
@@ -230,24 +263,38 @@ fn main(
   // Rows of the step are neighbours in the grid: workgroups that share weights run together and find them in the cache.
   let workgroup_row = (workgroup.y + workgroup.z * workgroups.y) * ROWS_PER_WORKGROUP;
   if (workgroup_row >= ROWS) { return; }
+  let first_y = workgroup.x * BATCH;
 #if LAST_ROWS
-  let x_row = state.row_count - workgroups.x + workgroup.x;
+  let first_x = state.row_count - workgroups.x + first_y;
 #else
-  let x_row = workgroup.x;
+  let first_x = first_y;
 #endif
-  let is_off = (x_row >= state.row_count) | (state.rows[x_row].stopped != 0u); // `|` so that neither load waits for the other
+  var off = 0u; // a bit for each row that stores nothing
+  for (var b = 0u; b < BATCH; b++) {
+    let is_off = (first_x + b >= state.row_count) | (state.rows[first_x + b].stopped != 0u); // `|` so that neither load waits for the other
+    off |= select(0u, 1u << b, is_off);
+  }
 #if !STAGED
   // Only software adapters save by leaving here, since arithmetic dominates there. Elsewhere waiting for `state` costs more: a stopped row is computed and
   // not stored.
-  if (is_off) { return; }
+  if (off == (1u << BATCH) - 1u) { return; }
 #endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
-  let y_start = Y_OFFSET + workgroup.x * Y_STRIDE;
-  multiply(x_row * ROW_VEC4S, first_row, thread);
+#if BATCH == 1
+  x_starts[0] = first_x * ROW_VEC4S;
+  multiply(first_row, thread);
+#else
+  for (var b = 0u; b < BATCH; b++) { x_starts[b] = x_start(first_x + b); }
+  multiply(first_x, first_row, thread);
+#endif
 
 #if LANES == 1
-  for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
-    store(y_start, first_row + r, sums[r], sums[r + ROWS_PER_OUTPUT - 1u], sums[SUMS - 1u]);
+  for (var b = 0u; b < BATCH; b++) {
+    if (((off >> b) & 1u) != 0u) { continue; }
+    for (var r = 0u; r < ROWS_PER_THREAD; r += ROWS_PER_OUTPUT) {
+      let at = b * ROWS_PER_THREAD + r;
+      store(Y_OFFSET + (first_y + b) * Y_STRIDE, first_row + r, sums[at], sums[at + ROWS_PER_OUTPUT - 1u], sums[square_sum(b)]);
+    }
   }
 #else
   let lane = thread % LANES;
@@ -277,14 +324,17 @@ fn main(
   }
 #endif
   workgroupBarrier();
-  let row = thread * ROWS_PER_OUTPUT;
-  if (is_off || row >= ROWS_PER_WORKGROUP) { return; }
-  let next_row = row + ROWS_PER_OUTPUT - 1u;
-  store(
-    y_start,
-    workgroup_row + row,
-    total(row / ROWS_PER_THREAD, row % ROWS_PER_THREAD, stride, count),
-    total(next_row / ROWS_PER_THREAD, next_row % ROWS_PER_THREAD, stride, count),
-    total(row / ROWS_PER_THREAD, SUMS - 1u, stride, count));
+  for (var i = thread; i < BATCH * OUTPUTS_PER_WORKGROUP; i += WORKGROUP_SIZE) {
+    let b = i / OUTPUTS_PER_WORKGROUP;
+    if (((off >> b) & 1u) != 0u) { continue; }
+    let row = i % OUTPUTS_PER_WORKGROUP * ROWS_PER_OUTPUT;
+    let next_row = row + ROWS_PER_OUTPUT - 1u;
+    store(
+      Y_OFFSET + (first_y + b) * Y_STRIDE,
+      workgroup_row + row,
+      total(row / ROWS_PER_THREAD, b * ROWS_PER_THREAD + row % ROWS_PER_THREAD, stride, count),
+      total(next_row / ROWS_PER_THREAD, b * ROWS_PER_THREAD + next_row % ROWS_PER_THREAD, stride, count),
+      total(row / ROWS_PER_THREAD, square_sum(b), stride, count));
+  }
 #endif
 }

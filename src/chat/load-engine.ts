@@ -73,6 +73,8 @@ export interface LoadOptions extends EngineOptions, PlanChoice, RecipeOptions, G
   readonly tuning?: "remembered" | "off" | TuningStore;
   /** False: do without a tokenizer, and so without chats; for evaluation of token ids. Default true. */
   readonly needsTokenizer?: boolean;
+  /** A Jinja chat template that takes the place of the files' own, for a model that has none or one that cannot be read. */
+  readonly chatTemplate?: string;
 }
 
 /**

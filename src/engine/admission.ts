@@ -21,10 +21,11 @@ export interface Occupancy {
 /** The index of the request to begin, or −1. */
 export function nextToBegin(waiting: readonly Waiting[], { running, batchSize, isClosed, isBusy }: Occupancy): number {
   if (isClosed || running.length >= batchSize) return -1;
-  // A request that has lost a device may be what loses it: it runs by itself until it has a token, and takes no other down with it.
+  // A request that has lost a device may be what loses it. They begin one after the other, each when the one before has a token: whichever it is, the
+  // others have got on since the last loss.
   if (running.some(({ losses }) => losses > 0)) return -1;
-  for (const [index, { sequence, losses }] of waiting.entries()) {
-    if (sequence === null || losses > 0) return running.length === 0 && !(sequence && isBusy(sequence)) ? index : -1;
+  for (const [index, { sequence }] of waiting.entries()) {
+    if (sequence === null) return running.length === 0 ? index : -1;
     if (!isBusy(sequence)) return index;
   }
   return -1;

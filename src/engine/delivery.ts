@@ -72,6 +72,8 @@ interface StageUnderWay {
   readonly link: LinkedAbort;
   /** Where its weights go. */
   gpu: Gpu | null;
+  /** It is given up, and no failure: whoever wants it from now on gets it from the beginning. */
+  isGivenUp: boolean;
   /** It landed, or nothing of it is left. */
   readonly ended: Promise<void>;
   readonly end: () => void;
@@ -202,7 +204,7 @@ export class Delivery {
     const ended = new Promise<void>((resolve) => {
       end = resolve;
     });
-    return { index, ask, link: linkAbort(), gpu: null, ended, end };
+    return { index, ask, link: linkAbort(), gpu: null, isGivenUp: false, ended, end };
   }
 
   async #bring(stage: StageUnderWay): Promise<StageWeights> {
@@ -261,17 +263,18 @@ export class Delivery {
   async #failed(stage: StageUnderWay, error: unknown): Promise<void> {
     this.#leave(stage);
     this.#loaded = Math.min(this.#loaded, stage.index - 1);
-    if (isLoss(error) && (await this.#outlives(stage.gpu))) return;
+    if (stage.isGivenUp || (isLoss(error) && (await this.#outlives(stage.gpu)))) return;
     // Later stages build on this one. Of one that took another in, both fail: that is told once.
     const isNews = error !== this.#lastFailure && this.#wants(stage.index);
     this.#lastFailure = error;
-    for (const each of this.#underWay) if (each.index >= stage.index) each.link.abort(error);
-    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
+    for (const each of this.#underWay) if (each.index >= stage.index) giveUp(each, error);
     const failed = [...this.#asks].filter((ask) => ask.stage >= stage.index);
     for (const ask of failed) {
       this.#asks.delete(ask);
       this.#remember(ask);
     }
+    // A listener may ask again at once.
+    if (isNews) this.#options.onEvent({ type: "upgrade-failed", stage: this.stageInfo(stage.index), error });
     // Stages below it may still land. Whoever asked hears of the failure when nothing is under way for them.
     void Promise.all([...this.#underWay].map(({ ended }) => ended)).then(() => {
       for (const { handover } of failed) handover.fail(error);
@@ -295,7 +298,7 @@ export class Delivery {
     if (!this.#asks.delete(ask)) return;
     this.#remember(ask);
     const unwanted = [...this.#underWay].filter(({ index }) => !this.#wants(index));
-    for (const { link } of unwanted) link.abort(reason);
+    for (const each of unwanted) giveUp(each, reason);
     await Promise.all(unwanted.map(({ ended }) => ended));
     ask.handover.fail(reason);
   }
@@ -312,4 +315,9 @@ export class Delivery {
   #remember({ stage, options: { signal: _over, ...options } }: Ask): void {
     if ((this.#unmet?.stage ?? -1) <= stage) this.#unmet = { ...options, stage };
   }
+}
+
+function giveUp(stage: StageUnderWay, reason: unknown): void {
+  stage.isGivenUp = true;
+  stage.link.abort(reason);
 }

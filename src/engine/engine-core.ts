@@ -238,6 +238,7 @@ export class EngineCore {
     try {
       return await upgrader.run({ weights, prepare, policy, carry, onPrepared: whenPrepared }, ending.signal);
     } catch (error) {
+      this.#safety.stop(); // nothing was given up
       throw ending.signal.aborted || error instanceof LlmError ? error : ((await runtime.gpu.lossError()) ?? error);
     } finally {
       ending.unlink();

@@ -300,6 +300,7 @@ export class Scheduler {
     }
     if (rows.length === 0) return false;
     this.#wasChunk = false;
+    if (rows.length > 1) void runtime.model.prepareBatches(); // for later steps: this one goes as it can
     this.#noteSampled(runtime, rows, runtime.stepper.submitDecode(rows), verdict.slices);
     return true;
   }
@@ -344,9 +345,11 @@ export class Scheduler {
   async #advanceUpgrade(answering: Answering): Promise<boolean> {
     const { upgrader, runtime } = answering;
     if (this.roster.running.length > 0 || !upgrader.hasPending || this.#isRebuilding) return false;
-    const sequence = this.roster.sequences.lastUsed(runtime.cache.groups);
+    const { sequences } = this.roster;
+    const sequence = sequences.lastUsed(runtime.cache.groups);
     if (await upgrader.advanceIdle(sequence)) {
-      await this.#commitBetweenRuns(answering, sequence);
+      // K/V that is being copied stays where it is.
+      await this.#commitBetweenRuns(answering, sequence && sequences.isBusy(sequence) ? null : sequence);
       return true;
     }
     // One chunk at a time: a request that comes meanwhile does not wait for more.

@@ -3,7 +3,8 @@
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError, type LlmErrorCode } from "../errors";
 import { TimeSlice } from "../time-slice";
-import { decodeTogether } from "./gguf-strings";
+import { decodeOrNull, decodeTogether } from "./gguf-strings";
+import type { MetadataText } from "./tensor-directory";
 
 const LOT_ITEMS = 1024; // of an array: a millisecond of short strings
 const LOT_BYTES = 64 * 1024; // of strings, about
@@ -161,17 +162,21 @@ export class HeaderReader {
   }
 
   string(maxBytes: number): string {
+    const text = this.text(maxBytes);
+    if (typeof text === "string") return text;
+    throw this.error("bad-file", `the string before byte ${this.#position} is not UTF-8`);
+  }
+
+  /** A string, or a copy of its bytes where they are not UTF-8. */
+  text(maxBytes: number): MetadataText {
     const byteLength = this.count("string length", maxBytes);
     const start = this.#take(byteLength);
-    try {
-      return this.#text.decode(this.#bytes.subarray(start, start + byteLength));
-    } catch (cause) {
-      throw this.error("bad-file", `the string before byte ${this.#position} is not UTF-8`, { cause });
-    }
+    const bytes = this.#bytes.subarray(start, start + byteLength);
+    return decodeOrNull(bytes, this.#text) ?? bytes.slice();
   }
 
   /** Up to `count` strings of an array, fewer where they are long. */
-  strings(count: number, maxBytes: number): string[] {
+  texts(count: number, maxBytes: number): MetadataText[] {
     const start = this.#position;
     const windowOffset = start - this.#windowStart;
     const byteLengths: number[] = [];
@@ -183,7 +188,7 @@ export class HeaderReader {
     const strings = decodeTogether(this.#bytes.subarray(windowOffset), byteLengths, this.#text);
     if (strings !== null) return strings;
     this.#position = start;
-    return byteLengths.map(() => this.string(maxBytes)); // fails at the one that is at fault
+    return byteLengths.map(() => this.text(maxBytes));
   }
 
   /** The offset in the window of the next `byteCount` bytes, which are thereby read. */

@@ -1,6 +1,6 @@
 // The typed values of GGUF's key-value metadata.
 import type { HeaderReader } from "./gguf-header-reader";
-import type { MetadataValue } from "./tensor-directory";
+import type { MetadataText, MetadataValue } from "./tensor-directory";
 
 const MAX_STRING_BYTES = 16 * 1024 * 1024; // some files carry a whole tokenizer.json; Qwen2.5's has 4.8 MB
 const MAX_ARRAY_LENGTH = 4_000_000; // the largest vocabularies have 262,144 tokens and twice as many merges
@@ -39,13 +39,13 @@ interface ArrayStart {
  */
 export async function readMetadataValue(reader: HeaderReader, what: string): Promise<MetadataValue> {
   const found = await reader.entry(what, readStart);
-  return typeof found === "object" ? readItems(reader, what, found) : found;
+  return typeof found === "object" && !(found instanceof Uint8Array) ? readItems(reader, what, found) : found;
 }
 
-function readStart(reader: HeaderReader): string | number | bigint | boolean | ArrayStart {
+function readStart(reader: HeaderReader): MetadataText | number | bigint | boolean | ArrayStart {
   const type = reader.uint32();
   if (type === ARRAY_TYPE) return readArrayStart(reader);
-  if (type === STRING_TYPE) return reader.string(MAX_STRING_BYTES);
+  if (type === STRING_TYPE) return reader.text(MAX_STRING_BYTES);
   if (type === BOOLEAN_TYPE) return reader.boolean();
   return numberType(reader, type).read(reader);
 }
@@ -64,7 +64,7 @@ function minBytes(reader: HeaderReader, itemType: number): number {
 }
 
 async function readItems(reader: HeaderReader, what: string, { itemType, length }: ArrayStart): Promise<MetadataValue> {
-  if (itemType === STRING_TYPE) return reader.items(what, length, (_, count) => reader.strings(count, MAX_STRING_BYTES));
+  if (itemType === STRING_TYPE) return reader.items(what, length, (_, count) => reader.texts(count, MAX_STRING_BYTES));
   if (itemType === BOOLEAN_TYPE) return reader.items(what, length, (_, count) => Array.from({ length: count }, () => reader.boolean()));
   const { read } = numberType(reader, itemType);
   const numbers = await reader.items(what, length, (start, count) =>

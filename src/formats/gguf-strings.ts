@@ -30,7 +30,8 @@ export function decodeTogether(bytes: Uint8Array, byteLengths: readonly number[]
   });
 }
 
-function decodeOrNull(bytes: Uint8Array, decoder: TextDecoder): string | null {
+/** Null where `bytes` are not UTF-8. `decoder` is a fatal one. */
+export function decodeOrNull(bytes: Uint8Array, decoder: TextDecoder): string | null {
   try {
     return decoder.decode(bytes);
   } catch (error) {

@@ -2,11 +2,11 @@
 // reader stands in docs/decisions/0002-gguf-reader.md.
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
+import { quoted, shortened } from "../quoted";
 import { HeaderReader } from "./gguf-header-reader";
 import { readMetadataValue } from "./gguf-metadata";
 import { withReadAhead } from "./gguf-read-ahead";
 import { GGUF_TENSOR_TYPES } from "./gguf-types";
-import { quoted, shortened } from "./quoted";
 import { directoryOf, type MetadataValue, type StoredTensor, type TensorDirectory } from "./tensor-directory";
 import { isCount, MAX_TENSOR_COUNT, tensorByteLength } from "./tensor-extent";
 

@@ -1,7 +1,7 @@
 // Reads a checkpoint that is split over several safetensors files by an index, `model.safetensors.index.json`, as on a hub.
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
-import { quoted, shortened } from "./quoted";
+import { quoted, shortened } from "../quoted";
 import { readSafetensors } from "./safetensors";
 import { parseStrictJson } from "./strict-json";
 import { directoryOf, type StoredTensor, type TensorDirectory } from "./tensor-directory";

@@ -2,7 +2,7 @@
 // header says is checked, as strictly as the format's reference implementation does, before a tensor can be read.
 import type { ByteSource } from "../bytes/byte-source";
 import { LlmError } from "../errors";
-import { quoted, shortened } from "./quoted";
+import { quoted, shortened } from "../quoted";
 import { isSafetensorsType, SAFETENSORS_BLOCKS } from "./safetensors-types";
 import { parseStrictJson } from "./strict-json";
 import { directoryOf, formatShape, type StoredTensor, type TensorDirectory } from "./tensor-directory";

@@ -53,7 +53,10 @@ export interface TensorDirectory {
 }
 
 /** Numbers of any width are `number`, and `bigint` only where a 64-bit one is past 2^53. Arrays of numbers are `Float64Array`. */
-export type MetadataValue = string | number | bigint | boolean | readonly string[] | readonly boolean[] | Float64Array;
+/** A string that is not UTF-8: its bytes. Whoever needs the string refuses it; most files have it where nobody looks, such as a path. */
+export type MetadataText = string | Uint8Array;
+
+export type MetadataValue = MetadataText | number | bigint | boolean | readonly MetadataText[] | readonly boolean[] | Float64Array;
 
 /** A directory of `stored`, which is in file order and names no tensor twice. */
 export function directoryOf(stored: Iterable<StoredTensor>, rest: Pick<TensorDirectory, "format" | "name" | "metadata">): TensorDirectory {

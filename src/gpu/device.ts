@@ -33,10 +33,8 @@ export class Gpu {
   /** Resolves when the device is lost; never when it was destroyed by `dispose`. */
   readonly lost: Promise<GPUDeviceLostInfo>;
   #loss: GPUDeviceLostInfo | null = null;
-  readonly #errorListeners = new Set<(error: GPUError) => void>();
-  readonly #onUncaptured = ({ error }: GPUUncapturedErrorEvent) => {
-    for (const listener of this.#errorListeners) listener(error);
-  };
+  readonly #errorListeners = new Set<(error: Pick<GPUError, "message">) => void>();
+  readonly #onUncaptured = ({ error }: GPUUncapturedErrorEvent) => this.tellError(error);
   readonly #completion: Completion;
   readonly #live = new Set<TrackedBuffer>();
   #disposed = false;
@@ -170,9 +168,14 @@ export class Gpu {
   }
 
   /** Calls `listener` for errors that no scope caught, of all users of the device: WebGPU does not say whose. Returns the function that ends it. */
-  onError(listener: (error: GPUError) => void): () => void {
+  onError(listener: (error: Pick<GPUError, "message">) => void): () => void {
     this.#errorListeners.add(listener);
     return () => this.#errorListeners.delete(listener);
+  }
+
+  /** Tells the listeners of an error that ends nothing. */
+  tellError(error: Pick<GPUError, "message">): void {
+    for (const listener of this.#errorListeners) listener(error);
   }
 
   /** Frees every buffer made here, and the device if nobody else uses it. */

@@ -23,6 +23,8 @@ export interface MatmulVectorOptions {
   readonly yStride: number;
   /** Computes only the last rows of the step, as many as are dispatched, into y's first rows. By default all rows. */
   readonly lastRows?: boolean;
+  /** Rows of the step that a workgroup computes, unpacking each weight once for all of them: 1 unless given, or what `fitsBatch` says of it. */
+  readonly batch?: number;
   readonly subgroups: boolean;
   /** By default `gemvTuning` for a GPU. */
   readonly tuning?: GemvTuning;
@@ -54,12 +56,15 @@ export const matmulVector = defineKernel<Binding, MatmulVectorOptions, StepShape
     assert(normEpsilon === undefined || columns % 4 === 0, `a norm over ${columns} columns, expected a multiple of 4`);
     assert(epilogue !== "silu-gated" || rows % 2 === 0, `${rows} interleaved rows of gate and up`);
     const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
+    const { batch = 1 } = options;
+    assert(batch === 1 || !lastRows, "a batch of the last rows: only the shader knows which they are");
     assert(epilogue !== "silu-gated" || ((workgroupSize / lanes) * rowsPerThread) % 2 === 0, "a workgroup with half a pair of rows");
     return {
       defines: {
         ...weightDefines(format, columns),
         COLUMNS: columns,
-        CHUNK_VEC4S: Math.min(paddedColumns(columns), CHUNK_COLUMNS) / 4,
+        CHUNK_VEC4S: chunkColumns(options) / 4,
+        BATCH: batch,
         NORM: normEpsilon !== undefined,
         BIAS: options.bias,
         EPILOGUE: epilogueDefine(epilogue),
@@ -85,7 +90,7 @@ function matmulVectorGrid(options: MatmulVectorOptions, stepRows: number): Workg
   const { lanes, rowsPerThread, workgroupSize } = tuningOf(options);
   const count = Math.ceil(options.rows / ((workgroupSize / lanes) * rowsPerThread));
   const z = Math.ceil(count / MAX_WORKGROUPS);
-  return [stepRows, Math.ceil(count / z), z];
+  return [Math.ceil(stepRows / (options.batch ?? 1)), Math.ceil(count / z), z];
 }
 
 function tuningOf({ format, rows, columns, tuning }: MatmulVectorOptions): GemvTuning {
@@ -111,8 +116,33 @@ export function gemvTuning(format: WeightFormat, rows: number, columns: number, 
   return { lanes: lanes(units > 64 ? 64 : 32), rowsPerThread: 1, workgroupSize: units > 64 ? 256 : 128, staged };
 }
 
-// x is staged whole, or at most this many columns (8 KiB) at a time. With all parameters this is a whole number of turns of the lanes.
-const CHUNK_COLUMNS = 2048;
+// x is staged whole, or at most this many floats (8 KiB) at a time: whole turns of the lanes for a row.
+const CHUNK_FLOATS = 2048;
+// In a batch a chunk has a unit for each thread of a team, or of a common subgroup: others wait for the next chunk together.
+const COMMON_SUBGROUP = 32;
+
+/** Columns of x that are staged at a time. */
+function chunkColumns(options: MatmulVectorOptions): number {
+  const { format, columns, batch = 1 } = options;
+  if (batch === 1) return Math.min(paddedColumns(columns), CHUNK_FLOATS);
+  const least = Math.min(tuningOf(options).lanes, COMMON_SUBGROUP) * UNIT_COLUMNS[format];
+  return Math.min(paddedColumns(columns), Math.max(least, CHUNK_FLOATS / batch));
+}
+
+const MAX_WORKGROUP_BYTES = 16_384; // of every WebGPU device
+
+/** Whether what a workgroup of the batch keeps fits: x of its rows, and what its lanes add up. */
+export function fitsBatch(options: MatmulVectorOptions): boolean {
+  const { format, normEpsilon, subgroups, batch = 1 } = options;
+  const { lanes, rowsPerThread, workgroupSize, staged } = tuningOf(options);
+  const norm = normEpsilon !== undefined;
+  const unitVec4s = UNIT_COLUMNS[format] / 4;
+  const chunkUnits = chunkColumns(options) / UNIT_COLUMNS[format];
+  const stagedVec4s = Math.max(batch * unitVec4s * (chunkUnits | 1), norm ? Math.ceil(batch / 4) * workgroupSize : 0);
+  const sums = batch * (rowsPerThread + (norm ? 1 : 0));
+  const partials = lanes === 1 ? 0 : (workgroupSize / lanes) * sums * (subgroups ? lanes / Math.min(lanes, 4) : lanes);
+  return (staged ? stagedVec4s * 16 : 0) + partials * 4 <= MAX_WORKGROUP_BYTES;
+}
 
 const CUTS: readonly GemvTuning[] = [
   { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: false },
@@ -126,6 +156,8 @@ export const matmulVectorVariants: readonly MatmulVectorOptions[] = WEIGHT_FORMA
       CUTS.flatMap((tuning) => [
         { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, yStride: 64, lastRows: true, subgroups, tuning },
         { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, yStride: 64, subgroups, tuning },
+        { format, rows: 64, columns: 100, bias: true, normEpsilon: 1e-5, epilogue, yOffset: 0, yStride: 64, batch: 2, subgroups, tuning },
+        { format, rows: 64, columns: 100, bias: false, epilogue, yOffset: 0, yStride: 64, batch: 4, subgroups, tuning },
       ]),
     ),
   ),

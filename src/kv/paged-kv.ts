@@ -87,7 +87,7 @@ export class PagedKv implements LayerState {
 
   held(length = this.#cachedLength): HeldPages {
     const { group } = this;
-    return { group, pages: this.#table.pages, cachedLength: length, recordedLength: Math.min(length, this.recordedLength) };
+    return { group, pages: [...this.#table.pages], cachedLength: length, recordedLength: Math.min(length, this.recordedLength) };
   }
 
   restored(length: number, recorded: number): void {

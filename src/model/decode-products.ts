@@ -1,9 +1,8 @@
 // The products of a decode step, grouped by shape and format, each with all matrices of the model that use it. GEMV tuning measures these.
 import type { GpuTensor } from "../gpu/buffer";
-import type { BoundKernel, KernelCache } from "../gpu/kernel";
+import type { KernelCache } from "../gpu/kernel";
 import { type GemvProduct, productKey } from "../kernels/gemv-candidates";
 import type { GemvTuning } from "../kernels/matmul-vector";
-import type { StepShape } from "../kernels/step-shape";
 import type { RowSet } from "../weights/row-set";
 import type { GpuMatrix } from "./gpu-matrix";
 import type { LayerParts, NormWeights } from "./layer-weights";
@@ -11,6 +10,7 @@ import { Linear, type LinearTensors, type LinearUse, vectorProducts } from "./li
 import { headUse, layerUses } from "./linear-uses";
 import { headSpans, type Model } from "./model";
 import type { ProgramContext } from "./program-context";
+import type { Step } from "./vector-step";
 
 export interface DecodeProduct {
   readonly product: GemvProduct;
@@ -24,7 +24,7 @@ export interface DecodeProduct {
    *
    * @throws LlmError "gpu-error" if the kernel does not compile with these GEMV parameters.
    */
-  bind(kernels: KernelCache, tuning: GemvTuning): Promise<readonly BoundKernel<StepShape>[]>;
+  bind(kernels: KernelCache, tuning: GemvTuning): Promise<readonly Step[]>;
 }
 
 interface Site {

@@ -2,7 +2,7 @@
 // layer's weights; a step then only encodes them.
 import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
-import type { BoundKernel, Kernel } from "../gpu/kernel";
+import type { Kernel } from "../gpu/kernel";
 import { layerNorm } from "../kernels/layer-norm";
 import { ATTENTION_SPLIT, pagedAttentionDecode } from "../kernels/paged-attention-decode";
 import { pagedAttentionPrefill, prefillSplits } from "../kernels/paged-attention-prefill";
@@ -18,8 +18,7 @@ import type { LayerWeights, NormWeights } from "./layer-weights";
 import { Linear } from "./linear";
 import { layerUses } from "./linear-uses";
 import type { ProgramContext } from "./program-context";
-
-type Step = BoundKernel<StepShape>;
+import type { Step } from "./vector-step";
 
 export interface LayerProgram {
   /** Rows of different sequences or a few rows of one, each by itself, while the context fits one split of the attention. */

@@ -4,6 +4,7 @@ import { assert } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
 import type { BoundKernel, Kernel } from "../gpu/kernel";
 import type { Epilogue } from "../kernels/epilogue";
+import type { BatchableProduct, GemvBatchChoice } from "../kernels/gemv-batch";
 import type { GemvProduct } from "../kernels/gemv-candidates";
 import { type Dp4aFormat, isDp4aFormat, matmulDp4a } from "../kernels/matmul-dp4a";
 import { matmulSubgroupMatrix } from "../kernels/matmul-subgroup-matrix";
@@ -15,6 +16,7 @@ import type { WeightFormat } from "../weight-format";
 import type { RowSet } from "../weights/row-set";
 import { type GpuMatrix, type MatrixShape, type RowRange, splitRows } from "./gpu-matrix";
 import type { ProgramContext } from "./program-context";
+import { VectorStep } from "./vector-step";
 
 export interface LinearUse {
   readonly epilogue: Epilogue;
@@ -54,12 +56,17 @@ interface PieceKernel<K> {
   readonly kernel: K;
 }
 
+interface PieceVector extends PieceKernel<VectorKernel> {
+  /** The kernel for so many rows of a step that are all computed; null if that is `kernel`, a row at a time. */
+  readonly compileBatch: (choice: GemvBatchChoice, stepRows: number) => Promise<VectorKernel | null>;
+}
+
 export class Linear {
-  readonly #vector: readonly PieceKernel<VectorKernel>[];
+  readonly #vector: readonly PieceVector[];
   readonly #tile: readonly PieceKernel<TileKernel>[];
   readonly #bytes: ByteInput | null;
 
-  private constructor(vector: readonly PieceKernel<VectorKernel>[], tile: readonly PieceKernel<TileKernel>[], bytes: ByteInput | null) {
+  private constructor(vector: readonly PieceVector[], tile: readonly PieceKernel<TileKernel>[], bytes: ByteInput | null) {
     this.#vector = vector;
     this.#tile = tile;
     this.#bytes = bytes;
@@ -86,8 +93,11 @@ export class Linear {
     return new Linear(await compileVector(context, shape, use, pieces, { lastRows: true }), [], null);
   }
 
-  bindVector(matrix: GpuMatrix, tensors: LinearTensors): BoundKernel<StepShape>[] {
-    return this.#vector.map(({ kernel, piece }) => kernel.bind(pieceTensors(matrix, piece, tensors)));
+  bindVector(matrix: GpuMatrix, tensors: LinearTensors): VectorStep[] {
+    return this.#vector.map(({ kernel, piece, compileBatch }) => {
+      const bound = pieceTensors(matrix, piece, tensors);
+      return new VectorStep(kernel.bind(bound), async (choice, rows) => (await compileBatch(choice, rows))?.bind(bound) ?? null);
+    });
   }
 
   /** The kernel to run on x before the tile kernels, once for all products of the same x. Null if they take x in f32. */
@@ -125,21 +135,25 @@ function compileVector(
   use: LinearUse,
   pieces: readonly Piece[],
   { lastRows }: { readonly lastRows: boolean },
-) {
+): Promise<PieceVector[]> {
   const { kernels, subgroups, gemvTuning } = context;
   const { format, columns } = shape;
   const { epilogue, bias, normEpsilon, yStride } = use;
   return Promise.all(
-    pieces.map(async (piece) => ({
-      piece,
-      kernel: await kernels.compile(matmulVector, {
-        ...{ format, columns, bias, epilogue, subgroups, yStride, lastRows },
+    pieces.map(async (piece) => {
+      const options: BatchableProduct = {
+        ...{ format, columns, bias, epilogue, subgroups, yStride },
         rows: piece.rowCount,
         yOffset: piece.firstRow * outputsPerRow(epilogue),
         tuning: gemvTuning(productOf(context, shape, use, piece)),
         ...(normEpsilon === undefined ? {} : { normEpsilon }),
-      }),
-    })),
+      };
+      const compileBatch: PieceVector["compileBatch"] = async (choice, stepRows) => {
+        const batch = choice(options, stepRows);
+        return batch && kernels.compile(matmulVector, { ...options, ...batch });
+      };
+      return { piece, kernel: await kernels.compile(matmulVector, { ...options, lastRows }), compileBatch };
+    }),
   );
 }
 

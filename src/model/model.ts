@@ -1,8 +1,8 @@
 // The forward pass: embedding, the layers present in their slots, final norm and head. It only encodes; the engine submits.
 import { assert, present } from "../assert";
 import type { GpuTensor } from "../gpu/buffer";
-import type { BoundKernel } from "../gpu/kernel";
 import { embedding } from "../kernels/embedding";
+import { type GemvBatchChoice, gemvBatch } from "../kernels/gemv-batch";
 import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
 import { coverRows, type RowSet } from "../weights/row-set";
@@ -16,9 +16,8 @@ import { Linear } from "./linear";
 import { headUse } from "./linear-uses";
 import type { ProgramContext } from "./program-context";
 import { NO_RESIDUALS, type ResidualSteps } from "./residual-steps";
+import { type Step, VectorStep } from "./vector-step";
 import { encodeInput, encodeLayers, type Walk } from "./walk";
-
-type Step = BoundKernel<StepShape>;
 
 /** The weights outside the layers. In tied models, one matrix is both embedding and head. */
 export interface OuterWeights {
@@ -58,6 +57,8 @@ export class Model {
   #outer: Outer | null = null;
   #head: HeadProgram | null = null;
   #residuals: ResidualSteps = NO_RESIDUALS;
+  /** By what they are prepared for: what is replaced is forgotten. */
+  readonly #batches = new WeakMap<readonly Step[], Promise<void>>();
 
   constructor(context: ProgramContext) {
     this.context = context;
@@ -152,6 +153,17 @@ export class Model {
     encodeLayers(pass, walk, shape, 0, this.slots.length);
   }
 
+  /**
+   * Compiles what lets the layers and the head that are in place compute several rows of a decode step at once. They use it from when this resolves
+   * on. Until then, where a row by itself is faster, and where a kernel does not compile (of which the device's listeners hear), they go on as they are.
+   * Most engines never have such a step; asking again costs nothing where all is prepared.
+   */
+  async prepareBatches(choice: GemvBatchChoice | null = this.context.gpu.features.software ? null : gemvBatch): Promise<void> {
+    if (!choice) return;
+    const lists = [...this.slots.map(({ program }) => program?.decode), this.#head?.steps];
+    await Promise.all(lists.map((steps) => steps && this.#prepareBatches(steps, choice)));
+  }
+
   /** The walk through the layers on the main lane. */
   get walk(): Walk {
     const { embed } = this.#ready();
@@ -160,10 +172,13 @@ export class Model {
     return { lane: context.lane, embed, residuals: this.#residuals, layer };
   }
 
-  /** Final norm and head of the last `samples` rows of the step, to `logits` [samples, vocab]. Logits of absent rows are not written. */
+  /**
+   * Final norm and head of the last row of the step, or of all rows of a decode step, to `logits` [samples, vocab]. Absent rows' logits stay what
+   * they were.
+   */
   encodeHead(pass: GPUComputePassEncoder, samples: number): void {
     assert(this.#head, "the head is not loaded");
-    encode(pass, this.#head.steps, { rows: samples, positions: samples });
+    encode(pass, this.#head.steps, { rows: samples, positions: samples, apart: samples > 1 });
   }
 
   /** Final norm and head over a chunk's rows: `x` to `normed` to `logits` [rows, vocab]. For evaluation, not for chat. */
@@ -185,6 +200,21 @@ export class Model {
     if (!this.#outer) return;
     destroyOuter(this.#outer.weights);
     this.#outer = null;
+  }
+
+  #prepareBatches(steps: readonly Step[], choice: GemvBatchChoice): Promise<void> {
+    const known = this.#batches.get(steps);
+    if (known) return known;
+    const { batchRows } = this.context.scratch.layout;
+    const products = steps.filter((step) => step instanceof VectorStep);
+    const { gpu } = this.context;
+    const prepared = Promise.all(products.map((product) => product.prepareBatches(choice, batchRows)))
+      .then(() => undefined)
+      .catch(async (error: unknown) => {
+        if (!(await gpu.lossError())) gpu.tellError(error instanceof Error ? error : new Error(String(error)));
+      });
+    this.#batches.set(steps, prepared);
+    return prepared;
   }
 
   #compileEmbedding(shape: MatrixShape) {

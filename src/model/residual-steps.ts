@@ -1,13 +1,10 @@
 // Residuals at the boundaries of coming upgrades. They are recorded when positions are first computed; a rebuild starts from them.
-import type { BoundKernel } from "../gpu/kernel";
 import { residualLoad } from "../kernels/residual-load";
 import { residualStore } from "../kernels/residual-store";
-import type { StepShape } from "../kernels/step-shape";
 import type { KvGroup } from "../kv/kv-cache";
 import { type Lane, tableStride } from "./lane";
 import type { ProgramContext } from "./program-context";
-
-type Step = BoundKernel<StepShape>;
+import type { Step } from "./vector-step";
 
 /** The key is the layer that a residual enters. */
 export interface ResidualSteps {

@@ -1,11 +1,9 @@
 // Takes the rows of a step through layers on a lane. They start from their tokens or from a recorded residual; residuals are recorded on the way.
 import { present } from "../assert";
-import type { BoundKernel } from "../gpu/kernel";
 import type { StepShape } from "../kernels/step-shape";
 import type { Lane } from "./lane";
 import type { ResidualSteps } from "./residual-steps";
-
-type Step = BoundKernel<StepShape>;
+import type { Step } from "./vector-step";
 
 export interface Walk {
   readonly lane: Lane;

@@ -18,6 +18,8 @@ export type RepositoryEvent = DescriptionEvent | IdentityEvent | PlanEvent;
 export interface InspectOptions extends PlanChoice, RecipeOptions {
   /** False: the files need no tokenizer (evaluation of ids). Default true. */
   readonly needsTokenizer?: boolean;
+  /** A Jinja template that takes the place of the files' own. */
+  readonly chatTemplate?: string;
   readonly signal?: AbortSignal;
   readonly onEvent: (event: RepositoryEvent | ByteEvent) => void;
 }

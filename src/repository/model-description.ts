@@ -6,6 +6,7 @@ import { readSafetensors } from "../formats/safetensors";
 import { type IndexEvent, readShardedSafetensors } from "../formats/safetensors-shards";
 import { parseStrictJson } from "../formats/strict-json";
 import type { TensorDirectory } from "../formats/tensor-directory";
+import { lacksSplit, withGgufRoles } from "../tokens/gguf-vocabulary";
 import { Tokenizer, type TokenizerEvent } from "../tokens/tokenizer";
 import { configFromGguf } from "../weights/config-from-gguf";
 import { configFromJson } from "../weights/config-from-json";
@@ -27,6 +28,8 @@ export type DescriptionEvent = TokenizerEvent | FileRefusedEvent | IndexEvent;
 export interface DescribeOptions {
   /** False: the files need no tokenizer (evaluation of ids). Default true. */
   readonly needsTokenizer?: boolean;
+  /** A Jinja template that takes the place of the files' own. */
+  readonly chatTemplate?: string;
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: DescriptionEvent) => void;
 }
@@ -48,25 +51,53 @@ async function describeGguf(files: ModelFiles, file: string, options: DescribeOp
   const directory = await readGguf(await openRequired(files, file, NAMES_ADVICE, options), { signal });
   const config = await configFromGguf(directory, signal);
   if (!needsTokenizer) return { config, directory, tokenizer: null, tokenizerIdentity: null };
-  const tokenizer = await Tokenizer.fromGguf(directory.metadata, options);
-  return { config, directory, tokenizer, tokenizerIdentity: await ggufTokenizerIdentity(directory.metadata, signal) };
+  return { config, directory, ...(await ggufTokenizer(files, directory.metadata, options)) };
+}
+
+type DescribedTokenizer = Pick<ModelDescription, "tokenizer" | "tokenizerIdentity">;
+
+/** The GGUF's own tokenizer; the one beside it where its own cannot be read, or does not say how text is split. */
+async function ggufTokenizer(
+  files: ModelFiles,
+  metadata: TensorDirectory["metadata"],
+  options: DescribeOptions,
+): Promise<DescribedTokenizer> {
+  const { signal, onEvent } = options;
+  const beside = async (found: string) => {
+    const made = await readTokenizer(files, { ...options, ggufMetadata: metadata });
+    const key = "the GGUF's tokenizer";
+    if (made) onEvent?.({ type: "tokenizer-doubt", key, found, instead: "the tokenizer.json beside the file is used" });
+    return made;
+  };
+  const better = lacksSplit(metadata) ? await beside("it does not say how text is split") : null;
+  if (better) return better;
+  try {
+    const tokenizer = await Tokenizer.fromGguf(metadata, options);
+    return { tokenizer, tokenizerIdentity: await ggufTokenizerIdentity(metadata, signal) };
+  } catch (error) {
+    const isUnreadable = error instanceof LlmError && (error.code === "unsupported" || error.code === "bad-tokenizer");
+    const made = isUnreadable ? await beside(error.message) : null;
+    if (made) return made;
+    throw error;
+  }
 }
 
 async function describeRepository(files: ModelFiles, options: DescribeOptions): Promise<ModelDescription> {
   const { needsTokenizer = true } = options;
+  const modelConfig = readConfigJson(files, options);
   const reading = {
-    config: readConfig(files, options),
+    config: modelConfig.then((json) => configFromJson(json, `config.json of ${files.name}`)),
     directory: readSafetensorsDirectory(files, options),
-    tokenizer: needsTokenizer ? readTokenizer(files, options) : { tokenizer: null, tokenizerIdentity: null },
+    tokenizer: needsTokenizer ? requireTokenizer(files, { ...options, modelConfig }) : { tokenizer: null, tokenizerIdentity: null },
   };
   // Of several failures the first in this order says most: what lacks its weights needs no advice on tokenizers.
   await Promise.allSettled(Object.values(reading));
   return { directory: await reading.directory, config: await reading.config, ...(await reading.tokenizer) };
 }
 
-async function readConfig(files: ModelFiles, options: DescribeOptions): Promise<ModelConfig> {
+async function readConfigJson(files: ModelFiles, options: DescribeOptions): Promise<unknown> {
   const source = await openRequired(files, "config.json", GGUF_ADVICE, { ...options, ...TEXT });
-  return configFromJson(await readJson(files, "config.json", source, options), `config.json of ${files.name}`);
+  return readJson(files, "config.json", source, options);
 }
 
 const WHOLE_WEIGHTS = "model.safetensors";
@@ -85,10 +116,25 @@ async function readSafetensorsDirectory(files: ModelFiles, options: DescribeOpti
   return readShardedSafetensors(await readText(index.source, signal), openShard, { name: SHARD_INDEX, signal, onEvent });
 }
 
-async function readTokenizer(
-  files: ModelFiles,
-  options: DescribeOptions,
-): Promise<Pick<ModelDescription, "tokenizer" | "tokenizerIdentity">> {
+interface TokenizerContext extends DescribeOptions {
+  /** The parsed config.json, on its way. */
+  readonly modelConfig?: Promise<unknown>;
+  /** Of the GGUF beside which the files lie. */
+  readonly ggufMetadata?: TensorDirectory["metadata"];
+}
+
+async function requireTokenizer(files: ModelFiles, context: TokenizerContext): Promise<DescribedTokenizer> {
+  const made = await readTokenizer(files, context);
+  if (made) return made;
+  throw new LlmError(
+    "bad-tokenizer",
+    `${files.name} has no tokenizer.json: add one beside the weights, or use a GGUF, which holds its vocabulary.`,
+  );
+}
+
+/** Null without a tokenizer.json. */
+async function readTokenizer(files: ModelFiles, context: TokenizerContext): Promise<DescribedTokenizer | null> {
+  const { modelConfig, ggufMetadata, ...options } = context;
   const { signal } = options;
   const text = async (file: string) => {
     const source = await openOptional(files, file, { ...options, ...TEXT });
@@ -98,19 +144,18 @@ async function readTokenizer(
     const source = await openOptional(files, file, { ...options, ...TEXT });
     return source ? readJson(files, file, source, options) : undefined;
   };
-  const [tokenizer, config, generationConfig, chatTemplate] = await Promise.all([
+  const parts = await Promise.all([
     json("tokenizer.json"),
     json("tokenizer_config.json"),
+    json("special_tokens_map.json"),
     json("generation_config.json"),
     text("chat_template.jinja"),
+    modelConfig?.catch(() => undefined), // told of by whoever reads the configuration
   ]);
-  if (tokenizer === undefined) {
-    throw new LlmError(
-      "bad-tokenizer",
-      `${files.name} has no tokenizer.json: add one beside the weights, or use a GGUF, which holds its vocabulary.`,
-    );
-  }
-  const made = await Tokenizer.fromJson({ tokenizer, config, generationConfig, chatTemplate }, signal);
+  const [tokenizer, config, specialTokens, generationConfig, chatTemplate, ownConfig] = parts;
+  if (tokenizer === undefined) return null;
+  const stated = { tokenizer, config, specialTokens, generationConfig, chatTemplate, modelConfig: ownConfig };
+  const made = await Tokenizer.fromJson(ggufMetadata ? withGgufRoles(stated, ggufMetadata) : stated, options);
   return { tokenizer: made, tokenizerIdentity: await jsonTokenizerIdentity(tokenizer, made, signal) };
 }
 

@@ -12,7 +12,7 @@ export interface ModelShape extends PlanShape {
   readonly rowBytes: number;
   /** Bytes that the first stage needs in any case. */
   readonly otherBytes: number;
-  /** Rows of special, control and byte tokens. Without them no chat can be written or ended. */
+  /** Rows of special, control and byte tokens, and of single characters where they come last. Without them no chat can be written or ended. */
   readonly requiredRows: RowSet;
 }
 

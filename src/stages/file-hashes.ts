@@ -1,6 +1,7 @@
 // Reads the file hashes in a repository's progressive.json, and checks everything in them.
 import { DIGEST_BYTES, type FileHashes } from "../bytes/verified-source";
 import { LlmError } from "../errors";
+import { quoted, shortened } from "../quoted";
 
 const KEYS = ["bytes", "chunkBytes", "sha256"];
 // Smaller chunks would make the digests larger (at this size they are 0.4 % of the file, 0.5 % as base64) and the reads too small.
@@ -16,17 +17,14 @@ const MAX_CHUNKS = 2 ** 20;
  * @throws LlmError "bad-file" naming the place, what was found there and what was expected.
  */
 export function parseFileHashes(json: unknown, where: string): ReadonlyMap<string, FileHashes> {
-  const refuse = (path: string, value: unknown, expected: string) => {
-    const text = JSON.stringify(value) ?? "missing";
-    const found = text.length > 80 ? `${text.slice(0, 80)}…` : text;
-    return new LlmError("bad-file", `${where}: ${path} is ${found}, expected ${expected}`);
-  };
+  const refuse = (path: string, value: unknown, expected: string) =>
+    new LlmError("bad-file", `${where}: ${shortened(path)} is ${quoted(value)}, expected ${expected}`);
   if (!isObject(json)) throw refuse("hashes", json, "an object");
   const files = Object.entries(json);
   if (files.length === 0) throw refuse("hashes", json, "at least one file");
   return new Map(
     files.map(([name, value]) => {
-      const path = `hashes[${JSON.stringify(name)}]`;
+      const path = `hashes[${quoted(name)}]`;
       if (name.trim() === "") throw refuse(path, value, "the name of a file as its key");
       return [name, readHashes(value, path, refuse)];
     }),

@@ -1,10 +1,11 @@
 // Reads a repository's plan, progressive.json (docs/progressive-plans.md, docs/progressive.schema.json), and checks everything in it.
 import { LlmError } from "../errors";
+import { quoted, shortened } from "../quoted";
 import { countRows, type RowSet, type RowSpan, rowSet, subtractRows, unionRows } from "../weights/row-set";
 import { allRows, type PlanShape, type Stage, type StagePlan, type StageQuality, unitsOf, WHOLE_QUALITY } from "./plan";
 
 export interface PlanFileShape extends PlanShape {
-  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens. */
+  /** Rows that the first stage holds even if the file omits them: special, control and byte tokens, and single characters. */
   readonly requiredRows: RowSet;
   /** Name of the model's file, if there is a single one. Quality measured on another file says so. */
   readonly modelFile?: string;
@@ -149,9 +150,7 @@ class Place {
   }
 
   refusal(expected: string): LlmError {
-    const text = JSON.stringify(this.value) ?? "missing";
-    const found = text.length > 80 ? `${text.slice(0, 80)}…` : text;
-    return new LlmError("bad-file", `${this.#file}: ${this.#path || "the file"} is ${found}, expected ${expected}`);
+    return new LlmError("bad-file", `${this.#file}: ${shortened(this.#path) || "the file"} is ${quoted(this.value)}, expected ${expected}`);
   }
 
   /** The value at `key`. It may be missing; reading it then throws. */

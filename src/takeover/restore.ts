@@ -1,5 +1,6 @@
 // Copies a sequence's K/V to CPU memory and back. Missing K/V is computed when the sequence is next used.
 
+import { LlmError } from "../errors";
 import type { Gpu } from "../gpu/device";
 import type { KvGroup } from "../kv/kv-cache";
 import { decideKvCarry, type LayerDecision } from "../kv/kv-carry";
@@ -14,10 +15,18 @@ export interface RestoreReport {
   readonly restoredBytes: number;
 }
 
-/** A copy of the sequence's K/V. The sequence must not run until this resolves. */
-export function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
+/**
+ * A copy of the sequence's K/V. The sequence must not run until this resolves.
+ *
+ * @throws LlmError "disposed" where the sequence was released meanwhile; "out-of-memory"; the signal's reason.
+ */
+export async function snapshotSequence(gpu: Gpu, sequence: Sequence, signal?: AbortSignal): Promise<KvSnapshot> {
+  const { revision } = sequence;
   const held = sequence.parts.map((part) => part.held());
-  return takeHeld(gpu, held, [...sequence.tokens], { signal });
+  const snapshot = await takeHeld(gpu, held, [...sequence.tokens], { signal });
+  // Its pages may have been given to another before they were copied.
+  if (sequence.revision !== revision) throw new LlmError("disposed", "The conversation was given up while its snapshot was taken.");
+  return snapshot;
 }
 
 /**

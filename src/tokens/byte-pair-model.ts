@@ -97,7 +97,7 @@ export class BytePairModel extends Model {
     return ranks.get(left + separator + right);
   }
 
-  /** The tokens for a part that is no token: its byte tokens, the unknown token, or none. */
+  /** The tokens for a part that is no token: its byte tokens, those of its characters, the unknown token, or none. */
   #spell(part: string): string[] {
     const { ids } = this.#vocabulary;
     const { byteFallback, unknown } = this.#options;
@@ -105,6 +105,8 @@ export class BytePairModel extends Model {
       const bytes = Array.from(utf8.encode(part), (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
       if (bytes.every((byte) => ids.has(byte))) return bytes;
     }
+    const characters = Array.from(part); // several where a merge makes a token that its file calls unused
+    if (characters.length > 1) return characters.flatMap((character) => (ids.has(character) ? [character] : this.#spell(character)));
     return unknown === null ? [] : [unknown];
   }
 }

@@ -1,4 +1,5 @@
 // The text bytes of one token, decoded from its spelling in the vocabulary. Knows no stream of tokens.
+import { quoted } from "../quoted";
 import { flattenSteps, prependScheme, type Step, unsupported } from "./tokenizer-json";
 
 /** How a vocabulary spells text: GPT-2's alphabet of 256 printable characters, or SentencePiece's plain text with ▁ as space. */
@@ -25,7 +26,7 @@ export function readDecoder(decoder: Step | null): Decoding {
   const marksSpaces = metaspace !== undefined || has("Replace");
   if (!marksSpaces || !steps.every(isSentencePieceStep)) {
     const expected = "ByteLevel, Metaspace, or SentencePiece's Replace, ByteFallback, Fuse, Strip";
-    throw unsupported(`the decoder is ${JSON.stringify(decoder)}, expected ${expected}`);
+    throw unsupported(`the decoder is ${quoted(decoder)}, expected ${expected}`);
   }
   const dropsFirstSpace = has("Strip") || (metaspace !== undefined && prependScheme(metaspace) !== "never");
   return { kind: "sentencepiece", byteFallback: has("ByteFallback"), dropsFirstSpace };
@@ -97,4 +98,25 @@ export function isByteToken(id: number, { decoding, tokenOf, addedIds }: TokenSp
   const token = tokenOf(id);
   if (token === undefined || addedIds.has(id)) return false;
   return decoding.kind === "byte-level" ? token.length === 1 : decoding.byteFallback && fallbackByte(token) !== null;
+}
+
+// All of Llama 2's; of Gemma's some 30,000, most of them ideographs, the lowest code points: alphabets, punctuation, signs.
+const MAX_CHARACTERS = 4096;
+
+/**
+ * The tokens that are one character. SentencePiece lists them after all longer pieces, although they are among the most frequent; in a byte-level
+ * vocabulary the most frequent are bytes or come early, so none are returned.
+ */
+export function singleCharacterIds(vocabSize: number, { decoding, tokenOf }: TokenSpelling): number[] {
+  if (decoding.kind === "byte-level") return [];
+  const found: { readonly id: number; readonly code: number }[] = [];
+  for (let id = 0; id < vocabSize; id++) {
+    const token = tokenOf(id);
+    const code = token?.codePointAt(0);
+    if (token !== undefined && code !== undefined && token.length === (code > 0xffff ? 2 : 1)) found.push({ id, code });
+  }
+  return found
+    .sort((a, b) => a.code - b.code)
+    .slice(0, MAX_CHARACTERS)
+    .map(({ id }) => id);
 }

@@ -2,7 +2,7 @@
 import { present } from "../assert";
 import { LlmError } from "../errors";
 import type { Gpu } from "../gpu/device";
-import { type BoundKernel, KernelCache } from "../gpu/kernel";
+import { KernelCache } from "../gpu/kernel";
 import { PassClock } from "../gpu/pass-clock";
 import { readback } from "../gpu/readback";
 import { type GemvProduct, gemvCandidates } from "../kernels/gemv-candidates";
@@ -11,6 +11,7 @@ import type { StepShape } from "../kernels/step-shape";
 import { encodeState } from "../kernels/step-state";
 import type { DecodeProduct } from "../model/decode-products";
 import type { Model } from "../model/model";
+import type { Step } from "../model/vector-step";
 import { cannotWin, fastestCandidate, ROUNDS } from "./fastest-candidate";
 
 /** What measuring needs of the engine. */
@@ -57,7 +58,7 @@ const MAX_ERROR = 1e-3; // relative to the largest output; another order of summ
 interface Candidate {
   readonly tuning: GemvTuning;
   /** One dispatch for each matrix of the product. */
-  readonly dispatches: readonly BoundKernel<StepShape>[];
+  readonly dispatches: readonly Step[];
   readonly times: number[];
 }
 
@@ -161,7 +162,7 @@ class GemvMeasure {
   }
 
   /** Milliseconds a dispatch, over a batch of `count` that goes round the matrices. */
-  #time(dispatches: readonly BoundKernel<StepShape>[], count: number): Promise<number> {
+  #time(dispatches: readonly Step[], count: number): Promise<number> {
     return this.#alone(async () => {
       const { queue } = this.#gpu.device;
       const commands = this.#encode((pass) => {

@@ -1,5 +1,6 @@
 // Reads fields of a model's configuration (config.json or GGUF metadata) and checks each before it is used.
 import { LlmError } from "../errors";
+import { quoted } from "../quoted";
 
 // Far above any model, low enough that products of a few sizes stay safe integers.
 const MAX_COUNT = 2 ** 24;
@@ -64,13 +65,13 @@ export class ConfigFields {
   /** The error for a field of the wrong kind or out of range. */
   wrong(key: string, expected: string): LlmError {
     const value = this.value(key);
-    const found = value === undefined ? "is missing" : `is ${shown(value)}`;
+    const found = value === undefined ? "is missing" : `is ${quoted(value)}`;
     return new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" ${found}, expected ${expected}`);
   }
 
   /** The error for a valid field that we do not support. */
   unsupported(key: string, instead: string): LlmError {
-    return new LlmError("unsupported", `${this.where}: "${this.#prefix}${key}" is ${shown(this.value(key))}; ${instead}`);
+    return new LlmError("unsupported", `${this.where}: "${this.#prefix}${key}" is ${quoted(this.value(key))}; ${instead}`);
   }
 
   #number(key: string, fallback: number | undefined, expected: string, holds: (value: number) => boolean): number {
@@ -81,10 +82,4 @@ export class ConfigFields {
     if (stated !== null || fallback === undefined) throw this.wrong(key, expected);
     throw new LlmError("bad-config", `${this.where}: "${this.#prefix}${key}" is missing and defaults to ${fallback}, expected ${expected}`);
   }
-}
-
-function shown(value: unknown): string {
-  const plain = value instanceof Float64Array ? [...value] : value;
-  const text = typeof plain === "bigint" ? plain.toString() : (JSON.stringify(plain) ?? String(plain));
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }

@@ -31,7 +31,7 @@ async function expectSmallHeap(page: Page, source: string): Promise<void> {
   test.info().annotations.push({ type: "heap", description: `${source}: ${description}` });
   console.log(`  loading from ${source}: ${description}`);
   expect(peak.workerCount).toBe(4);
-  expect(peak.sampleCount).toBeGreaterThan(50);
+  expect(peak.sampleCount).toBeGreaterThan(30); // else a peak between two of them may be missed; a quiet machine takes some 90
   expect(peak.bytes - before).toBeLessThan(LIMIT_BYTES);
   expect(after).toBeLessThan(8e6); // the module itself
 }

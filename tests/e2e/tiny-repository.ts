@@ -18,7 +18,7 @@ export function tinyRepository({ hasTemplate = true }: { readonly hasTemplate?: 
     "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
   const config = hasTemplate ? { chat_template: template } : {};
   return [
-    file("config.json", readFileSync(`${CASE}/config.json`)),
+    file("config.json", Buffer.from(JSON.stringify({ ...JSON.parse(readFileSync(`${CASE}/config.json`, "utf8")), eos_token_id: null }))),
     file("model.safetensors", readFileSync(`${CASE}/model.safetensors`)),
     file("tokenizer.json", Buffer.from(JSON.stringify(tokenizerJson()))),
     file("tokenizer_config.json", Buffer.from(JSON.stringify(config))),

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
 import { readback } from "../../src/gpu/readback";
 import type { SamplingSettings } from "../../src/index";
+import type { GemvBatchChoice } from "../../src/kernels/gemv-batch";
 import type { Sequence } from "../../src/steps/sequence";
 import { replaceMethod } from "../support/device-faults";
 import { planFile } from "../support/stage-plans";
@@ -80,6 +81,45 @@ describe.each(["llama-gqa", "falcon-mqa-parallel", "mistral-window", "qwen2-bias
     const expected = await alone(core, all);
     expect(await Promise.all(all.map((speaker) => say(core, speaker)))).toEqual(expected);
   });
+});
+
+// Adapters in software compute each row by itself unless told otherwise: here they are.
+const ofFew: GemvBatchChoice = ({ tuning }, rows) => ({ batch: rows > 4 ? 8 : rows > 2 ? 4 : 2, tuning });
+
+describe.each(["llama-gqa", "falcon-mqa-parallel", "qwen2-bias"])("%s, whose weights are unpacked once for several rows", (name) => {
+  test("says in a batch what it says alone, while the kernels for that come and after", async () => {
+    const core = await loadTestCore(`tests/golden/${name}`, OPTIONS);
+    const { ids } = await readGolden(`tests/golden/${name}`);
+    const all = speakers(ids, 5, 12);
+    const expected = await alone(core, all);
+    const { kernels } = core.model.context;
+    const before = kernels.size;
+    const saying = Promise.all(all.map((speaker) => say(core, speaker)));
+    await core.model.prepareBatches(ofFew);
+    expect(await saying).toEqual(expected);
+    expect(kernels.size).toBeGreaterThan(before);
+    expect(await Promise.all(all.map((speaker) => say(core, speaker)))).toEqual(expected);
+    expect(await Promise.all(all.slice(0, 2).map((speaker) => say(core, speaker)))).toEqual(expected.slice(0, 2));
+    core.dispose();
+  });
+});
+
+test("a kernel of several rows that does not compile is told of once, and each row goes on by itself", async () => {
+  const core = await loadTestCore("tests/golden/llama-gqa", OPTIONS);
+  const { ids } = await readGolden("tests/golden/llama-gqa");
+  const all = speakers(ids, 3, 6);
+  const expected = await alone(core, all);
+  const told: string[] = [];
+  core.gpu.onError(({ message }) => told.push(message));
+  const failing: GemvBatchChoice = ({ epilogue }) => {
+    if (epilogue === "silu-gated") throw new Error("no such kernel");
+    return null;
+  };
+  await core.model.prepareBatches(failing);
+  await core.model.prepareBatches(failing);
+  expect(told).toEqual(["no such kernel"]);
+  expect(await Promise.all(all.map((speaker) => say(core, speaker)))).toEqual(expected);
+  core.dispose();
 });
 
 /** The logits of each decode step, by sequence and position, as the step left them. */

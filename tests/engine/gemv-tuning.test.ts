@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { EngineCore } from "../../src/engine/engine-core";
 import { Gpu } from "../../src/gpu/device";
-import type { BoundKernel } from "../../src/gpu/kernel";
 import { type Engine, type EngineEvent, type LoadOptions, loadEngine } from "../../src/index";
 import { gemvCandidates, productKey, tuningKey } from "../../src/kernels/gemv-candidates";
 import type { StepShape } from "../../src/kernels/step-shape";
 import { type DecodeProduct, decodeProducts } from "../../src/model/decode-products";
+import type { Step } from "../../src/model/vector-step";
 import { adapterKey } from "../../src/tuning/adapter-key";
 import { measureProducts, type TuningHost } from "../../src/tuning/gemv-measure";
 import { tuneWhenIdle } from "../../src/tuning/gemv-tuner";
@@ -23,10 +23,7 @@ const BY_DEFAULT = { lanes: 1, rowsPerThread: 4, workgroupSize: 64, staged: fals
 const OTHER = { ...BY_DEFAULT, rowsPerThread: 2 };
 
 /** The same dispatches; `act` runs before each is encoded. */
-function beforeEncoding(
-  steps: readonly BoundKernel<StepShape>[],
-  act: (step: BoundKernel<StepShape>, pass: GPUComputePassEncoder) => void,
-): BoundKernel<StepShape>[] {
+function beforeEncoding(steps: readonly Step[], act: (step: Step, pass: GPUComputePassEncoder) => void): Step[] {
   return steps.map((step) => {
     const encode = (pass: GPUComputePassEncoder, shape: StepShape) => {
       act(step, pass);
@@ -65,11 +62,7 @@ describe("measuring", () => {
 
   const firstProduct = () => decodeProducts(core.model).slice(0, 1);
   /** The product; `change` replaces the dispatches of its candidate `tuning`. */
-  const changed = (
-    product: DecodeProduct,
-    tuning: object,
-    change: (steps: readonly BoundKernel<StepShape>[]) => BoundKernel<StepShape>[],
-  ) => ({
+  const changed = (product: DecodeProduct, tuning: object, change: (steps: readonly Step[]) => Step[]) => ({
     ...product,
     bind: async (...[kernels, candidate]: Parameters<DecodeProduct["bind"]>) => {
       const dispatches = await product.bind(kernels, candidate);
@@ -103,7 +96,7 @@ describe("measuring", () => {
   });
 
   test("replaces a default that takes eight times as long", async () => {
-    const eightfold = (steps: readonly BoundKernel<StepShape>[]) =>
+    const eightfold = (steps: readonly Step[]) =>
       beforeEncoding(steps, (step, pass) => {
         for (let i = 1; i < 8; i++) step.encode(pass, { rows: 1, positions: 1 });
       });
@@ -120,8 +113,8 @@ describe("measuring", () => {
   });
 
   test("does not replace it by a candidate that computes something else", async () => {
-    const wrongMatrix = (steps: readonly BoundKernel<StepShape>[]) => steps.slice(1); // another layer's matrix
-    const slow = (steps: readonly BoundKernel<StepShape>[]) =>
+    const wrongMatrix = (steps: readonly Step[]) => steps.slice(1); // another layer's matrix
+    const slow = (steps: readonly Step[]) =>
       beforeEncoding(steps, (step, pass) => {
         for (let i = 1; i < 8; i++) step.encode(pass, { rows: 1, positions: 1 });
       });

@@ -14,6 +14,8 @@ const LAYER_COUNT = 6;
 const STAGES = [{ ...without(LAYER_COUNT, 1, 2), rows: 300 }, without(LAYER_COUNT)];
 const upgrades = new FailingUpgrades(STAGES);
 const ENOUGH = new Error("enough");
+// A copy beside the steps takes its time, and longer where the machine is busy.
+const PATIENCE = { timeout: 30_000 };
 
 type Fault = (loaded: Loaded) => Promise<() => void>;
 
@@ -266,7 +268,7 @@ describe("a chat", () => {
       const { scratch } = engine.memory();
       for (const stage of [1, 2]) {
         await engine.upgrade({ stage });
-        await vi.waitFor(() => expect(engine.memory().scratch).toBe(scratch));
+        await vi.waitFor(() => expect(engine.memory().scratch).toBe(scratch), PATIENCE);
       }
       return [...texts, await say(chat, "So")];
     };
@@ -276,7 +278,7 @@ describe("a chat", () => {
         const abort = new AbortController();
         const onPrepared = () => abort.abort(ENOUGH);
         expect(await reasonOf(engine.upgrade({ signal: abort.signal, onPrepared }))).toBe(ENOUGH);
-        await vi.waitFor(() => expect(engine.memory()).toEqual(before));
+        await vi.waitFor(() => expect(engine.memory()).toEqual(before), PATIENCE);
       }),
     );
     expect(disturbed).toEqual(await withChats((engine) => answers(engine, async () => undefined)));

@@ -56,7 +56,7 @@ kernelTest(embedding, { batch: ["f32", "q4"] }, async ({ run, random, batch: for
   const result = await run(options, { rows: rows.length + 1, positions: 251 }, { state: batchState(rows), codes, scales }, { y });
   const expected = y.slice();
   for (const [row, { id, stopped }] of rows.entries()) {
-    if (!stopped) expected.set(padRows(Float32Array.from(embeddingReference([id], values, columns)), columns), row * stride);
+    if (!stopped) expected.set(Float32Array.from(embeddingReference([id], values, columns)), row * stride); // padding is nobody's
   }
   expectClose(result.y, expected, { atol: 1e-7, rtol: 1e-6 });
 });

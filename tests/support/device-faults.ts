@@ -92,7 +92,12 @@ type Queue = GPUDevice["queue"];
 type MapAsync = GPUBuffer["mapAsync"];
 
 /** Until `stop`, the device tells of finished work as Firefox does: at its next look, every `periodMs`, or when something is submitted. */
-export function pollForWork(device: GPUDevice, periodMs = 100): { readonly emptySubmits: () => number; readonly stop: () => void } {
+export function pollForWork(device: GPUDevice, periodMs = 100): {
+  readonly emptySubmits: () => number;
+  /** From here on it looks only when something is submitted. */
+  readonly lookNoMore: () => void;
+  readonly stop: () => void;
+} {
   const finished: (() => void)[] = [];
   let emptySubmits = 0;
   const look = () => {
@@ -127,10 +132,11 @@ export function pollForWork(device: GPUDevice, periodMs = 100): { readonly empty
     }),
   ];
   const timer = setInterval(look, periodMs);
+  const lookNoMore = () => clearInterval(timer);
   const stop = () => {
-    clearInterval(timer);
+    lookNoMore();
     for (const each of undo.reverse()) each();
     look();
   };
-  return { emptySubmits: () => emptySubmits, stop };
+  return { emptySubmits: () => emptySubmits, lookNoMore, stop };
 }

@@ -313,7 +313,7 @@ describe("a request is refused before anything is said", () => {
   test("for more stop tokens than the kernels compare with", async () => {
     const engine = new Engine(model.core() as never, model.tokenizer, {} as Delivery);
     const stopIds = Array.from({ length: 65 }, (_, id) => id);
-    await expectLlmError(engine.generateIds([1], { maxTokens: 1, stopIds }), "bad-request", "65 tokens");
+    await expectLlmError(engine.generateIds([1], { maxTokens: 1, stopIds }), "bad-request", "65 stop tokens");
     await expectLlmError(engine.generateIds([1], { maxTokens: 1, stopIds: [-1] }), "bad-request", "stopIds");
     await expectLlmError(engine.generateIds([1], options({})), "bad-request", "maxTokens");
   });

@@ -154,6 +154,21 @@ test("calling one ask off leaves another, which may be on its way to the same st
   expect(scene.state.stage).toBe(2);
 });
 
+// It failed with the reason that the first one was called off for.
+test("who asks for a stage while it is being given up gets it", async () => {
+  const scene = fourStages();
+  const abort = new AbortController();
+  scene.state.isHeld = true;
+  const first = scene.delivery.deliver({ stage: 1, signal: abort.signal });
+  await settled();
+  abort.abort(ENOUGH);
+  scene.state.isHeld = false;
+  const second = scene.delivery.deliver({ stage: 1 });
+  await expect(first).rejects.toBe(ENOUGH);
+  await second;
+  expect(scene.state.stage).toBe(1);
+});
+
 test("what nobody wants any more is not read on, and resuming brings it", async () => {
   const scene = fourStages();
   const abort = new AbortController();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { quoted, shortened } from "../../../src/formats/quoted";
 import { readSafetensors } from "../../../src/formats/safetensors";
 import { readShardedSafetensors } from "../../../src/formats/safetensors-shards";
+import { quoted, shortened } from "../../../src/quoted";
 import { memorySource } from "../../support/memory-source";
 
 const nested = (depth: number) => `${"[".repeat(depth)}${"]".repeat(depth)}`;

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { importedNames, readText, repositoryFiles, resolveImport } from "./source-files";
 
 const FLOORS: readonly (readonly string[])[] = [
-  ["errors.ts", "assert.ts", "time-slice.ts", "weight-format.ts"],
+  ["errors.ts", "assert.ts", "quoted.ts", "time-slice.ts", "weight-format.ts"],
   ["bytes", "gpu", "tokens"],
   ["formats"],
   ["weights", "kernels", "kv"],

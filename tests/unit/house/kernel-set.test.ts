@@ -6,7 +6,16 @@ import { importedNames, readText, repositoryFiles } from "./source-files";
 
 /** Files among the kernels' that are not kernels: what several of them share. */
 const SHARED: Readonly<Record<string, readonly string[]>> = {
-  "src/kernels": ["cached-heads", "epilogue", "gemv-candidates", "sampling-params", "step-shape", "step-state", "weight-defines"],
+  "src/kernels": [
+    "cached-heads",
+    "epilogue",
+    "gemv-batch",
+    "gemv-candidates",
+    "sampling-params",
+    "step-shape",
+    "step-state",
+    "weight-defines",
+  ],
   "tests/reference": ["paged-cache", "random-matrix"],
 };
 

@@ -92,7 +92,7 @@ test("a refused optional file is told by an event", async () => {
   const { inspected, events } = inspect(serve(whole, () => new Response(null, { status: 403 })));
   await inspected;
   const refused = events.flatMap((event) => (event.type === "file-refused" ? [event.file] : []));
-  expect(refused.sort()).toEqual(["chat_template.jinja", "generation_config.json", "progressive.json"]);
+  expect(refused.sort()).toEqual(["chat_template.jinja", "generation_config.json", "progressive.json", "special_tokens_map.json"]);
 });
 
 test.each([401, 403])("a gated repository says so, when all of it answers %i", async (status) => {

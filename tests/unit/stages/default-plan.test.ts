@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { defaultPlan, type ModelShape, type StageOptions } from "../../../src/stages/default-plan";
 import { planBoundaries, type StagePlan, stageContents } from "../../../src/stages/plan";
+import { Tokenizer } from "../../../src/tokens/tokenizer";
 import { countRows, rowsOf, subtractRows } from "../../../src/weights/row-set";
 import { expectComplete } from "./expect-complete";
 
@@ -209,4 +210,25 @@ test.each<[StageOptions, string]>([
   expect(() => defaultPlan(QWEN_500M, options)).toThrow(
     expect.objectContaining({ code: "bad-request", message: expect.stringContaining(words) }),
   );
+});
+
+test("the first stage of a SentencePiece vocabulary writes punctuation, digits, quotes and brackets, though they come last", async () => {
+  const text = Array.from({ length: 31_000 }, (_, index) => `▁word${index}`);
+  const characters = [...".,:;!?0123456789\"'“”‘’()[]{}<>-—…éß"];
+  const tokens = ["<unk>", "<s>", "</s>", ...text, ...characters];
+  const metadata = new Map<string, unknown>([
+    ["tokenizer.ggml.model", "llama"],
+    ["tokenizer.ggml.tokens", tokens],
+    ["tokenizer.ggml.token_type", tokens.map((_, id) => (id === 0 ? 2 : id < 3 ? 3 : 1))],
+    ["tokenizer.ggml.scores", tokens.map((_, id) => -id)],
+    ["tokenizer.ggml.bos_token_id", 1],
+    ["tokenizer.ggml.eos_token_id", 2],
+  ]);
+  const vocabSize = tokens.length;
+  const requiredRows = rowsOf((await Tokenizer.fromGguf(metadata)).requiredIds());
+  const plan = defaultPlan({ ...QWEN_500M, vocabSize, requiredRows });
+  const { rows } = stageContents(plan, 0);
+  const isThere = (token: string) => rows.some(({ start, end }) => start <= tokens.indexOf(token) && tokens.indexOf(token) < end);
+  expect(characters.filter((character) => !isThere(character))).toEqual([]);
+  expect(countRows(rows)).toBeLessThan(vocabSize / 2);
 });

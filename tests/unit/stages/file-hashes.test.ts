@@ -96,7 +96,7 @@ describe("an error names the place, the value found and the value expected:", ()
   });
 
   test("a long text, whose beginning is shown", () => {
-    expect(() => parse(entry({ sha256: "A".repeat(5000) }))).toThrow(/sha256 is "A{79}…, expected/);
+    expect(() => parse(entry({ sha256: "A".repeat(5000) }))).toThrow(/sha256 is "A{199}…, expected/);
   });
 });
 

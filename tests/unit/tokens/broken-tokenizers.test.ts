@@ -1,7 +1,8 @@
 // Tokenizer files that are missing, broken, or of a kind for which we cannot reproduce the ids: each error says what is wrong.
 import { describe, expect, test } from "vitest";
-import type { TokenizerEvent } from "../../../src/tokens/gguf-vocabulary";
+import { PRE_TOKENIZERS } from "../../../src/tokens/gguf-pre-tokenizers";
 import { Tokenizer } from "../../../src/tokens/tokenizer";
+import type { TokenizerEvent } from "../../../src/tokens/tokenizer-event";
 import { expectLlmError } from "../../support/expect-llm-error";
 import { bytePair, bytePairJson, bytePairMetadata, sentencePieceMetadata } from "./golden-tokens";
 
@@ -21,7 +22,28 @@ describe("tokenizer.json", () => {
     ["with an id past all vocabularies", withModel({ vocab: { a: 1e9 } }), "1000000000"],
     ["with an id that is no number", withModel({ vocab: { a: "1" } }), '"1"'],
     ["without merges", withModel({ type: "BPE", merges: undefined }), '"model.merges" is missing'],
-    ["with a merge of one", withModel({ merges: ["a b", "ab"] }), "merges[1]"],
+    ["with a merge of one", withModel({ merges: [model.merges[0]?.join(" "), "ab"] }), "merges[1]"],
+    ["with a merge whose result is no token", withModel({ merges: [["a", "~"]] }), '"a~" is no token'],
+    ["with a merge of a part that is no token", withModel({ vocab: { a: 0, ab: 1 }, merges: ["a b"] }), '"b" is no token'],
+    ["with a split without pattern", bytePairJson({ pre_tokenizer: { type: "Split", behavior: "Isolated", invert: false } }), "pattern"],
+    [
+      "with a split by a number",
+      bytePairJson({ pre_tokenizer: { type: "Split", pattern: { Regex: 1 }, behavior: "Isolated" } }),
+      "pattern",
+    ],
+    ["with nothing to prepend", bytePairJson({ normalizer: { type: "Prepend" } }), "Prepend"],
+    ["with a replacement of nothing", bytePairJson({ normalizer: { type: "Replace", content: "a" } }), "pattern"],
+    ["with a replacement by nothing", bytePairJson({ normalizer: { type: "Replace", pattern: { String: "a" } } }), "content"],
+    [
+      "with an expression that is too large",
+      bytePairJson({ pre_tokenizer: { type: "Split", pattern: { Regex: "a".repeat(5_000_000) }, behavior: "Isolated" } }),
+      "",
+    ],
+    [
+      "with an expression that is none",
+      bytePairJson({ pre_tokenizer: { type: "Split", pattern: { Regex: "(" }, behavior: "Isolated" } }),
+      "",
+    ],
     ["with a merge of three", withModel({ merges: [["a", "b", "c"]] }), "merges[0]"],
     ["with an unknown token that is none", withModel({ unk_token: "<none>" }), "<none>"],
     ["with an added token without text", bytePairJson({ added_tokens: [{ id: 1 }] }), "added_tokens[0].content"],
@@ -68,7 +90,6 @@ describe("tokenizer.json", () => {
 describe("GGUF", () => {
   test.each([
     ["without a tokenizer", new Map<string, unknown>(), "tokenizer.ggml.model"],
-    ["without a pre-tokenizer", bytePairMetadata({ "tokenizer.ggml.pre": undefined }), "tokenizer.ggml.pre"],
     ["without tokens", bytePairMetadata({ "tokenizer.ggml.tokens": undefined }), "tokenizer.ggml.tokens"],
     ["with a token that is none", bytePairMetadata({ "tokenizer.ggml.tokens": ["a", 1] }), "tokens[1]"],
     [
@@ -80,7 +101,11 @@ describe("GGUF", () => {
     ["with types that are none", bytePairMetadata({ "tokenizer.ggml.token_type": "1" }), "token_type"],
     ["without merges", bytePairMetadata({ "tokenizer.ggml.merges": undefined }), "merges is missing"],
     ["without scores", sentencePieceMetadata({ "tokenizer.ggml.scores": undefined }), "scores is missing"],
-    ["with a first token past the end", bytePairMetadata({ "tokenizer.ggml.bos_token_id": 1_000_000 }), "bos_token_id is 1000000"],
+    [
+      "with a first token past the end, where texts begin with one",
+      bytePairMetadata({ "tokenizer.ggml.pre": "llama-bpe", "tokenizer.ggml.bos_token_id": 1_000_000 }),
+      "bos_token_id is 1000000",
+    ],
     ["with a flag that is a number", bytePairMetadata({ "tokenizer.ggml.add_bos_token": 1 }), "add_bos_token is a number"],
   ])("%s is refused as broken", (_, metadata, words) => expectLlmError(fromGguf(metadata), "bad-tokenizer", "GGUF", words));
 
@@ -88,7 +113,7 @@ describe("GGUF", () => {
     const events: TokenizerEvent[] = [];
     const load = () => Tokenizer.fromGguf(bytePairMetadata({ "tokenizer.ggml.pre": "tekken" }), { onEvent: (event) => events.push(event) });
     await expectLlmError(load(), "unsupported", "tokenizer.ggml.pre", '"tekken"', "qwen2");
-    const expected = ["default", "gpt-2", "smollm", "qwen2", "llama-bpe", "falcon"];
+    const expected = [...PRE_TOKENIZERS.keys()];
     expect(events).toEqual([{ type: "tokenizer-unsupported", key: "tokenizer.ggml.pre", found: "tekken", expected }]);
   });
 

@@ -18,6 +18,7 @@ function written(value: unknown, depth: number): string {
   if (typeof value === "string") return JSON.stringify(value.slice(0, MOST_CHARACTERS + 1));
   if (typeof value !== "object" || value === null) return String(value);
   if (depth === MOST_NESTED) return "…";
+  if (value instanceof Uint8Array) return "a text that is not UTF-8"; // GGUF's metadata
   if (value instanceof Float64Array) return written([...value.subarray(0, MOST_ITEMS + 1)], depth);
   if (Array.isArray(value))
     return `[${listed(

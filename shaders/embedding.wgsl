@@ -1,5 +1,5 @@
-// Rows of the embedding table for the step's token ids, dequantised. A workgroup a row of the step, an octet a thread and turn.
-// A table beyond the binding limit comes in parts: each part's dispatch writes only the rows whose id lies in it.
+// Dequantises rows of the embedding table for the step's token ids. A workgroup handles one row of the step, a thread one octet a turn. A table beyond the
+// binding limit comes in parts: each part's dispatch writes only the rows whose id lies in it.
 #include "state.wgsl"
 #include "weights.wgsl"
 
@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let row = workgroup.x;
   let own = state.rows[row];
   if (row >= state.row_count || own.stopped != 0u) { return; }
-  let id = own.id - FIRST_ROW; // an id before the part wraps to beyond it
+  let id = own.id - FIRST_ROW; // an id before the part wraps around to one beyond it
   if (id >= ROW_COUNT) { return; }
   for (var octet = thread; octet < OCTETS; octet += WORKGROUP_SIZE) {
     let group = octet / 4u;

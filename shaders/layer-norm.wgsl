@@ -1,6 +1,6 @@
-// y = (x − mean) / √(variance + ε) · weight + bias, a workgroup a row: of every row of the step, or with LAST_ROWS of as many of the last as
-// are dispatched. All sums are of differences, to the row's first value and then
-// to the mean: E[x²] − mean² loses every digit of a row whose mean is large, and the mean itself its last ones.
+// y = (x − mean) / √(variance + ε) · weight + bias, one workgroup a row: for every row of the step, or with LAST_ROWS for the last rows, as many as are
+// dispatched. All sums are of differences, first to the row's first value and then to the mean. E[x²] − mean² loses every digit of a row whose mean is
+// large, and the mean itself loses its last ones.
 #if SUBGROUPS
 enable subgroups;
 #endif

@@ -1,11 +1,10 @@
-// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk, by instructions that multiply four bytes and add: x as quantise-rows leaves it.
-// TILE_ROWS × TILE_COLUMNS outputs a workgroup, THREAD_ROWS × 4 a thread. The products of a group of 32 columns are summed as
-// integers, exactly; the groups in f32.
+// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk, with instructions that multiply and add four bytes. quantise-rows makes x. A workgroup computes
+// TILE_ROWS × TILE_COLUMNS outputs, a thread THREAD_ROWS × 4. The products of a group of 32 columns are summed exactly, as integers; the groups are summed
+// in f32.
 //
-// Each turn takes one group through workgroup memory, the next one's loads under way meanwhile. A group's 32 bytes are two vec4s; a tile
-// holds all rows' first ones, then all rows' second ones. The rows and the columns of a thread lie as far apart as threads go, so that
-// neighbours read neighbouring vec4s and touch different banks. Rows of the matrix are two and two with one thread, which stores pairs:
-// the even ones come first in the tile.
+// Each turn takes one group through workgroup memory, while the next group's loads are under way. A group's 32 bytes are two vec4s. A tile holds the first
+// vec4s of all rows, then the second ones. A thread's rows and columns are spaced by the number of threads, so that neighbours read neighbouring vec4s and
+// access different banks. A thread has pairs of matrix rows, because it stores pairs: the even rows come first in the tile.
 #include "state.wgsl"
 #include "weights.wgsl"
 #include "epilogue.wgsl"
@@ -33,14 +32,14 @@ var<workgroup> tile_w: array<vec4<u32>, 2u * TILE_COLUMNS>;
 var<workgroup> tile_x_scales: array<vec2<f32>, TILE_ROWS>;
 var<workgroup> tile_w_scales: array<vec2<f32>, TILE_COLUMNS>;
 
-// vec4s of a group's codes.
+// Number of vec4s in a group's codes.
 #if FORMAT == q8
 const CODE_VEC4S = 2u;
 #else
 const CODE_VEC4S = 1u;
 #endif
 
-// What a thread stages: a vec4 of x, two threads a row; a vec4 of codes.
+// Each thread stages one vec4 of x, two threads a row, and one vec4 of codes.
 const X_STEP = WORKGROUP_SIZE / 2u;
 const X_LOADS = (TILE_ROWS + X_STEP - 1u) / X_STEP;
 const W_STEP = WORKGROUP_SIZE / CODE_VEC4S;
@@ -98,7 +97,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   let first_m = workgroup.y * TILE_ROWS;
   let first_n = workgroup.x * TILE_COLUMNS;
   if (first_m >= state.row_count) { return; }
-  // The first of the thread's rows of x, and of its places among the rows of the matrix.
+  // The first of the thread's rows of x, and the first of its places among the matrix rows.
   let down = thread / THREADS_ACROSS;
   let across = thread % THREADS_ACROSS;
   var sums: array<vec4<f32>, THREAD_ROWS>;

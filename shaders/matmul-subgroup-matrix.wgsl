@@ -1,13 +1,12 @@
-// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk, on the units that multiply whole blocks of 16 × 16: 64 × 64 outputs a workgroup of
-// four subgroups, 32 × 32 a subgroup, summed in f32.
+// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk, on units that multiply whole blocks of 16 × 16. A workgroup of four subgroups computes 64 × 64
+// outputs, a subgroup 32 × 32, summed in f32.
 //
-// Each turn takes one group of 32 columns through workgroup memory in f16, the next one's loads under way meanwhile. Weights are rounded
-// to f16, and so is a sixteenth of x: activations reach beyond 65,504. (x split into two halves cost a fifth of the speed; the logits of a
-// 1.5B model are 2e-6 nats from f32's either way.) Rows are PITCH vec4s apart: blocks then load without bank conflicts; vec4s, not halves, tell
-// the compiler how they are aligned. The four sums have names: as an array they went through memory, at half the speed (measured on an
-// H100).
-// The units' layout of a block is their own: results go through workgroup memory, where each thread finds its outputs.
-// Written after chromium_experimental_subgroup_matrix as Chromium 156 has it: offset and stride count elements of the array.
+// Each turn takes one group of 32 columns through workgroup memory in f16, while the next group's loads are under way. Weights are rounded to f16, and so
+// is x / 16, since activations can exceed 65,504. (Splitting x into two halves cost a fifth of the speed; the logits of a 1.5B model are 2e-6 nats from
+// f32's either way.) Rows are PITCH vec4s apart, so that blocks load without bank conflicts. Vec4s instead of halves tell the compiler the alignment. The
+// four sums are named variables: as an array they went through memory, at half the speed (measured on an H100).
+// The units' layout of a block is unspecified. Results therefore go through workgroup memory, where each thread finds its outputs.
+// This follows chromium_experimental_subgroup_matrix as of Chromium 156: offset and stride count elements of the array.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -45,7 +44,7 @@ var<workgroup> tile_x: array<vec4<f16>, TILE * PITCH>;
 var<workgroup> tile_w: array<vec4<f16>, TILE * PITCH>;
 var<workgroup> blocks: array<f32, 4u * SIZE * BLOCK_PITCH>;
 
-// What a thread stages: vec4s of x, eight threads a row; octets of weights, four threads a row.
+// Each thread stages vec4s of x, eight threads a row, and octets of weights, four threads a row.
 const X_STEP = THREADS / 8u;
 const X_LOADS = TILE / X_STEP;
 const W_STEP = THREADS / 4u;
@@ -67,7 +66,7 @@ fn load_next(first_m: u32, first_n: u32, group: u32, thread: u32) {
 
 const X_SCALE = 1.0 / 16.0;
 
-// The nearest half, a tie away from zero. In bits: how a conversion rounds is the device's choice, and some cut off.
+// Rounds to the nearest half, ties away from zero. It works on bits, because devices choose how a conversion rounds, and some truncate.
 fn to_half(value: vec4<f32>) -> vec4<f16> {
   let bits = bitcast<vec4<u32>>(clamp(value, vec4<f32>(-65504.0), vec4<f32>(65504.0)));
   return vec4<f16>(bitcast<vec4<f32>>((bits + 0x1000u) & vec4<u32>(0xffffe000u)));
@@ -87,7 +86,7 @@ fn stage_next(group: u32, thread: u32) {
   }
 }
 
-// A block's results from workgroup memory, its first one row m, output n.
+// Stores a block's results from workgroup memory; the block begins at row m, output n.
 fn store_block(block: u32, m: u32, n: u32, lane: u32) {
   for (var at = lane; at < SIZE * SIZE / 2u; at += 32u) {
     let row = at / (SIZE / 2u);
@@ -107,7 +106,7 @@ fn main(
   let first_m = workgroup.y * TILE;
   let first_n = workgroup.x * TILE;
   if (first_m >= state.row_count) { return; }
-  // The subgroup's outputs: two blocks down from `row`, two across from `column`.
+  // The subgroup's outputs are two blocks down from `row` and two across from `column`.
   let row = subgroup / 2u * 2u * SIZE;
   let column = subgroup % 2u * 2u * SIZE;
   var sums00: Sums;

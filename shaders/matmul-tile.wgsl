@@ -1,11 +1,9 @@
-// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk: TILE_ROWS × TILE_COLUMNS outputs a workgroup, THREAD_ROWS × 4 a thread, summed
-// in f32.
+// Y = epilogue(X·Wᵀ) for the rows of a prefill chunk. A workgroup computes TILE_ROWS × TILE_COLUMNS outputs, a thread THREAD_ROWS × 4, summed in f32.
 //
-// With STAGED, each turn takes one group of 32 columns through workgroup memory. Both tiles keep their rows along the columns, as
-// memory has them, so that whole vec4s are stored; a row's vec4s are placed by exclusive-or with the row's block, the rows of one
-// thread: threads that read the same columns of neighbouring blocks then touch different banks. The next turn's x and weights are
-// loaded before this turn's arithmetic.
-// Without STAGED, each thread reads what it multiplies: the form for adapters in software, where barriers are dear.
+// With STAGED, each turn takes one group of 32 columns through workgroup memory. Both tiles keep their rows along the columns, as memory has them, so that
+// whole vec4s are stored. A row's vec4s are placed by exclusive-or with the row's block, which is the rows of one thread. Threads that read the same
+// columns of neighbouring blocks then access different banks. The next turn's x and weights are loaded before this turn's arithmetic.
+// Without STAGED, each thread loads its own operands: the form for software adapters, where barriers are expensive.
 #include "state.wgsl"
 #include "weights.wgsl"
 #include "epilogue.wgsl"
@@ -42,7 +40,7 @@ var<workgroup> tile_w: array<vec4<f32>, TILE_COLUMNS * 8u>;
 
 fn tile_index(row: u32, place: u32, block_rows: u32) -> u32 { return row * 8u + (place ^ (row / block_rows % 8u)); }
 
-// What a thread stages: vec4s of x, eight threads a row; octets of weights, four threads a row.
+// Each thread stages vec4s of x, eight threads a row, and octets of weights, four threads a row.
 const X_STEP = WORKGROUP_SIZE / 8u;
 const X_LOADS = (TILE_ROWS + X_STEP - 1u) / X_STEP;
 const W_STEP = WORKGROUP_SIZE / 4u;

@@ -1,18 +1,18 @@
-// y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS for as many of the last as are dispatched: what decode spends its
-// bandwidth on.
+// y = epilogue(W·x) for each row of the step by itself, or with LAST_ROWS only for the last rows, as many as are dispatched. Decode spends most of its
+// bandwidth here.
 //
-// A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in
-// turn, so that neighbours read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of
-// columns at a time, transposed to [vec4 of the unit][unit] at an odd stride: neighbouring lanes then read neighbouring vec4s without
-// bank conflicts, where x itself would put them up to 128 bytes apart. Units are loaded one turn ahead, the first before x is staged.
-// RMSNorm is one factor of all outputs: its weight is applied to x on the way in, the sum of squares is kept beside the rows' sums.
-// Lanes meet through subgroup shuffles as far as a subgroup reaches, then through workgroup memory, or there in a tree; one thread
-// finishes an output.
-// With one lane there is nothing to meet and, without STAGED, no barrier: the form for adapters in software.
+// A team of LANES threads computes ROWS_PER_THREAD rows; a workgroup holds several teams. Lanes take a row's units of 16 bytes in turn, so that neighbours
+// read neighbouring addresses in every format. With STAGED, x goes through workgroup memory, a chunk of columns at a time, transposed to [vec4 of the
+// unit][unit] at an odd stride. Neighbouring lanes then read neighbouring vec4s without bank conflicts; in x itself these are up to 128 bytes apart. Units
+// are loaded one turn ahead, the first ones before x is staged.
+// RMSNorm is one factor of all outputs: its weight is applied to x as it is loaded, and the sum of squares is kept beside the rows' sums.
+// Lanes of a subgroup add their sums by shuffles, the rest in workgroup memory. Without SUBGROUPS all of them use a tree there. One thread finishes an
+// output.
+// With one lane there is nothing to add up and, without STAGED, no barrier: the form for software adapters.
 //
-// With BATCH > 1 a workgroup computes so many rows of the step, and unpacks each weight once for all of them: an octet of every row of the
-// matrix that the thread has, then its products with every row of x. Each row's sums are added up in the order of the one-row form, so that
-// a sequence gives the same bits in a batch and alone.
+// With BATCH > 1 a workgroup computes that many rows of the step and unpacks each weight once for all of them: it unpacks an octet of each of the thread's
+// matrix rows, then multiplies it with every row of x. Each row's sums are added in the order of the one-row form, so that a sequence gets the same bits
+// in a batch and alone.
 #if SUBGROUPS
 enable subgroups;
 #endif
@@ -38,10 +38,10 @@ override ROWS: u32;
 override Y_OFFSET: u32;
 override Y_STRIDE: u32;
 #if NORM
-override NORM_EPSILON: f32; // given only where it is used: Safari 26 refuses constants that the entry point does not read
+override NORM_EPSILON: f32; // given only if it is used: Safari 26 refuses constants that the entry point does not read
 #endif
 
-// x of a unit: UNIT_VEC4S vec4s in the order of columns.
+// The x of a unit: UNIT_VEC4S vec4s in the order of columns.
 alias UnitX = array<vec4<f32>, UNIT_VEC4S>;
 #if FORMAT == f32
 const UNIT_VEC4S = 1u;
@@ -79,7 +79,7 @@ const SUMS = PRODUCT_SUMS + BATCH;
 const SUMS = PRODUCT_SUMS;
 #endif
 var<private> sums: array<f32, SUMS>;
-// Where each row of x begins.
+// The index at which each row of x begins.
 var<private> x_starts: array<u32, BATCH>;
 
 #if STAGED
@@ -92,7 +92,7 @@ var<workgroup> staged: array<vec4<f32>, STAGED_STRIDE * UNIT_VEC4S>;
 var<workgroup> squares: array<f32, WORKGROUP_SIZE>;
 #endif
 #elif NORM
-// Squares of four rows of x are one vec4. They lie here before x does.
+// The squares of four rows of x form one vec4. `staged` holds them before it holds x.
 const SQUARE_VEC4S = (BATCH + 3u) / 4u;
 var<workgroup> staged: array<vec4<f32>, max(BATCH * STAGED_STRIDE * UNIT_VEC4S, SQUARE_VEC4S * WORKGROUP_SIZE)>;
 #else
@@ -124,7 +124,7 @@ fn weigh(value: vec4<f32>, column: u32) -> vec4<f32> {
 #endif
 }
 
-// x of row `b` as the product takes it; its squares are summed on the way.
+// Loads x of row `b` for the product and sums its squares.
 fn load_x(b: u32, column: u32) -> vec4<f32> {
   let value = x[x_starts[b] + column];
 #if NORM
@@ -133,13 +133,13 @@ fn load_x(b: u32, column: u32) -> vec4<f32> {
   return weigh(value, column);
 }
 
-// A unit of each of the thread's rows, as loaded.
+// One unit of each of the thread's rows, as loaded.
 struct Units {
   codes: array<vec4<u32>, ROWS_PER_THREAD>,
   scale_words: array<u32, ROWS_PER_THREAD>,
 }
 
-// Past the end of the row or of the matrix, what comes last: it is never used.
+// Past the end of the row or of the matrix it loads the last unit or row, which is never used.
 fn load_units(first_row: u32, unit: u32) -> Units {
   let at = min(unit, ROW_UNITS - 1u);
   var units: Units;
@@ -153,7 +153,7 @@ fn load_units(first_row: u32, unit: u32) -> Units {
 
 #if BATCH == 1
 fn accumulate(loaded: Units, unit: u32, x: UnitX) {
-  var units = loaded; // only a variable can be indexed by a loop's counter
+  var units = loaded; // only a variable allows an index that is not constant
 #if FORMAT == q4m
   let x_sum = sum_octet(x[0], x[4]) + sum_octet(x[1], x[5]) + sum_octet(x[2], x[6]) + sum_octet(x[3], x[7]);
 #else
@@ -174,7 +174,7 @@ fn with_bias(row: u32, sum: f32) -> f32 {
 #endif
 }
 
-// `next_sum` is that of the row after `row`, where rows are paired; `y_start` the index in y of the first output.
+// `next_sum` is the sum of the row after `row`, if rows are paired. `y_start` is the index in y of the first output.
 fn store(y_start: u32, row: u32, sum: f32, next_sum: f32, square: f32) {
   if (row >= ROWS) { return; }
 #if NORM
@@ -226,7 +226,7 @@ fn multiply(first_row: u32, thread: u32) {
     }
   }
 #if NORM
-  // Every team adds up all threads' squares, a share each lane.
+  // Every team adds up the squares of all threads. Each lane takes a share.
   sums[PRODUCT_SUMS] = 0.0;
   for (var i = lane; i < WORKGROUP_SIZE; i += LANES) { sums[PRODUCT_SUMS] += squares[i]; }
 #endif
@@ -239,7 +239,7 @@ fn multiply(first_row: u32, thread: u32) {
 }
 #endif
 
-// Where the squares of row `b` of x are summed, if they are.
+// The index of the sum of squares of row `b` of x, if squares are summed.
 fn square_sum(b: u32) -> u32 { return min(PRODUCT_SUMS + b, SUMS - 1u); }
 
 #if LANES != 1
@@ -260,7 +260,7 @@ fn main(
   @builtin(num_workgroups) workgroups: vec3<u32>,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  // Rows of the step are next to each other in the grid: workgroups that share weights run together, and find them in the cache.
+  // Rows of the step are neighbours in the grid: workgroups that share weights run together and find them in the cache.
   let workgroup_row = (workgroup.y + workgroup.z * workgroups.y) * ROWS_PER_WORKGROUP;
   if (workgroup_row >= ROWS) { return; }
   let first_y = workgroup.x * BATCH;
@@ -271,11 +271,12 @@ fn main(
 #endif
   var off = 0u; // a bit for each row that stores nothing
   for (var b = 0u; b < BATCH; b++) {
-    let is_off = (first_x + b >= state.row_count) | (state.rows[first_x + b].stopped != 0u); // neither load waits for the other
+    let is_off = (first_x + b >= state.row_count) | (state.rows[first_x + b].stopped != 0u); // `|` so that neither load waits for the other
     off |= select(0u, 1u << b, is_off);
   }
 #if !STAGED
-  // Where arithmetic is what costs. Elsewhere waiting for `state` is: a row whose run has ended is computed, and not stored.
+  // Only software adapters save by leaving here, since arithmetic dominates there. Elsewhere waiting for `state` costs more: a stopped row is computed and
+  // not stored.
   if (off == (1u << BATCH) - 1u) { return; }
 #endif
   let first_row = workgroup_row + thread / LANES * ROWS_PER_THREAD;
@@ -300,7 +301,7 @@ fn main(
   let team = thread / LANES;
 #if SUBGROUPS
   let width = min(LANES, subgroup_size); // threads of a team within one subgroup
-  // The loop over sums is the inner one, of constant length: unrolled, it leaves the sums in registers.
+  // The inner loop runs over sums, because its length is constant: unrolled, it keeps the sums in registers.
   for (var mask = 1u; mask < width; mask *= 2u) {
     for (var i = 0u; i < SUMS; i++) { sums[i] += subgroupShuffleXor(sums[i], mask); }
   }

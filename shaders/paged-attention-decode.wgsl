@@ -1,14 +1,15 @@
-// Query rows against the cache, each by itself: the attention of a decode step, whose rows may be of different sequences, and of a chunk of a few.
+// Attention of query rows over the cache, each row by itself: for a decode step, whose rows may belong to different sequences, and for a chunk of a few
+// rows.
 //
-// A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so K and V are read once for them.
-// It goes through its positions in one sweep, not tile by tile: all scores, one softmax, all values. That costs eight barriers whatever
-// the context, and leaves every load free to be in flight at once; at the short contexts of a chat, latency is all there is.
-// Scores: LANES neighbouring threads share a position and read neighbouring quads of K; their partial dots are added where the
-// softmax reads them. Values: a row of threads owns the quads of a head, each row of threads every THREAD_ROWSth run of four positions.
-// No subgroup operations: the reductions are short ones through workgroup memory, the same on every device. Of that there is as
-// little as can be: SwiftShader, where CI runs, has every four threads zero all of it before anything else.
-// DIRECT: the context is one split, and y gets the result. Else `partial` gets the unnormalised sums, maximum and total of each
-// (split, row, head), for paged-attention-reduce. A split without visible positions writes nothing. Both ways do the same arithmetic.
+// A workgroup takes SPLIT positions of one K/V head for HEADS of the query heads that share it, so it reads K and V once for them. It goes through its
+// positions in one sweep, not tile by tile: all scores, one softmax, all values. That takes eight barriers for a context of any length, and every load can
+// be in flight at once; the short contexts of a chat are bound by latency alone.
+// Scores: LANES neighbouring threads share a position and read neighbouring quads of K. The softmax adds their partial dots as it reads them. Values: a
+// row of threads owns the quads of a head, and takes every THREAD_ROWSth run of four positions.
+// There are no subgroup operations: the reductions are short and go through workgroup memory, the same on every device. It uses as little of that memory
+// as possible: on SwiftShader, where CI runs, every four threads zero all of it first.
+// DIRECT: the context is one split, and the result goes to y. Otherwise the unnormalised sums, maximum and total of each (split, row, head) go to
+// `partial`, for paged-attention-reduce. A split without visible positions writes nothing. The arithmetic is the same either way.
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
@@ -31,18 +32,18 @@ const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;    // query heads that share a K
 const POSITIONS_AT_ONCE = THREADS / LANES;
 const SOFTMAX_THREADS = 32u;                       // for each head
 const THREAD_ROWS = THREADS / HEAD_QUADS;
-const MASKED = -1e30;                              // WGSL need not know infinities
+const MASKED = -1e30;                              // WGSL does not guarantee infinities
 const HEAD_WORKGROUPS = (GROUP_HEADS + HEADS - 1u) / HEADS;
 const SPLIT_PAGES = max(1u, SPLIT / PAGE_SIZE);
 
 var<workgroup> query: array<vec4<f32>, HEADS * HEAD_QUADS>;
 var<workgroup> pages: array<u32, SPLIT_PAGES>;
-// Scores and weights: LANES a position, positions of a head together. Later the rows' sums of values, two dimensions of a quad at a time.
+// Scores and weights: LANES for each position, positions of a head together. Later it holds the rows' sums of values, two dimensions of a quad at a time.
 var<workgroup> scratch: array<f32, HEADS * max(SPLIT * LANES, 2u * THREADS)>;
 var<workgroup> maxima: array<f32, HEADS * SOFTMAX_THREADS>;
 var<workgroup> totals: array<f32, HEADS * SOFTMAX_THREADS>;
 
-// The positions of this split that the query sees, [low, high].
+// The positions of this split that the query can see, [low, high].
 struct Span { start: u32, low: u32, high: u32 }
 
 fn quads_of(span: Span, kv_head: u32, position: u32) -> u32 {
@@ -50,14 +51,14 @@ fn quads_of(span: Span, kv_head: u32, position: u32) -> u32 {
   return cache_quads(page, kv_head, position);
 }
 
-// Clamping keeps what is masked from reading pages that are not the sequence's.
+// Clamping keeps masked positions from reading pages of other sequences.
 fn score(span: Span, kv_head: u32, thread: u32) {
   let lane = thread % LANES;
   for (var first = 0u; first < SPLIT; first += POSITIONS_AT_ONCE) {
     let offset = first + thread / LANES;
     let position = span.start + offset;
     let quads = quads_of(span, kv_head, clamp(position, span.low, span.high));
-    var dots = array<f32, HEADS>(); // said outright: Dawn on SwiftShader zeroes a bare variable in a loop only once
+    var dots = array<f32, HEADS>(); // explicit initialiser: Dawn on SwiftShader zeroes a variable without one in a loop only once
     if (span.start + first <= span.high) {
       for (var i = 0u; i < HEAD_QUADS / LANES; i++) {
         let quad = i * LANES + lane;
@@ -84,7 +85,7 @@ fn total(head: u32) -> f32 {
   return sum;
 }
 
-// Scores become weights exp(score − highest), in the place of their first lane's.
+// Turns scores into weights exp(score − maximum), stored in place of the first lane's score.
 fn softmax(thread: u32) {
   let head = thread / SOFTMAX_THREADS;
   let is_active = head < HEADS;
@@ -115,7 +116,7 @@ fn softmax(thread: u32) {
 
 alias Sums = array<vec4<f32>, HEADS>;
 
-// The thread's part of each head's weighted values.
+// The thread's share of each head's weighted values.
 fn sum_values(span: Span, kv_head: u32, thread: u32) -> Sums {
   let quad = thread % HEAD_QUADS;
   let row = thread / HEAD_QUADS;
@@ -132,7 +133,7 @@ fn sum_values(span: Span, kv_head: u32, thread: u32) -> Sums {
   return sums;
 }
 
-// Writes dimension `dimension` of a head, of which all threads together have summed `sum`.
+// Writes dimension `dimension` of a head. `sum` is the sum over all threads.
 fn store(split: u32, row: u32, head: u32, local_head: u32, dimension: u32, sum: f32) {
 #if DIRECT
   y[row * Y_STRIDE + head * HEAD_DIM + dimension] = sum / total(local_head);
@@ -160,7 +161,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
   span.high = min(span.start + SPLIT - 1u, last);
   if (row >= state.row_count || own.stopped != 0u || span.low > span.high) { return; }
   let kv_head = workgroup.x;
-  let first_head = workgroup.z % HEAD_WORKGROUPS * HEADS; // of the group; the last workgroup may have fewer than HEADS
+  let first_head = workgroup.z % HEAD_WORKGROUPS * HEADS; // in the group; the last workgroup may have fewer than HEADS
 
   for (var i = thread; i < HEADS * HEAD_QUADS; i += THREADS) {
     let head = kv_head * GROUP_HEADS + min(first_head + i / HEAD_QUADS, GROUP_HEADS - 1u);

@@ -1,15 +1,16 @@
-// Causal attention of a chunk of rows against the cache, which holds the chunk's own K and V already: flash attention over pages.
+// Causal attention of a chunk of rows over the cache, which already holds the chunk's own K and V: flash attention over pages.
 //
-// The query heads that share a K/V head are packed: a workgroup takes 32 (row, head) pairs, head fastest, and goes through their
-// keys in tiles of KEYS, so that a tile of K and of V is read once for all of them. Per tile: K to workgroup memory; scores, each
-// thread SCORE_ROWS rows × 4 keys, queries straight from memory (every tile reads them again: the first-level cache has them); one thread
-// a row turns scores to weights while the others fetch V over K; then each thread adds its SUM_ROWS rows × 4 dimensions. The tile
-// keeps the cache's format, f16 unpacked as it is used, so half-size K/V doubles the tile in the same memory and needs no feature.
-// The rows are consecutive positions of one sequence: the first row says which. All arithmetic is f32. Tiles begin at multiples of KEYS:
-// without IS_SPLIT, how a prompt was cut in chunks never changes a bit of the result.
+// The query heads that share a K/V head are packed. A workgroup takes 32 (row, head) pairs, head fastest, and goes through their keys in tiles of KEYS, so
+// that it reads a tile of K and of V once for all pairs. For each tile, it loads K to workgroup memory. Each thread then scores SCORE_ROWS rows × 4 keys;
+// it reads queries from memory for every tile, from the first-level cache. One thread a row turns scores into weights while the others load V over K. Then
+// each thread adds its SUM_ROWS rows × 4 dimensions. The tile keeps the cache's format and unpacks f16 on use, so half-size K/V doubles the tile in the
+// same memory and needs no feature.
+// The rows are consecutive positions of one sequence; the first row gives the position. All arithmetic is f32. Tiles begin at multiples of KEYS: without
+// IS_SPLIT, the division of a prompt into chunks never changes a bit of the result.
 // The longest rows are dispatched first.
-// With IS_SPLIT, workgroups share out the tiles of a row: where rows are few and their context long, one sweep by each leaves most of the device
-// idle. `partial` gets, after the number of splits and three floats of padding, what paged-attention-decode leaves of each (split, row, head).
+// With IS_SPLIT, several workgroups share the tiles of a row: if rows are few and their context long, one sweep for each leaves most of the device idle.
+// `partial` begins with the number of splits and three floats of padding. A record for each (split, row, head) follows, as paged-attention-decode writes
+// it.
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
@@ -28,21 +29,21 @@ override SCALE: f32;
 override TABLE_STRIDE: u32; // words between the tables of two slots
 
 const THREADS = 128u;
-const PACKED = 32u;                                    // (row, head) pairs of a workgroup
+const PACKED = 32u;                                    // (row, head) pairs in a workgroup
 const GROUP_HEADS = HEAD_COUNT / KV_HEAD_COUNT;
-const KEY_GROUPS = KEYS / 4u;                          // a group is keys k, k + KEY_GROUPS, …: no bank conflicts, unlike neighbours
-const SCORE_LANES = min(PACKED, THREADS / KEY_GROUPS); // threads that scores' rows are dealt to
+const KEY_GROUPS = KEYS / 4u;                          // a group is keys k, k + KEY_GROUPS, …: neighbouring keys would have bank conflicts
+const SCORE_LANES = min(PACKED, THREADS / KEY_GROUPS); // threads among which the rows of scores are divided
 const SCORE_ROWS = PACKED / SCORE_LANES;
 const SUM_LANES = min(PACKED, THREADS / HEAD_QUADS);
 const SUM_ROWS = (PACKED + SUM_LANES - 1u) / SUM_LANES;
-const PITCH = HEAD_QUADS + 1u;                         // of the tile, odd for the banks' sake
+const PITCH = HEAD_QUADS + 1u;                         // of the tile; odd to avoid bank conflicts
 const MASKED = -1e30;
-// A row's maximum starts above MASKED, so that what is masked weighs exp(−9e29) = 0 even before the row has seen a key.
+// A row's maximum starts above MASKED, so that masked scores weigh exp(−9e29) = 0 even before the row has seen a key.
 const LOWEST = -1e29;
 
 var<workgroup> tile: array<Quad, KEYS * PITCH>;
 var<workgroup> weights: array<vec4<f32>, PACKED * KEY_GROUPS>;
-var<workgroup> factors: array<f32, PACKED>;            // of what a row has summed so far; at the end 1 / its total
+var<workgroup> factors: array<f32, PACKED>;            // scales a row's sum so far; at the end 1 / its total
 
 fn is_visible(key: u32, position: u32) -> bool {
 #if WINDOW != 0
@@ -52,12 +53,12 @@ fn is_visible(key: u32, position: u32) -> bool {
 #endif
 }
 
-// What a workgroup computes: (row, head) pairs [first_pair, last_pair], whose rows see no key outside [low, high]. Row 0 is at `position`,
-// and the sequence's page table begins at `pages_at`.
+// The work of a workgroup: (row, head) pairs [first_pair, last_pair], whose rows see no key outside [low, high]. Row 0 is at `position`, and the
+// sequence's page table begins at `pages_at`.
 struct Block { kv_head: u32, first_pair: u32, last_pair: u32, low: u32, high: u32, position: u32, pages_at: u32 }
 
 fn cached_quad(block: Block, key: u32, quad: u32) -> u32 {
-  let position = clamp(key, block.low, block.high); // what is beyond may lie on another sequence's page
+  let position = clamp(key, block.low, block.high); // keys beyond may lie on another sequence's page
   return cache_quads(table[block.pages_at + position / PAGE_SIZE], block.kv_head, position) + quad;
 }
 
@@ -103,7 +104,7 @@ fn score(block: Block, first_key: u32, thread: u32) {
   }
 }
 
-// The softmax of a row so far.
+// The state of a row's softmax.
 struct Running { highest: f32, total: f32 }
 
 fn softmax(running: Running, thread: u32) -> Running {
@@ -142,7 +143,7 @@ fn add_values(sums: ptr<function, Sums>, thread: u32) {
 }
 
 #if IS_SPLIT
-// The index of a pair's record; `row_records` counts the rows of the splits before.
+// The index of a pair's record. `row_records` counts the rows of the splits before it.
 fn record(row_records: u32, kv_head: u32, pair: u32) -> u32 {
   let head = kv_head * GROUP_HEADS + pair % GROUP_HEADS;
   return 4u + ((row_records + pair / GROUP_HEADS) * HEAD_COUNT + head) * (HEAD_DIM + 2u);
@@ -168,7 +169,7 @@ fn main(
 #endif
 
   var sums: Sums;
-  var running = Running(LOWEST, 0.0); // of row `thread`, where there is one
+  var running = Running(LOWEST, 0.0); // of row `thread`, if there is one
   let splits = workgroups.z;
   let first_tile = block.low / KEYS;
   let end_tile = block.high / KEYS + 1u;

@@ -1,7 +1,7 @@
-// Combines the splits of paged-attention-decode, or with COUNTED those of paged-attention-prefill, a workgroup a head of a row.
+// Combines the splits of paged-attention-decode, or with COUNTED those of paged-attention-prefill. One workgroup handles a head of a row.
 //
-// A row of threads owns a head's dimensions and takes every THREAD_ROWSth split, carrying its own maximum and total as flash attention does;
-// the rows meet once at the end. Splits that lie before the window were not computed and are not read.
+// A row of threads owns a head's dimensions and takes every THREAD_ROWSth split. It keeps its own maximum and total as flash attention does; the rows of
+// threads combine once at the end. Splits before the window were not computed and are not read.
 #include "state.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
@@ -22,7 +22,7 @@ fn combine(a: Sum, b: Sum) -> Sum {
 }
 
 var<workgroup> values: array<f32, THREADS>;
-var<workgroup> scales: array<vec2<f32>, THREAD_ROWS>; // highest and total of each row of threads
+var<workgroup> scales: array<vec2<f32>, THREAD_ROWS>; // maximum and total of each row of threads
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {

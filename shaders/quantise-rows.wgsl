@@ -1,5 +1,5 @@
-// x in eight bits, as matmul-dp4a multiplies it: of each group of 32 columns the scale (its largest |x| / 127) and the signed bytes
-// round(x / scale), and for weights with a minimum the sum of what the bytes stand for. A thread has four columns, eight threads a group.
+// x in eight bits for matmul-dp4a. Each group of 32 columns has a scale (its largest |x| / 127) and the signed bytes round(x / scale). For weights with a
+// minimum it also has the sum of the values that the bytes stand for. A thread handles four columns, eight threads a group.
 #include "state.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;
@@ -8,7 +8,7 @@
 @group(0) @binding(3) var<storage, read_write> x_scales: array<vec2<f32>>;
 
 const ROW_VEC4S = GROUPS * 8u;
-// Below it, a group counts as zero: 127 divided by it is still finite.
+// A group whose largest |x| is below this counts as zero; 127 divided by it is still finite.
 const SMALLEST = 1e-35;
 
 var<workgroup> largest: array<f32, WORKGROUP_SIZE>;

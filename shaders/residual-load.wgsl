@@ -1,4 +1,4 @@
-// Takes the residuals of a step's rows out of the pages of their positions: residual-store the other way.
+// Loads the residuals of a step's rows from the pages of their positions: the reverse of residual-store.
 #include "state.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;

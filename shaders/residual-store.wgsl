@@ -1,5 +1,5 @@
-// Puts the residuals of a step's rows into the pages of their positions, a vec4 a thread, as bits: no device may flush or round them.
-// The padding of a row is not copied: it stays zero in `x`, and nobody reads it in a page.
+// Copies the residuals of a step's rows to the pages of their positions. A thread copies one vec4, as bits, so that no device flushes or rounds them. The
+// padding of a row is not copied: it stays zero in `x`, and nothing reads it in a page.
 #include "state.wgsl"
 
 @group(0) @binding(0) var<storage, read> state: State;

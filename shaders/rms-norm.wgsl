@@ -1,4 +1,4 @@
-// y = x / √(mean(x²) + ε) · weight, a workgroup a row. In decode the norm is part of matmul-vector; this one serves prefill.
+// y = x / √(mean(x²) + ε) · weight, one workgroup a row. In decode the norm is part of matmul-vector; this kernel serves prefill.
 #if SUBGROUPS
 enable subgroups;
 #endif

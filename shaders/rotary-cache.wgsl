@@ -1,8 +1,8 @@
-// Turns the queries and keys of a step's rows by their positions' angles, and puts keys and values into their pages.
+// Rotates the queries and keys of a step's rows by their positions' angles, and writes keys and values to their pages.
 //
-// Pairs are (i, i + ROPE_DIMENSIONS / 2); what a head has beyond ROPE_DIMENSIONS passes. A thread owns eight dimensions of a head:
-// the quads that lie half the rotary dimensions apart, or two neighbours where nothing turns. Queries are changed in place;
-// keys and values only in the cache, which is all that attention reads. Without WRITES, the cache holds them already and is not touched.
+// Pairs are (i, i + ROPE_DIMENSIONS / 2); dimensions of a head beyond ROPE_DIMENSIONS are unchanged. A thread owns eight dimensions of a head: two quads
+// that lie half the rotary dimensions apart, or two neighbouring quads where nothing is rotated. Queries are changed in place. Keys and values are changed
+// only in the cache, since attention reads nothing else. Without WRITES, the cache holds them already and is not touched.
 #include "state.wgsl"
 #include "kv-cache.wgsl"
 
@@ -19,9 +19,9 @@
 override TABLE_STRIDE: u32; // words between the tables of two slots
 #endif
 
-const ITEMS = HEAD_DIM / 8u;                       // of a head, a thread each
+const ITEMS = HEAD_DIM / 8u;                       // in a head, one thread each
 const HALF_QUADS = ROPE_DIMENSIONS / 8u;
-const ROTARY_HEADS = HEAD_COUNT + KV_HEAD_COUNT;   // all queries, then all keys; the values follow
+const ROTARY_HEADS = HEAD_COUNT + KV_HEAD_COUNT;   // all queries, then all keys; values come after them
 #if WRITES
 const HEADS = ROTARY_HEADS + KV_HEAD_COUNT;
 #else

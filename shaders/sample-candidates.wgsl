@@ -1,8 +1,8 @@
-// First half of sampling: a workgroup a chunk of the vocabulary, for each row that is sampled.
+// First half of sampling: one workgroup for each chunk of the vocabulary and each sampled row.
 //
-// Applies penalties and bias to the logits, in place. For its chunk, a workgroup writes what a greedy or an unfiltered draw needs (the highest
-// logit, the mass, the winner of the draw). With top-k, top-p or min-p it also writes the 64 best candidates in order. They come from a
-// bitonic sort; each thread does the steps between neighbours on its own eight candidates, without barriers.
+// Applies penalties and bias to the logits, in place. For its chunk, a workgroup writes the values that a greedy or an unfiltered draw needs (the highest
+// logit, the mass, the winner of the draw). With top-k, top-p or min-p it also writes the 64 best candidates in order. They come from a bitonic sort; each
+// thread does the steps between neighbours on its own eight candidates, without barriers.
 #include "state.wgsl"
 #include "sampling.wgsl"
 

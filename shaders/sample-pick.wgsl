@@ -1,4 +1,4 @@
-// Second half of sampling, a workgroup for each row that is sampled: the token, and the row that the next step starts from.
+// Second half of sampling, one workgroup for each sampled row: picks the token and writes the row that the next step starts from.
 //
 // A greedy or an unfiltered draw only merges the chunks. Top-k, top-p and min-p each keep a prefix of the tokens sorted by logit, so together
 // they keep the shortest prefix. It nearly always ends within the 64 best tokens. These are found among the chunks' candidates without a
@@ -19,7 +19,7 @@
 const THREADS = 256u;
 // Both follow from VOCAB; Safari 26 refuses an override whose initialiser computes with another.
 override CHUNK_COUNT: u32;
-override LEADERS: u32; // candidates of each chunk that the floor is found from: 64 or more in all
+override LEADERS: u32; // candidates of each chunk that the floor is computed from: 64 or more in all
 
 // Why a run ended.
 const STOP_TOKEN = 1u;
@@ -37,7 +37,7 @@ var<workgroup> weights: array<f32, CHUNK_BEST>;
 var<workgroup> sums: array<vec3<f32>, THREADS>;
 var<workgroup> shared_value: u32;
 
-// Thread 0's value, known to be the same for all.
+// Returns thread 0's value. The compiler then knows that it is the same for all threads.
 fn uniform_value(value: u32, thread: u32) -> u32 {
   if (thread == 0u) { shared_value = value; }
   return workgroupUniformLoad(&shared_value);
@@ -56,8 +56,8 @@ fn merge_threads(of_thread: Chunk, inverse_temperature: f32, thread: u32) -> Chu
   return workgroupUniformLoad(&merged[0]);
 }
 
-// How a draw is made: what all the functions below need. The settings are those of `slot`; the row's own logits and candidates
-// begin at `logits_at` and `candidates_at`.
+// The parameters of a draw for the functions below. The settings are those of `slot`; the row's own logits and candidates begin at `logits_at` and
+// `candidates_at`.
 struct Draw {
   slot: u32,
   logits_at: u32,
@@ -77,14 +77,14 @@ fn scored(draw: Draw, candidate: Candidate) -> Chunk {
   return chunk;
 }
 
-// The place of a candidate in the order of the first `count` of the pool.
+// The place of a candidate in the order of the pool's first `count`.
 fn place_of(candidate: Candidate, count: u32) -> u32 {
   var place = 0u;
   for (var i = 0u; i < count; i++) { place += u32(comes_before(pool[i], candidate)); }
   return place;
 }
 
-// Puts the 64 best tokens in order into `best`. False if too many are equal to them: then they are not known.
+// Puts the 64 best tokens in order into `best`. Returns false if too many tokens are equal to them: the 64 are then unknown.
 fn find_best(draw: Draw, thread: u32) -> bool {
   var leader = Candidate(0u, NO_TOKEN);
   if (thread < CHUNK_COUNT * LEADERS) { leader = candidates[draw.candidates_at + thread / LEADERS * CHUNK_BEST + thread % LEADERS]; }
@@ -114,7 +114,7 @@ fn find_best(draw: Draw, thread: u32) -> bool {
 
 struct Drawn { from_thread: Chunk, is_known: bool }
 
-// The draw from among the 64 best; not known if tokens beyond them may be kept too.
+// Draws from the 64 best. The draw is unknown if tokens beyond them may be kept too.
 fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> Drawn {
   let top_k = params[draw.slot].top_k;
   var candidate = Candidate(0u, NO_TOKEN);
@@ -143,12 +143,12 @@ fn draw_from_best(draw: Draw, mass: f32, thread: u32) -> Drawn {
   return Drawn(chunk, !goes_on);
 }
 
-// What is added up over the tokens whose rank reaches a threshold.
+// The quantity summed over the tokens whose rank reaches a threshold.
 const COUNT = 0u;  // 1
 const MASS = 1u;   // their weight
-const TIES = 2u;   // 1, where a token at the cut's rank has VOCAB − id for a rank and the others none
+const TIES = 2u;   // 1; a token at the cut's rank is ranked by VOCAB − id, any other by 0
 
-// Tokens above `rank` are kept, and the first `ties` of those at it.
+// Keeps the tokens above `rank`, and the first `ties` of those at it.
 struct Cut { rank: u32, ties: f32 }
 
 fn measure(kind: u32, cut: Cut, draw: Draw, thresholds: vec3<u32>, thread: u32) -> vec3<f32> {
@@ -161,7 +161,7 @@ fn measure(kind: u32, cut: Cut, draw: Draw, thresholds: vec3<u32>, thread: u32) 
     if (kind == TIES) { rank = select(0u, VOCAB - id, rank == cut.rank); }
     sum += select(vec3<f32>(), vec3<f32>(weight), vec3<u32>(rank) >= thresholds);
   }
-  workgroupBarrier(); // the result of the call before is read
+  workgroupBarrier(); // until all threads have read the result of the previous call
   sums[thread] = sum;
   for (var count = THREADS / 4u; count > 0u; count /= 4u) {
     workgroupBarrier();
@@ -171,9 +171,9 @@ fn measure(kind: u32, cut: Cut, draw: Draw, thresholds: vec3<u32>, thread: u32) 
   return sums[0];
 }
 
-// The cut of top-k (COUNT), of the nucleus within it (MASS), or the place among equals where they end (TIES): the highest rank such
-// that the tokens from it up reach a goal, found from its high bits to its low ones. Before them a measure of what `cut` keeps gives
-// the goal; after them one of what lies above the rank, how many at it are kept.
+// Finds the cut of top-k (COUNT), of the nucleus within it (MASS), or of the equals at its end (TIES). It is the highest rank such that the tokens from it
+// up reach a goal, found from its high bits to its low ones. A first sweep sums the tokens that `cut` keeps and gives the goal. A last sweep sums the
+// tokens above the rank and gives the number kept at it.
 const SWEEPS = 18u;
 fn find_cut(kind: u32, cut: Cut, draw: Draw, thread: u32) -> Cut {
   var rank = 0u;
@@ -234,7 +234,7 @@ fn is_stop(slot: u32, token: u32) -> bool {
   return false;
 }
 
-// The index of a row among the step's rows, and among those that are sampled.
+// The index of a row among the step's rows and among the sampled ones.
 struct Place { row: u32, index: u32 }
 
 fn finish(place: Place, before: Row, token: u32) {
@@ -282,7 +282,7 @@ fn main(
     let candidates_at = index * CHUNK_COUNT * CHUNK_BEST;
     let draw = Draw(slot, index * VOCAB, candidates_at, inverse_temperature, whole.highest, before.step, seed_of(slot));
     var drawn = Drawn(NO_CHUNK, false);
-    // The mass of the k best is known to draw_from_all alone where k is over 64.
+    // If k is over 64, only draw_from_all knows the mass of the k best.
     if ((params[slot].top_k <= CHUNK_BEST || params[slot].top_p >= 1.0) && find_best(draw, thread)) {
       drawn = draw_from_best(draw, whole.mass, thread);
     }

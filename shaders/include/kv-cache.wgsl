@@ -3,7 +3,7 @@
 
 const HEAD_QUADS = HEAD_DIM / 4u;
 
-// Index of the first quad of a position's K or V, given the page that the page table has for it.
+// Index of the first quad of a position's K or V, given its page from the page table.
 fn cache_quads(page: u32, kv_head: u32, position: u32) -> u32 {
   return ((page * KV_HEAD_COUNT + kv_head) * PAGE_SIZE + position % PAGE_SIZE) * HEAD_QUADS;
 }

@@ -1,6 +1,5 @@
-// Sums over a workgroup of WORKGROUP_SIZE threads. Must be called in uniform control flow; every thread gets the result.
-// With SUBGROUPS, each subgroup contributes one partial sum, whatever its size; otherwise a tree. Assumes that the threads of a subgroup are
-// consecutive.
+// Sums over a workgroup of WORKGROUP_SIZE threads. Must be called in uniform control flow; every thread gets the result. With SUBGROUPS, each subgroup
+// contributes one partial sum, whatever its size; otherwise the sum is a tree. Threads of a subgroup must be consecutive.
 
 #if SUBGROUPS
 const MIN_SUBGROUP_SIZE = 4u;
@@ -8,7 +7,7 @@ var<workgroup> reduce_partials: array<f32, WORKGROUP_SIZE / MIN_SUBGROUP_SIZE>;
 
 fn workgroup_sum(value: f32, thread: u32, subgroup_size: u32) -> f32 {
   let partial = subgroupAdd(value);
-  workgroupBarrier(); // the partials of a reduction before this one are read
+  workgroupBarrier(); // until all threads have read the partials of the previous reduction
   if (thread % subgroup_size == 0u) { reduce_partials[thread / subgroup_size] = partial; }
   workgroupBarrier();
   var sum = reduce_partials[0];
@@ -16,11 +15,11 @@ fn workgroup_sum(value: f32, thread: u32, subgroup_size: u32) -> f32 {
   return sum;
 }
 #else
-const subgroup_size = 1u; // what callers pass where the built-in of that name is missing
+const subgroup_size = 1u; // the argument of callers without the built-in of that name
 var<workgroup> reduce_partials: array<f32, WORKGROUP_SIZE>;
 
 fn workgroup_sum(value: f32, thread: u32, _subgroup_size: u32) -> f32 {
-  workgroupBarrier(); // the partials of a reduction before this one are read
+  workgroupBarrier(); // until all threads have read the partials of the previous reduction
   reduce_partials[thread] = value;
   workgroupBarrier();
   for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {

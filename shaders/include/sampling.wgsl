@@ -1,4 +1,4 @@
-// What the two sampling kernels share: settings, records between them, the noise of a draw. Needs the binding `params`, of each slot.
+// Shared by the two sampling kernels: settings, records between them, the noise of a draw. Needs the binding `params`, of each slot.
 
 struct SamplingParams {   // src/kernels/sampling-params.ts writes it
   temperature: f32,       // 0: greedy
@@ -30,11 +30,11 @@ fn seed_of(slot: u32) -> vec2<u32> { return vec2<u32>(params[slot].seed_low, par
 // A chunk of the vocabulary, or several merged.
 struct Chunk {
   highest: f32,           // of the logits
-  likeliest: u32,         // the lowest id that has it
+  likeliest: u32,         // the lowest id with that logit
   mass: f32,              // Σ exp((logit − highest) / temperature)
   draw: f32,              // the highest score, see draw_score
   drawn: u32,             // and its id
-  broken: u32,            // 1 where a logit of a token that may be drawn is no finite number
+  broken: u32,            // 1 if the logit of an allowed token is not a finite number
 }
 
 override VOCAB: u32;
@@ -45,10 +45,10 @@ const LOWEST = -2e30;     // below every logit
 const NO_TOKEN = 0xffffffffu;
 const NO_CHUNK = Chunk(LOWEST, NO_TOKEN, 0.0, LOWEST, NO_TOKEN, 0u);
 
-// Rows that a dispatch samples are the last of the step's, in order.
+// A dispatch samples the last rows of the step, in order.
 fn sampled_row(row_count: u32, sampled_count: u32, index: u32) -> u32 { return row_count - sampled_count + index; }
 
-// A candidate as (rank, id): the order of ranks is that of logits.
+// A candidate is (rank, id). Ranks order as logits do.
 alias Candidate = vec2<u32>;
 
 fn rank_of(logit: f32) -> u32 {
@@ -60,12 +60,12 @@ fn logit_of(rank: u32) -> f32 {
   return bitcast<f32>(select(~rank, rank & 0x7fffffffu, (rank & 0x80000000u) != 0u));
 }
 
-// Of equals, the lower id comes first.
+// If ranks are equal, the lower id comes first.
 fn comes_before(a: Candidate, b: Candidate) -> bool {
   return a.x > b.x || (a.x == b.x && a.y < b.y);
 }
 
-// `a` with the better draw of the two; of equals, the lower id.
+// Returns `a` with the better draw of the two; of equal ones the lower id.
 fn better_draw(a: Chunk, b: Chunk) -> Chunk {
   var better = a;
   if (b.draw > a.draw || (b.draw == a.draw && b.drawn < a.drawn)) {
@@ -101,7 +101,7 @@ fn hash(key: vec4<u32>) -> u32 {
   return v.x ^ v.w;
 }
 
-// −ln(1 − u) for u in (0, 1): exact to some 1e-7 of itself also near 0, where the winners of a draw lie and ln(1 − u) cancels.
+// −ln(1 − u) for u in (0, 1), with a relative error of some 1e-7 also near 0, where the winners of a draw lie and ln(1 − u) cancels.
 fn exponential(u: f32) -> f32 {
   let s = u / (2.0 - u); // −ln(1 − u) = 2 artanh(s)
   let s2 = s * s;

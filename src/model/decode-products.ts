@@ -16,7 +16,7 @@ export interface DecodeProduct {
   readonly product: GemvProduct;
   /** The input vector, f32 [columns]. */
   readonly x: GpuTensor;
-  /** Index in y of the first matrix's outputs. */
+  /** The outputs of the first matrix. */
   readonly y: GpuTensor;
   /**
    * One dispatch for each matrix, in the order of layers. They read the buffers that a decode step would read and write to scratch whose contents no run

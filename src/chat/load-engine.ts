@@ -120,7 +120,7 @@ export async function loadEngine(location: ModelLocation, options: LoadOptions =
     return engine;
   } catch (error) {
     if (!load.signal.aborted) load.abort((await gpu.lossError()) ?? error); // ends what else is under way
-    supply?.rest();
+    supply?.end();
     gpu.dispose();
     throw load.signal.reason;
   } finally {

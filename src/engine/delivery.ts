@@ -176,7 +176,7 @@ export class Delivery {
     for (const { handover } of this.#asks) handover.fail(reason);
     this.#asks.clear();
     for (const { link } of this.#underWay) link.abort(reason);
-    this.#supply.rest();
+    this.#supply.end();
   }
 
   /** The loader's loop: the next stage's bytes come while the K/V of the one before is rebuilt. */
@@ -187,7 +187,7 @@ export class Delivery {
       this.#underWay.add(stage);
       try {
         const weights = await this.#bring(stage);
-        this.#loaded = stage.index;
+        if (!stage.isGivenUp) this.#loaded = stage.index;
         void this.#upgrade(stage, weights);
       } catch (error) {
         await this.#failed(stage, error);
@@ -262,12 +262,12 @@ export class Delivery {
   /** A stage that did not come, or did not land. Where the device was lost it is tried again on the next one; else all who want it hear of it. */
   async #failed(stage: StageUnderWay, error: unknown): Promise<void> {
     this.#leave(stage);
-    this.#loaded = Math.min(this.#loaded, stage.index - 1);
+    if (!stage.isGivenUp) this.#loaded = Math.min(this.#loaded, stage.index - 1);
     if (stage.isGivenUp || (isLoss(error) && (await this.#outlives(stage.gpu)))) return;
     // Later stages build on this one. Of one that took another in, both fail: that is told once.
     const isNews = error !== this.#lastFailure && this.#wants(stage.index);
     this.#lastFailure = error;
-    for (const each of this.#underWay) if (each.index >= stage.index) giveUp(each, error);
+    for (const each of this.#underWay) if (each.index >= stage.index) this.#giveUp(each, error);
     const failed = [...this.#asks].filter((ask) => ask.stage >= stage.index);
     for (const ask of failed) {
       this.#asks.delete(ask);
@@ -298,7 +298,7 @@ export class Delivery {
     if (!this.#asks.delete(ask)) return;
     this.#remember(ask);
     const unwanted = [...this.#underWay].filter(({ index }) => !this.#wants(index));
-    for (const each of unwanted) giveUp(each, reason);
+    for (const each of unwanted) this.#giveUp(each, reason);
     await Promise.all(unwanted.map(({ ended }) => ended));
     ask.handover.fail(reason);
   }
@@ -315,9 +315,11 @@ export class Delivery {
   #remember({ stage, options: { signal: _over, ...options } }: Ask): void {
     if ((this.#unmet?.stage ?? -1) <= stage) this.#unmet = { ...options, stage };
   }
-}
 
-function giveUp(stage: StageUnderWay, reason: unknown): void {
-  stage.isGivenUp = true;
-  stage.link.abort(reason);
+  /** It ends soon. Whoever asks from here on has it loaded again, as what comes next builds on it. */
+  #giveUp(stage: StageUnderWay, reason: unknown): void {
+    stage.isGivenUp = true;
+    this.#loaded = Math.min(this.#loaded, stage.index - 1);
+    stage.link.abort(reason);
+  }
 }

@@ -47,7 +47,7 @@ async function recoverOnce(signal: AbortSignal, { anotherGpu, supply, shape, sta
     if (stage === shape.plan.stages.length - 1) supply.rest(); // nothing is left to load
     return runtime;
   } catch (error) {
-    supply.rest();
+    supply.end();
     gpu.dispose();
     throw ending.signal.aborted ? ending.signal.reason : error;
   } finally {

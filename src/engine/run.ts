@@ -1,6 +1,8 @@
 // One generation request on its way: what it has said, which steps are submitted for it, and what of its K/V they make valid. It may begin
 // several times: its device can be lost, or its pages be taken by a request that came before it. What was said stays said.
+
 import { LlmError } from "../errors";
+import type { LayerState } from "../kv/layer-state";
 import { type FinishReason, GenerationProgress, type GenerationResult } from "../steps/generation-progress";
 import type { RowResult } from "../steps/result-ring";
 import type { ResolvedSampling } from "../steps/sampling-settings";
@@ -44,6 +46,8 @@ export class Run {
   /** Sampled steps submitted this time, and those whose token has come. */
   #submitted = 0;
   #taken = 0;
+  /** Where the newest step under way writes its K/V. */
+  #writtenTo: readonly LayerState[] = [];
   #isStopped = false;
   /** The pool has no page for its next position, and nobody that could give one up. */
   isOutOfRoom = false;
@@ -108,6 +112,7 @@ export class Run {
 
   noteSubmitted(): void {
     this.#submitted++;
+    this.#writtenTo = this.sequence.parts;
   }
 
   /**
@@ -136,7 +141,7 @@ export class Run {
     this.#leaveSequence();
     if (this.#submitted === 0) return; // chunks of its prompt were marked as they were submitted
     const written = this.promptLength + this.#submitted - 1;
-    this.sequence.settle(Math.min(written, this.sequence.tokens.length - (this.#isStopped ? 1 : 0)));
+    this.sequence.settle(Math.min(written, this.sequence.tokens.length - (this.#isStopped ? 1 : 0)), this.#writtenTo);
     this.sequence.checkpoint();
   }
 

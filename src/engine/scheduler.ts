@@ -258,6 +258,12 @@ export class Scheduler {
     const run = this.roster.running.find(({ state }) => state === "prefill");
     if (!run || this.#chunksUnderWay >= pacer.chunksAhead || !stepper.canSample) return false;
     const { sequence, slot, promptLength } = run;
+    // An upgrade that has landed since the last chunk brought groups in which the sequence has no pages yet.
+    if (!this.roster.sequences.reserve(sequence, promptLength)) {
+      this.roster.lackRoom(run);
+      if (run.isOutOfRoom) this.roster.finish(run, "context");
+      return true;
+    }
     const span = nextSpan(sequence.parts, promptLength);
     if (span) {
       const walk = stepper.walkOf(sequence, span);

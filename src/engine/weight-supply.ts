@@ -15,14 +15,22 @@ export interface SupplyOptions {
   readonly onEvent?: (event: PackerEvent) => void;
 }
 
+/** The loader of one device and its packing workers. */
+interface Shift {
+  readonly packer: Packer;
+  readonly loader: StageLoader;
+  loads: number;
+  /** Nothing is left to load: the workers go with the last load that is under way. */
+  mayEnd: boolean;
+}
+
 export class WeightSupply {
   readonly recipe: ModelRecipe;
   /** Closed while later stages' reads are to wait. */
   readonly valve = new LoadValve();
   readonly #options: SupplyOptions;
   #gpu: Gpu | null = null;
-  #packer: Packer | null = null;
-  #loader: StageLoader | null = null;
+  #shift: Shift | null = null;
   #onLoaded: (bytes: number) => void = () => undefined;
 
   constructor(recipe: ModelRecipe, options: SupplyOptions = {}) {
@@ -32,7 +40,7 @@ export class WeightSupply {
 
   /** From here on weights go to this device. What is still on its way to another one fails. */
   use(gpu: Gpu): void {
-    this.rest();
+    this.end();
     this.#gpu = gpu;
     let loadedBytes = 0;
     this.#onLoaded = (bytes) => {
@@ -43,30 +51,47 @@ export class WeightSupply {
 
   /** Throws as `StageLoader.loadFirst` does. */
   loadFirst(units: readonly Unit[], signal: AbortSignal): Promise<StageWeights> {
-    return this.#current.loadFirst(units, signal);
+    return this.#load((loader) => loader.loadFirst(units, signal));
   }
 
   /** Throws as `StageLoader.loadNext` does. */
   loadNext(units: readonly Unit[], outer: OuterWeights, signal: AbortSignal): Promise<StageWeights> {
-    return this.#current.loadNext(units, outer, signal);
+    return this.#load((loader) => loader.loadNext(units, outer, signal));
   }
 
   /** Throws as `StageLoader.fetchEmbeddingRows` does. */
   fetchRows(rows: RowSet, outer: OuterWeights, signal: AbortSignal): Promise<RowSet> {
-    return this.#current.fetchEmbeddingRows(rows, outer, signal);
+    return this.#load((loader) => loader.fetchEmbeddingRows(rows, outer, signal));
   }
 
-  /** Ends the workers. They start again with the next load. */
+  /** Nothing is left to load. The workers go once no load is under way, and start again with the next one. */
   rest(): void {
-    this.#packer?.dispose();
-    this.#packer = null;
-    this.#loader = null;
+    if (this.#shift?.loads === 0) this.end();
+    else if (this.#shift) this.#shift.mayEnd = true;
   }
 
-  get #current(): StageLoader {
+  /** Ends the workers. Loads under way fail with "disposed". */
+  end(): void {
+    this.#shift?.packer.dispose();
+    this.#shift = null;
+  }
+
+  async #load<T>(load: (loader: StageLoader) => Promise<T>): Promise<T> {
+    this.#shift ??= this.#newShift();
+    const shift = this.#shift;
+    shift.loads++;
+    try {
+      return await load(shift.loader);
+    } finally {
+      shift.loads--;
+      if (shift.mayEnd && shift === this.#shift) this.rest();
+    }
+  }
+
+  #newShift(): Shift {
     assert(this.#gpu, "weights are loaded before there is a device");
-    this.#packer ??= new Packer({ ...(this.#options.onEvent && { onEvent: this.#options.onEvent }) });
-    this.#loader ??= new StageLoader(this.#gpu, this.#packer, this.recipe, { valve: this.valve, onLoaded: this.#onLoaded });
-    return this.#loader;
+    const packer = new Packer({ ...(this.#options.onEvent && { onEvent: this.#options.onEvent }) });
+    const loader = new StageLoader(this.#gpu, packer, this.recipe, { valve: this.valve, onLoaded: this.#onLoaded });
+    return { packer, loader, loads: 0, mayEnd: false };
   }
 }

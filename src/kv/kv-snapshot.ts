@@ -196,6 +196,7 @@ class PageDownloads {
   async #readPiece(staging: GPUBuffer, { buffer, pageBytes }: PagedBuffer, pages: readonly PageId[], into: Uint8Array): Promise<void> {
     const bytes = pages.length * pageBytes;
     if (bytes === 0) return;
+    this.#gpu.checkLive(); // the device may be another engine's too, which would hear of the error
     const encoder = this.#gpu.device.createCommandEncoder();
     for (const { page, first, count } of pageRuns(pages)) {
       encoder.copyBufferToBuffer(buffer, page * pageBytes, staging, first * pageBytes, count * pageBytes);

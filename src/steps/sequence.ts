@@ -112,9 +112,13 @@ export class Sequence {
     for (const part of this.#parts) part.checkpoint();
   }
 
-  /** Says that the first `length` tokens' K/V is there, and nothing else. */
-  settle(length: number): void {
-    this.markCached(length);
+  /**
+   * Says that the first `length` tokens' K/V is there, and nothing else, in the parts that the last step wrote to. A part that an upgrade brought after
+   * that step has only what its rebuild computed.
+   */
+  settle(length: number, writtenTo: readonly LayerState[] = this.#parts): void {
+    assert(length <= this.#tokens.length, `${length} positions cached of ${this.#tokens.length}`);
+    for (const part of this.#parts) if (writtenTo.includes(part)) part.append(length);
     this.forget(length);
   }
 

@@ -35,7 +35,7 @@ export async function carryOver(host: CarryHost, sequence: Sequence, carry: KvCa
   }
 }
 
-async function recompute({ runtime, pacer }: CarryHost, sequence: Sequence, length: number): Promise<void> {
+async function recompute({ runtime, pacer, sequences }: CarryHost, sequence: Sequence, length: number): Promise<void> {
   const { stepper, gpu } = runtime;
   for (let span = nextSpan(sequence.parts, length); span; span = nextSpan(sequence.parts, length)) {
     let walk = stepper.walkOf(sequence, span);
@@ -43,7 +43,9 @@ async function recompute({ runtime, pacer }: CarryHost, sequence: Sequence, leng
       await stepper.prepareWalk(sequence, span);
       walk = stepper.walkOf(sequence, span);
     }
-    if (!walk) return; // another upgrade landed meanwhile: the next answer computes the rest
+    gpu.checkLive(); // the device may be another engine's too, which would hear of the error
+    // Another upgrade landed meanwhile, or there is no room: the next answer computes the rest.
+    if (!walk || !sequences.reserve(sequence, length)) return;
     const part = stepper.partOf(sequence, span);
     const rows = pacer.next(span.end - span.start, false, part);
     const startMs = performance.now();

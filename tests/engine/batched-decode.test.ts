@@ -281,4 +281,42 @@ describe("an upgrade in mid-batch", () => {
       staged.dispose();
     }
   });
+
+  test.each(["blocking", "background"] as const)(
+    "%s: prompts and answers that are under way when it lands have the K/V of the new stage",
+    async (policy) => {
+      const { ids } = await readGolden("tests/golden/llama-gqa");
+      const whole = await coreOf("llama-gqa");
+      const staged = await loadStagedCore("tests/golden/llama-gqa", planFile([without(6, 3, 5), without(6)]), { ...OPTIONS, chunkRows: 8 });
+      const { core } = staged;
+      const ends: Promise<unknown>[] = [];
+      const others: Sequence[] = [];
+      // The chunks of a long prompt take turns with the others' steps; a short answer has no step left to submit while its last tokens are under way.
+      const begin = (length: number, maxTokens: number) => {
+        const sequence = core.createSequence();
+        sequence.append(ids.slice(others.length, others.length + length));
+        others.push(sequence);
+        ends.push(continueSequence(core, sequence, { maxTokens }));
+      };
+      try {
+        const weights = await staged.load(1);
+        const speaker = core.createSequence();
+        speaker.append(ids.slice(0, 5));
+        const onToken = (_: number, stage: number) => {
+          if (stage === 0 && others.length < 20) begin(others.length % 2 === 0 ? 48 : 4, 3);
+          if (speaker.tokens.length === 10) ends.push(core.upgrade({ stage: 1, weights, policy }));
+          return stage === 0 || speaker.tokens.length < 14;
+        };
+        await continueSequence(core, speaker, { maxTokens: 100, onToken });
+        await Promise.all(ends);
+        for (const sequence of [speaker, ...others]) {
+          const before = [...sequence.tokens];
+          await continueSequence(core, sequence, { maxTokens: 4 });
+          expect(sequence.tokens.slice(before.length)).toEqual(await generateAfresh(whole, before, { maxTokens: 4 }));
+        }
+      } finally {
+        staged.dispose();
+      }
+    },
+  );
 });

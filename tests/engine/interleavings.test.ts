@@ -138,6 +138,21 @@ describe("a device that is lost", { timeout: 400_000 }, () => {
   afterAll(() => engine?.dispose());
   const ready = () => present(engine, "engine");
 
+  test("at the last stage comes back though that stage is asked for while its weights are read", async () => {
+    const engine = ready();
+    await engine.upgrade();
+    const chat = engine.createChat();
+    const answer = ask(chat, QUESTION, 30);
+    await heard(answer, 3);
+    link.cut("stalls");
+    gpu.loseDevices();
+    await vi.waitFor(() => expect(link.heldCount).toBeGreaterThan(0), 60_000);
+    await engine.upgrade();
+    link.mend();
+    await answer.finished;
+    await expectGoesOn(engine, chat);
+  });
+
   test("again while the weights are read for the next one costs at most the answer, and not the engine", async () => {
     const engine = ready();
     const chat = engine.createChat();
@@ -208,6 +223,24 @@ describe("chats of one engine", () => {
       await sayAfresh(engine, { messages: [] }, "So", 4),
     ]);
   });
+
+  test.each([0, 1, 3, 6, 12])(
+    "get a stage that is asked for again when its upgrade was just called off, %i turns after it began",
+    async (turns) => {
+      const engine = await load();
+      try {
+        const calling = new AbortController();
+        const first = reasonOf(engine.upgrade({ stage: 2, signal: calling.signal }));
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setTimeout(resolve, 1));
+        calling.abort(ENOUGH);
+        await engine.upgrade({ stage: 2 });
+        expect(engine.stage.index).toBe(2);
+        await first;
+      } finally {
+        engine.dispose();
+      }
+    },
+  );
 
   test("may lose the question that waits and the upgrade behind theirs, and nobody else's", async () => {
     const started: number[] = [];

@@ -24,7 +24,7 @@ export async function coreOf(
   options: EngineOptions = {},
 ): Promise<EngineCore> {
   const { core, supply } = await startCore(description, wholePlan(description.config), options);
-  supply.rest();
+  supply.end();
   return core;
 }
 
@@ -69,7 +69,7 @@ async function startCore({ config, directory }: Pick<ModelDescription, "config" 
     await core.start(await supply.loadFirst(plan.stages[0]?.units ?? [], new AbortController().signal));
     return { core, supply };
   } catch (error) {
-    supply.rest();
+    supply.end();
     core.dispose();
     throw error;
   }

@@ -151,6 +151,7 @@ describe("a device that is lost", { timeout: 400_000 }, () => {
     link.mend();
     await answer.finished;
     await expectGoesOn(engine, chat);
+    engine.dispose(); // the other tests need stages that are still to come
   });
 
   test("again while the weights are read for the next one costs at most the answer, and not the engine", async () => {
